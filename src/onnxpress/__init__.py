@@ -1,0 +1,52 @@
+"""onnxpress: press a trained model into the fastest faithful form for this machine, and prove it.
+
+``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
+``convert``, ``verify``, ``inspect``, ``optimize``, ``quantize``, ``measure``. All names are
+loaded when they are first used; importing onnxpress imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "press": "onnxpress.api",
+    "convert": "onnxpress.api",
+    "verify": "onnxpress.api",
+    "inspect": "onnxpress.api",
+    "optimize": "onnxpress.api",
+    "quantize": "onnxpress.api",
+    "measure": "onnxpress.api",
+    "load": "onnxpress.model",
+    "open": "onnxpress.predictor",
+    "Model": "onnxpress.model",
+    "Predictor": "onnxpress.predictor",
+    "Processing": "onnxpress.processing",
+    "Samples": "onnxpress.samples",
+    "OnnxpressError": "onnxpress.errors",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604  # each key is a name that __getattr__ gives
+
+if TYPE_CHECKING:
+    from onnxpress.api import convert, inspect, measure, optimize, press, quantize, verify
+    from onnxpress.errors import OnnxpressError
+    from onnxpress.model import Model, load
+    from onnxpress.predictor import Predictor, open
+    from onnxpress.processing import Processing
+    from onnxpress.samples import Samples
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'onnxpress' has no attribute '{name}'")
+    value: object = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

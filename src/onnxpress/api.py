@@ -1,0 +1,319 @@
+"""The functions that people call: Python's face of the commands, with the same words.
+
+Each takes references as the command line does (``model.onnx``, ``torch:net.py:make``) or live
+objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from onnxpress import registry
+from onnxpress.batching import rows_per_batch
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.model import Model, load
+from onnxpress.pressing.plan import Request
+from onnxpress.pressing.press import press as run_press
+from onnxpress.pressing.press import press_plan
+from onnxpress.pressing.result import Planned, Pressed
+from onnxpress.processing import Processing
+from onnxpress.progress import Progress, silent
+from onnxpress.recipe import Recipe
+from onnxpress.samples import Samples
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.source import Exporter, ExportOptions, OpenOptions, open_source
+from onnxpress.task import Bound, Task, choose
+from onnxpress.verbs.bench import Thing, bench
+from onnxpress.verbs.convert import BATCHES, Converted
+from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.inspect import Inspected
+from onnxpress.verbs.inspect import inspect as run_inspect
+from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.optimize import DEFAULT_RECIPE, Optimized
+from onnxpress.verbs.optimize import optimize as run_optimize
+from onnxpress.verbs.quantize import Quantized
+from onnxpress.verbs.quantize import quantize as run_quantize
+from onnxpress.verbs.verify import Verified, compare
+
+COMPARED_BATCHES = 8
+"""How many batches of the samples ``verify`` and ``optimize`` compare on."""
+
+
+def convert(
+    ref: object,
+    *,
+    opset: int | None = None,
+    shapes: Mapping[str, tuple[int | str, ...]] | None = None,
+    static: bool = False,
+    exporter: Exporter = "auto",
+    verify: bool = True,
+    inputs: Sequence[TensorSpec] = (),
+    preprocess: str | Processing | None = None,
+    checkpoint: str | Path | None = None,
+    trust: bool = False,
+) -> Converted:
+    """Convert ``ref`` to ONNX and compare it with the original on batches of 1, 2 and 5 rows.
+
+    A mismatch is not an error: see ``Converted.verified``. Raises ``SourceError`` where the
+    model cannot be opened or no exporter can convert it.
+    """
+    options = _open_options(inputs, preprocess, checkpoint, trust)
+    wanted = ExportOptions(opset, shapes or {}, static, exporter)
+    with open_source(ref, options) as origin:
+        return run_convert(origin, wanted, verify=verify)
+
+
+def verify(
+    a: object,
+    b: object,
+    *,
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Verified:
+    """Compare two models of any kind on ``samples``, or on random feeds of 1, 2 and 5 rows."""
+    processing = _processing(preprocess)
+    options = OpenOptions(processing=processing)
+    with ExitStack() as stack:
+        first = stack.enter_context(open_source(a, options))
+        second = stack.enter_context(open_source(b, options))
+        one = stack.enter_context(first.session())
+        two = stack.enter_context(second.session())
+        known = one.signature if first.kind == "onnx" else two.signature
+        processing = processing or first.processing or second.processing
+        example = first.example or second.example
+        batches = _batches(known, samples, task, processing, limit, seed, example)
+        return compare(one, two, batches())
+
+
+def inspect(model: str | Path | Model) -> Inspected:
+    """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none."""
+    return run_inspect(_model(model))
+
+
+def optimize(
+    model: str | Path | Model,
+    *,
+    recipe: str = "default",
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Optimized:
+    """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay."""
+    opened = _model(model)
+    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
+    return run_optimize(opened, batches, _recipe(recipe))
+
+
+def quantize(
+    model: str | Path | Model,
+    *,
+    scheme: str,
+    samples: object,
+    calibrator: str = "minmax",
+    bits: int = 8,
+    engine: str = "onnxruntime",
+    floor: float | None = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    label: str | None = None,
+    limit: int | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Quantized:
+    """Quantise with one scheme (``dynamic``, ``static``, ``weight-only``) and measure what it did.
+
+    Calibration and scoring use different parts of ``samples``. A quality below ``floor`` is not
+    an error: see ``Quantized.holds``.
+    """
+    opened = _model(model)
+    processing = _processing(preprocess)
+    data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
+    bound = _bound(opened.signature, data, task, processing)
+    return run_quantize(
+        opened,
+        bound,
+        data,
+        scheme=scheme,
+        calibrator=calibrator,
+        bits=bits,
+        settings=Settings(engine, threads=threads),
+        floor=floor,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def measure(
+    things: Sequence[object],
+    *,
+    samples: object,
+    against: object = None,
+    batches: Sequence[int] = (1,),
+    rounds: int = 50,
+    engine: str | None = None,
+    threads: int | None = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    label: str | None = None,
+    limit: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[Measured]:
+    """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
+
+    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
+    """
+    named: list[Thing] = []
+    everything = [*([] if against is None else [against]), *things]
+    for thing in everything:
+        named.append(Thing.of(thing, engine, threads, _processing(preprocess)))
+    return bench(
+        named,
+        samples=lambda signature: Samples.open(
+            samples, label=label, limit=limit, seed=seed, signature=signature
+        ),
+        task=task,
+        processing=_processing(preprocess),
+        batches=batches,
+        rounds=rounds,
+        seconds=seconds,
+        progress=progress,
+    )
+
+
+def press(
+    source: object,
+    *,
+    samples: object,
+    output: str | Path | None = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    floor: float | None = None,
+    objective: str = "latency",
+    batch: int | None = None,
+    threads: int | None = None,
+    rounds: int = 20,
+    label: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    inputs: Sequence[TensorSpec] = (),
+    checkpoint: str | Path | None = None,
+    trust: bool = False,
+    exporter: Exporter = "auto",
+    keep_float: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Pressed | Planned:
+    """Find the fastest form of ``source`` that keeps ``floor`` of its quality on ``samples``.
+
+    ``source`` is a reference or a live model (an ``nn.Module``). Every form that the installed
+    engines find worth trying is built, loaded from its file, scored on samples that calibration
+    never saw and timed against the original. With ``output`` the result becomes a bundle there.
+    ``floor`` is held at the lower end of the 95 % interval of the quality; without it, it is
+    0.99 or what the samples can prove. ``dry_run`` only says what would be tried.
+    """
+    processing = _processing(preprocess)
+    request = Request(
+        samples=samples,
+        task=task,
+        processing=processing,
+        floor=floor,
+        objective=objective,
+        batch=batch,
+        threads=threads,
+        seed=seed,
+        limit=limit,
+        label=label,
+        rounds=rounds,
+        keep_float=keep_float,
+        open_options=_open_options(inputs, processing, checkpoint, trust),
+        export_options=ExportOptions(exporter=exporter),
+    )
+    if dry_run:
+        return press_plan(source, request, progress)
+    return run_press(source, request, None if output is None else Path(output), progress)
+
+
+def missed_gates(
+    results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
+) -> list[str]:
+    """One line for each row that is slower than the baseline by more than the share, beyond the
+    noise, or whose quality, at the lower end of its interval, is below ``min_quality``."""
+    missed = []
+    for result in results:
+        for row in result.rows:
+            if row.name == result.baseline:
+                continue
+            if fail_if_slower is not None and row.speedup:
+                if row.speedup.high < 1 / (1 + fail_if_slower):
+                    missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
+            if min_quality is not None and row.quality and row.quality.low < min_quality:
+                missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
+        missed += [f"{name} failed: {why}" for name, why in result.failures.items()]
+    return list(dict.fromkeys(missed))
+
+
+def _open_options(
+    inputs: Sequence[TensorSpec],
+    preprocess: str | Processing | None,
+    checkpoint: str | Path | None,
+    trust: bool,
+) -> OpenOptions:
+    path = None if checkpoint is None else Path(checkpoint)
+    return OpenOptions(tuple(inputs), _processing(preprocess), path, trust)
+
+
+def _processing(preprocess: str | Processing | None) -> Processing | None:
+    return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
+
+
+def _model(model: str | Path | Model) -> Model:
+    return model if isinstance(model, Model) else load(model)
+
+
+def _recipe(text: str) -> Recipe:
+    recipe = Recipe.parse(DEFAULT_RECIPE if text == "default" else text)
+    if not recipe.passes:
+        raise InputError("--recipe is empty", f"'default' or passes, such as {DEFAULT_RECIPE}")
+    if recipe.needs():
+        raise InputError(f"recipe {text} needs calibration", "passes that rewrite exactly",
+                         "use 'onnxpress quantize'")  # fmt: skip
+    return recipe
+
+
+def _bound(
+    signature: Signature, samples: Samples, task: str | None, processing: Processing | None
+) -> Bound:
+    name = task or choose(signature, samples.kind)
+    return registry.create(Task, "tasks", name).bind(signature, processing)
+
+
+def _batches(
+    signature: Signature,
+    samples: object,
+    task: str | None,
+    processing: Processing | None,
+    limit: int | None,
+    seed: int,
+    example: Feeds | None,
+) -> Callable[[], Iterable[Feeds]]:
+    """Feeds to compare on: the samples' first batches, or random ones of several sizes."""
+    if samples is None:
+        sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
+        return lambda: (random_feeds(signature, size, seed + size, example) for size in sizes)
+    data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
+    if len(data) == 0:
+        raise SamplesError("there are no samples", "at least one")
+    bound = _bound(signature, data, task, processing)
+    return sample_feeds(bound, data, signature, rows=4, limit=COMPARED_BATCHES)

@@ -1,0 +1,66 @@
+"""The command line: finds the commands, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from onnxpress import __version__, registry
+from onnxpress.errors import OnnxpressError
+
+HELP = "Press a trained model into the fastest faithful form for this machine, and prove it."
+FIRST = ("press", "run", "demo", "doctor")
+"""The commands that a newcomer needs come first in the help."""
+
+
+def app() -> typer.Typer:
+    """A typer application with every command of the registry."""
+    application = typer.Typer(
+        name="onnxpress",
+        help=HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    application.callback()(_options)
+    names = registry.names("commands")
+    for name in sorted(names, key=lambda name: (FIRST.index(name) if name in FIRST else 99, name)):
+        application.command(name.replace("_", "-"))(registry.get("commands", name))
+    return application
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),  # noqa: FBT001
+) -> None:
+    if version:
+        print(__version__)  # noqa: T201  # the answer to --version
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 1 a bug, 2 the user can mend it, 3 the answer is no."""
+    try:
+        code = app()(args=arguments, standalone_mode=False)
+    except OnnxpressError as error:
+        _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())  # noqa: T201  # the help text
+        sys.exit(0)
+    except click.ClickException as error:
+        _fail(error.format_message().replace("\n", " "))
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(line: str) -> None:
+    sys.stderr.write(f"error: {line}\n")
+    sys.exit(2)

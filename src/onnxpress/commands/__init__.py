@@ -1,0 +1,1 @@
+"""The commands of the command line, one plug-in per file; found by file name."""

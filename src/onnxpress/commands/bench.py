@@ -1,0 +1,81 @@
+"""``onnxpress bench``: models side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress import options, screens, terminal
+from onnxpress.errors import InputError
+
+
+def bench(
+    things: Annotated[list[str], typer.Argument(help="ONNX files, bundles or references.")],
+    samples: options.SamplesRef,
+    against: Annotated[
+        str | None, typer.Option(help="The baseline; the first thing without it.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes, such as 1,8,32.")] = "1",
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 50,
+    fail_if_slower: Annotated[
+        str | None, typer.Option(help="Exit 3 if a thing is slower than the baseline by more.")
+    ] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Exit 3 if a thing's quality is below this.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON there.")] = None,
+    engine: options.EngineName = None,
+    threads: options.Threads = None,
+    task: options.TaskName = None,
+    preprocess: options.Preprocess = None,
+    label: options.Label = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Score and time models side by side: interleaved rounds, one process each.
+
+    Example: onnxpress bench net.onnx int8.onnx --against torch:net.py:make --samples random:32
+    """
+    from onnxpress import api
+
+    share = options.parse_percent(fail_if_slower, "--fail-if-slower")
+    sizes = options.parse_dims(batch)
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise InputError(f"--batch {batch}", "batch sizes such as 1,8,32")
+    with terminal.progress(quiet=quiet) as progress:
+        results = api.measure(
+            things,
+            samples=samples,
+            against=against,
+            batches=[size for size in sizes if isinstance(size, int)],
+            rounds=rounds,
+            engine=engine,
+            threads=threads,
+            task=task,
+            preprocess=preprocess,
+            label=label,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+        )
+    missed = api.missed_gates(results, share, min_quality)
+    data: dict[str, object] = {
+        "environment": dict(results[0].environment),
+        "baseline": results[0].baseline,
+        "rows": [row.to_dict() for result in results for row in result.rows],
+        "failures": dict(results[0].failures),
+        "missed": missed,
+    }
+    if output is not None:
+        terminal.write_json(output, "bench", data)
+    if as_json:
+        terminal.emit_json("bench", data)
+    elif not quiet:
+        screens.show_bench([result.to_dict() for result in results])
+    for line in missed:
+        terminal.warn(line)
+    return 3 if missed else 0

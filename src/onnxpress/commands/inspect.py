@@ -1,0 +1,28 @@
+"""``onnxpress inspect``: what is in a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress import options, screens, terminal
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    as_json: options.Json = False,
+) -> int:
+    """Show inputs, outputs, operators, size, multiply-accumulates and redundant nodes.
+
+    Example: onnxpress inspect model.onnx
+    """
+    from onnxpress import api
+
+    result = api.inspect(model).to_dict()
+    if as_json:
+        terminal.emit_json("inspect", result)
+    else:
+        screens.show_inspected(str(model), result)
+    return 0

@@ -1,0 +1,47 @@
+"""``onnxpress optimize``: a smaller graph with the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress import options, screens, terminal
+
+
+def optimize(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    output: options.Output = Path("optimized.onnx"),
+    recipe: Annotated[str, typer.Option(help="'default', or passes separated by commas.")] = "default",
+    samples: options.OptionalSamples = None,
+    task: options.TaskName = None,
+    preprocess: options.Preprocess = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Rewrite a graph and prove that its outputs stay; a pass that breaks them is undone.
+
+    Example: onnxpress optimize model.onnx -o smaller.onnx
+    """
+    from onnxpress import api
+
+    terminal.check_output(output)
+    result = api.optimize(
+        model,
+        recipe=recipe,
+        samples=samples,
+        task=task,
+        preprocess=preprocess,
+        limit=limit,
+        seed=seed,
+    )
+    result.model.save(output)
+    data = {"model": str(output), **result.to_dict()}
+    if as_json:
+        terminal.emit_json("optimize", data)
+    elif not quiet:
+        screens.show_optimized(data)
+    return 0

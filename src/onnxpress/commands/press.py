@@ -1,0 +1,77 @@
+"""``onnxpress press``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from onnxpress import options, screens, terminal
+
+
+def press(
+    source: Annotated[str, typer.Argument(help="torch:FILE.py:factory, model.onnx, …")],
+    samples: options.SamplesRef,
+    output: options.Output = Path("bundle"),
+    task: options.TaskName = None,
+    preprocess: options.Preprocess = None,
+    floor: Annotated[
+        float | None, typer.Option(help="Quality to keep, 0 to 1; 0.99 or what can be proven.")
+    ] = None,
+    objective: Annotated[Literal["latency", "throughput"], typer.Option()] = "latency",
+    batch: Annotated[int | None, typer.Option(help="Rows per call when timing.")] = None,
+    threads: options.Threads = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 20,
+    label: options.Label = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    inputs: options.Inputs = None,
+    checkpoint: options.Checkpoint = None,
+    trust: options.Trust = False,
+    exporter: Annotated[Literal["auto", "dynamo", "torchscript"], typer.Option()] = "auto",
+    keep_float: Annotated[
+        bool, typer.Option("--keep-float", help="Write a bundle even if nothing is faster.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be tried; write nothing.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Find the fastest faithful form of a model for this machine, and bundle it with the proof.
+
+    Example: onnxpress press torch:net.py:make --samples photos/ --preprocess
+    size=224,mean=0.5,std=0.5 -o bundle/
+    """
+    from onnxpress import api
+    from onnxpress.pressing.result import Pressed
+
+    with terminal.progress(quiet=quiet) as progress:
+        result = api.press(
+            source,
+            samples=samples,
+            output=output,
+            task=task,
+            preprocess=preprocess,
+            floor=floor,
+            objective=objective,
+            batch=batch,
+            threads=threads,
+            rounds=rounds,
+            label=label,
+            limit=limit,
+            seed=seed,
+            inputs=options.parse_inputs(inputs),
+            checkpoint=checkpoint,
+            trust=trust,
+            exporter=exporter,
+            keep_float=keep_float,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if as_json:
+        terminal.emit_json("press", result.to_dict())
+    elif not quiet:
+        screens.show_pressed(result.to_dict())
+    return 3 if isinstance(result, Pressed) and result.chosen is None else 0

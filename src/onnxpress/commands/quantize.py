@@ -1,0 +1,61 @@
+"""``onnxpress quantize``: one scheme, with what it gained and what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress import options, screens, terminal
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float32 ONNX file.")],
+    samples: options.SamplesRef,
+    scheme: Annotated[str, typer.Option(help="dynamic, static or weight-only.")],
+    output: options.Output = Path("quantized.onnx"),
+    calibrator: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
+    bits: Annotated[int, typer.Option(help="Bits of the weights, 2 to 8.")] = 8,
+    floor: Annotated[float | None, typer.Option(help="Quality to keep, 0 to 1.")] = None,
+    engine: options.EngineName = None,
+    task: options.TaskName = None,
+    preprocess: options.Preprocess = None,
+    label: options.Label = None,
+    limit: options.Limit = None,
+    threads: options.Threads = None,
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Quantise a model, then measure size, speed and quality of the saved file.
+
+    Example: onnxpress quantize net.onnx --scheme static --samples photos/ --preprocess size=224
+    """
+    from onnxpress import api
+
+    terminal.check_output(output)
+    with terminal.progress(quiet=quiet) as progress:
+        result = api.quantize(
+            model,
+            scheme=scheme,
+            samples=samples,
+            calibrator=calibrator,
+            bits=bits,
+            engine=engine or "onnxruntime",
+            floor=floor,
+            task=task,
+            preprocess=preprocess,
+            label=label,
+            limit=limit,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+    result.model.save(output)
+    data = {"model": str(output), **result.to_dict()}
+    if as_json:
+        terminal.emit_json("quantize", data)
+    elif not quiet:
+        screens.show_quantized(data)
+    return 3 if result.holds is False else 0

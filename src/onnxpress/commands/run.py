@@ -1,0 +1,71 @@
+"""``onnxpress run``: predictions of a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress import options, terminal
+from onnxpress.errors import InputError
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="A folder that press wrote.")],
+    inputs: Annotated[list[str] | None, typer.Argument(help="Images, or .npz of tensors.")] = None,
+    input_file: Annotated[
+        str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write JSON lines there.")
+    ] = None,
+    threads: options.Threads = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Predict with a bundle.
+
+    Example: onnxpress run bundle/ photo.jpg
+    """
+    from onnxpress import predictor
+    from onnxpress.samples import Samples
+
+    if bool(inputs) == bool(input_file):
+        raise InputError("no input" if not inputs else "inputs and --input-file", "one of them")
+    with predictor.open(bundle, threads) as opened:
+        signature = opened.manifest.signature
+        if input_file:
+            records = Samples.open(input_file, signature=signature)
+            names = (record.name for record in records)
+            results = opened.stream(records)
+        else:
+            loaded = [record for text in inputs or [] for record in predictor.records_of(text)]
+            names = (record.name for record in loaded)
+            results = opened.stream(loaded)
+        if output is not None:
+            count = predictor.write_lines(output, names, results)
+            if as_json:
+                terminal.emit_json("run", {"outputs": count, "form": opened.form.name, "output": output})
+            elif not quiet:
+                terminal.console().print(f"{count} predictions in {output} ({opened.form.name})")
+            return 0
+        found = list(zip(names, results, strict=True))
+        if as_json:
+            outputs = [result for _, result in found]
+            terminal.emit_json("run", {"outputs": outputs, "form": opened.form.name})
+            return 0
+    for name, result in found:
+        terminal.console().print(f"{name}: {_told(result)}", markup=False)
+    return 0
+
+
+def _told(result: object) -> str:
+    from onnxpress.predictor import plain
+
+    if isinstance(result, dict) and "class" in result:
+        return f"{result['class']} ({result['score']:.1%})"
+    if isinstance(result, dict):
+        return json.dumps(plain(result))
+    return str(result)

@@ -1,0 +1,142 @@
+"""The contract of what executes a model: Engine opens files, Session runs them, Form is a try."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from onnxpress.errors import EngineError
+from onnxpress.machine import Machine
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an engine can be used here. Where it cannot, ``reason`` says what to install."""
+
+    ok: bool
+    reason: str = ""
+    version: str = ""
+    providers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """A recipe plus settings that is worth trying on one engine.
+
+    ``recipe`` is the text of a Recipe, applied to the optimised float32 model; empty for none.
+    ``requested`` is the precision that is asked for: ``float32``, ``bfloat16``, ``int8``.
+    ``requires_isa`` holds groups of instruction sets: the form pays off (or is right) only where
+    the CPU has one of each group.
+    """
+
+    name: str
+    recipe: str
+    settings: Settings
+    requested: str
+    requires_isa: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What an engine may look at when it says its forms, without opening the graph.
+
+    ``ops`` counts operators by type, subgraphs included; ``weights`` counts the constant
+    right-hand sides of each of them (``{"MatMul": 12}``: twelve MatMuls by a weight).
+    """
+
+    signature: Signature
+    ops: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One kernel that a session really runs: after the engine's own optimisation.
+
+    ``layers`` are the names of the file's nodes that it stands for (may be empty);
+    ``precision`` is the type of its arithmetic: ``float32``, ``bfloat16``, ``int8``, ….
+    """
+
+    name: str
+    op: str
+    precision: str
+    layers: tuple[str, ...] = ()
+
+
+class Session(abc.ABC):
+    """An opened model. A context manager; ``run`` and ``submit`` may be called from any thread."""
+
+    signature: Signature
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """Outputs by name, in the signature's order.
+
+        The caller owns both the feeds and the returned arrays: no later call overwrites them.
+        Raises ``SamplesError`` where the feeds do not fit the signature, ``EngineError`` where
+        the engine fails.
+        """
+        self.signature.check(feeds)
+        outputs = self._run(feeds)
+        return {spec.name: outputs[spec.name] for spec in self.signature.outputs}
+
+    def submit(self, feeds: Mapping[str, np.ndarray]) -> Future[Feeds]:
+        """Start ``run`` on another thread. Closing the session waits for it."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="onnxpress")
+        return self._pool.submit(self.run, feeds)
+
+    def executed(self) -> tuple[Executed, ...]:
+        """The kernels that run, or ``()`` where the engine does not tell."""
+        return ()
+
+    def close(self) -> None:
+        """Wait for runs under way, then free what the engine holds. Closing twice is harmless."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abc.abstractmethod
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """As ``run``, with feeds that fit the signature."""
+
+
+class Engine(abc.ABC):
+    """What executes models. Stateless; the engine's package is imported only when used."""
+
+    api_version: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def available(self) -> Availability:
+        """Yes, or why not and what to install. Never raises."""
+
+    @abc.abstractmethod
+    def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
+        """What is worth trying here for this model, float32 first."""
+
+    @abc.abstractmethod
+    def open(self, artifact: Path, settings: Settings) -> Session:
+        """Load a file. Raises ``EngineError`` where the engine, provider or an option refuses."""
+
+
+def require(engine: Engine, name: str) -> None:
+    """Raise ``EngineError`` where ``engine`` is not available."""
+    state = engine.available()
+    if not state.ok:
+        raise EngineError(f"engine '{name}' is not available", "", state.reason)

@@ -1,0 +1,1 @@
+"""What executes models, one plug-in per file; found by file name."""

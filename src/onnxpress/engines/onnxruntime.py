@@ -1,0 +1,205 @@
+"""ONNX Runtime with any of its execution providers."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.errors import EngineError
+from onnxpress.machine import Machine, this_machine
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(string)": "object",
+}
+"""Element types whose NumPy name is not the text in brackets."""
+
+INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
+INT8_KERNELS = {
+    "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm", "QAttention",
+    "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QLinearAdd",
+    "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearConcat", "QLinearMul",
+}  # fmt: skip
+
+
+class OnnxRuntime(Engine):
+    """Runs ONNX files with onnxruntime."""
+
+    def available(self) -> Availability:
+        if importlib.util.find_spec("onnxruntime") is None:
+            return Availability(False, "run: pip install 'onnxpress[onnxruntime]'")
+        import onnxruntime
+
+        providers = tuple(onnxruntime.get_available_providers())
+        return Availability(True, "", onnxruntime.__version__, providers)
+
+    def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
+        """float32; int8 with activations quantised at run time; int8 QDQ.
+
+        Without a dot-product instruction, x86 kernels add two int8 products in 16 bits and
+        saturate: weights are then kept to 7 bits, as ONNX Runtime's own guide advises.
+        """
+        settings = Settings("onnxruntime")
+        narrow = "" if machine.fast_int8 or machine.architecture == "arm64" else "weight_bits=7"
+        dot = () if narrow else (INT8_DOT,)
+        forms = [Form("onnxruntime-float32", "", settings, "float32")]
+        if model.weights.get("MatMul") or model.weights.get("Gemm"):
+            recipe = f"quantize_dynamic({narrow})" if narrow else "quantize_dynamic"
+            forms.append(Form("onnxruntime-int8-dynamic", recipe, settings, "int8", dot))
+        if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
+            recipe = f"quantize_static({narrow})" if narrow else "quantize_static"
+            forms.append(Form("onnxruntime-int8-static", recipe, settings, "int8", dot))
+        return forms
+
+    def open(self, artifact: Path, settings: Settings) -> Session:
+        return _OnnxRuntimeSession(Path(artifact), settings)
+
+
+class _OnnxRuntimeSession(Session):
+    """An ``onnxruntime.InferenceSession``; its ``run`` is thread-safe and returns fresh arrays."""
+
+    def __init__(self, artifact: Path, settings: Settings) -> None:
+        super().__init__()
+        self._artifact, self._settings = artifact, settings
+        self._inner: onnxruntime.InferenceSession | None = _inference_session(artifact, settings)
+        self.signature = Signature(
+            tuple(map(_spec, self._inner.get_inputs())),
+            tuple(map(_spec, self._inner.get_outputs())),
+        )
+        self._outputs = [spec.name for spec in self.signature.outputs]
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        if self._inner is None:
+            raise EngineError("the session is closed", "an open session")
+        try:
+            values = self._inner.run(self._outputs, dict(feeds))
+        except Exception as error:  # noqa: BLE001  # its errors share no base class
+            raise EngineError(f"onnxruntime failed to run ({_reason(error)})") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def executed(self) -> tuple[Executed, ...]:
+        """The kernels of the graph that ONNX Runtime made at load time."""
+        import onnx
+
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            _inference_session(self._artifact, self._settings, optimized)
+            graph = onnx.load(str(optimized), load_external_data=False).graph
+        types = {value.name: value.data_type for value in graph.initializer}
+        for value in (*graph.value_info, *graph.input):
+            types.setdefault(value.name, value.type.tensor_type.elem_type)
+        return tuple(
+            Executed(node.name, node.op_type, _precision(node, types), _layers(node.name))
+            for node in graph.node
+        )
+
+    def close(self) -> None:
+        super().close()
+        self._inner = None
+
+
+def _inference_session(
+    artifact: Path, settings: Settings, optimized: Path | None = None
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    provider, options = settings.provider or "CPUExecutionProvider", onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = settings.threads or this_machine().threads
+    if settings.precision != "float32":
+        raise EngineError(
+            f"onnxruntime was asked for {settings.precision}",
+            "float32: its CPU kernels follow the file's types",
+        )
+    for key, value in settings.options.items():
+        _set(options, key, value)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+        # Weights stay out of the dumped graph: only its nodes are read.
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "weights.bin"
+        )
+    if provider not in onnxruntime.get_available_providers():
+        known = ", ".join(onnxruntime.get_available_providers())
+        raise EngineError(f"provider {provider} is not in this onnxruntime", f"one of {known}")
+    try:
+        session = onnxruntime.InferenceSession(str(artifact), options, providers=[provider])
+    except Exception as error:  # noqa: BLE001  # its errors share no base class
+        raise EngineError(f"onnxruntime cannot load {artifact.name} ({_reason(error)})") from error
+    if session.get_providers()[0] != provider:
+        raise EngineError(
+            f"provider {provider} did not load: onnxruntime fell back to "
+            f"{session.get_providers()[0]}",
+            provider,
+        )
+    return session
+
+
+def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
+    """A dotted key is a session config entry, any other one an attribute of SessionOptions."""
+    import onnxruntime
+
+    if "." in key:
+        options.add_session_config_entry(key, value)
+        return
+    known = [name for name in dir(options) if not name.startswith(("_", "add_", "get_"))]
+    if key not in known:
+        raise EngineError(f"onnxruntime has no session option '{key}'", f"one of {', '.join(known)}")
+    old = getattr(options, key)
+    try:
+        if isinstance(old, bool):
+            setattr(options, key, {"true": True, "1": True, "false": False, "0": False}[value.lower()])
+        elif isinstance(old, int):
+            setattr(options, key, int(value))
+        elif isinstance(old, str):
+            setattr(options, key, value)
+        else:
+            setattr(options, key, getattr(type(old), value))
+    except (KeyError, ValueError, AttributeError):
+        kind = type(old).__name__
+        raise EngineError(f"session option {key}={value}", f"a value of type {kind}") from None
+    assert onnxruntime is not None
+
+
+def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
+    dtype = DTYPES.get(value.type, value.type.removeprefix("tensor(").removesuffix(")"))
+    shape = tuple(dim if isinstance(dim, int) else dim or "?" for dim in value.shape)
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _precision(node: object, types: Mapping[str, int]) -> str:
+    from onnx import NodeProto, TensorProto
+
+    assert isinstance(node, NodeProto)
+    if node.op_type in INT8_KERNELS:
+        return "int8"
+    elements = [types[name] for name in node.input if name in types]
+    name = TensorProto.DataType.Name(elements[0]).lower() if elements else ""
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _layers(name: str) -> tuple[str, ...]:
+    """The file's node: ONNX Runtime keeps its name and adds suffixes as it fuses."""
+    original = re.sub(r"(_token_\d+|_nchwc|_quant|_MatMulInteger)+$", "", name)
+    return (original,) if original else ()
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's message without its error-code prefix and C++ locations, one line."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 2)[-1][:300]

@@ -1,0 +1,176 @@
+"""OpenVINO on the CPU, straight from ONNX files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import queue
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.errors import EngineError
+from onnxpress.machine import Machine, this_machine
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import openvino
+
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
+INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
+BFLOAT16 = ("AVX512_BF16", "AMX_BF16", "ARM_BF16")
+GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
+
+class OpenVino(Engine):
+    """Runs ONNX files with OpenVINO's CPU plug-in."""
+
+    def available(self) -> Availability:
+        if importlib.util.find_spec("openvino") is None:
+            return Availability(False, "run: pip install 'onnxpress[openvino]'")
+        return Availability(True, "", importlib.metadata.version("openvino"), ("CPU",))
+
+    def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
+        """float32; bfloat16 where the CPU has it; int8 QDQ; int8 weights with int8 activations.
+
+        OpenVINO quantises the activations of a MatMul whose weights go through DequantizeLinear
+        at run time, in groups of channels; that form needs no calibration.
+        """
+        float32 = Settings("openvino", precision="float32")
+        bfloat16 = Settings("openvino", precision="bfloat16")
+        forms = [Form("openvino-float32", "", float32, "float32")]
+        if machine.fast_bfloat16:
+            forms.append(Form("openvino-bfloat16", "", bfloat16, "bfloat16", (BFLOAT16,)))
+        if not machine.fast_int8:
+            return forms
+        if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
+            int8 = "quantize_static"
+            forms.append(Form("openvino-int8-static", int8, float32, "int8", (INT8_DOT,)))
+            if machine.fast_bfloat16:
+                name, isa = "openvino-int8-static-bfloat16", (INT8_DOT, BFLOAT16)
+                forms.append(Form(name, int8, bfloat16, "int8", isa))
+        if model.weights.get("MatMul") or model.weights.get("Gemm"):
+            for group in ("128", "32"):
+                settings = Settings("openvino", precision="float32", options={GROUP: group})
+                name = f"openvino-int8-weights-group{group}"
+                forms.append(Form(name, "quantize_weights", settings, "int8", (INT8_DOT,)))
+        return forms
+
+    def open(self, artifact: Path, settings: Settings) -> Session:
+        return _OpenVinoSession(Path(artifact), settings)
+
+
+class _OpenVinoSession(Session):
+    """A compiled model with one infer request per run under way.
+
+    A request that is shared between threads is refused as busy and overwrites its outputs, so
+    each run borrows one of its own and copies the outputs.
+    """
+
+    def __init__(self, artifact: Path, settings: Settings) -> None:
+        super().__init__()
+        import openvino
+
+        self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        try:
+            model = openvino.Core().read_model(artifact)
+            self._names = [_name(port) for port in model.outputs]
+            self._inputs = [_name(port) for port in model.inputs]
+            self.signature = Signature(
+                tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs))
+            )
+            device = settings.provider or "CPU"
+            self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(
+                model, device, _config(settings)
+            )
+        except Exception as error:  # noqa: BLE001  # its errors share no base class
+            if isinstance(error, EngineError):
+                raise
+            raise EngineError(f"openvino cannot load {artifact.name} ({_reason(error)})") from error
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        if self._compiled is None:
+            raise EngineError("the session is closed", "an open session")
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            request.infer({i: feeds[name] for i, name in enumerate(self._inputs)}, share_inputs=True)
+            return {
+                name: np.array(request.get_output_tensor(i).data)
+                for i, name in enumerate(self._names)
+            }
+        except RuntimeError as error:
+            raise EngineError(f"openvino failed to run ({_reason(error)})") from error
+        finally:
+            self._idle.put(request)
+
+    def executed(self) -> tuple[Executed, ...]:
+        """The kernels of the compiled graph, joined with the names of the file's nodes."""
+        if self._compiled is None:
+            return ()
+        return tuple(
+            _executed(node.get_friendly_name(), node.get_rt_info())
+            for node in self._compiled.get_runtime_model().get_ordered_ops()
+        )
+
+    def close(self) -> None:
+        super().close()
+        while not self._idle.empty():
+            self._idle.get()
+        self._compiled = None
+
+
+def _config(settings: Settings) -> dict[str, str]:
+    if settings.precision not in PRECISIONS:
+        raise EngineError(
+            f"openvino was asked for {settings.precision}", f"one of {', '.join(PRECISIONS)}"
+        )
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": str(settings.threads or this_machine().threads),
+        # Without this hint OpenVINO silently computes float32 models in bfloat16 or float16.
+        "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
+        # Quantises activations of float models with int8 weights unless it is off.
+        GROUP: "0",
+        **settings.options,
+    }
+
+
+def _name(port: openvino.Output) -> str:
+    return str(port.get_any_name())
+
+
+def _spec(port: openvino.Output) -> TensorSpec:
+    dtype = port.get_element_type().to_dtype().name
+    if port.get_element_type().get_type_name() == "string":
+        dtype = "object"
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return TensorSpec(_name(port), dtype, None)
+    return TensorSpec(
+        _name(port), dtype, tuple("?" if dim.is_dynamic else dim.get_length() for dim in shape)
+    )
+
+
+def _executed(name: str, info: Mapping[str, openvino.OVAny]) -> Executed:
+    def text(key: str) -> str:
+        return str(info[key].value) if key in info else ""
+
+    layers = tuple(filter(None, text("originalLayersNames").split(",")))
+    precision = text("runtimePrecision")
+    return Executed(name, text("layerType"), EXECUTED.get(precision, precision), layers)
+
+
+def _reason(error: Exception) -> str:
+    """The last line of OpenVINO's message that is not a source location."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[-1][:300]

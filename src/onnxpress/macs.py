@@ -1,0 +1,59 @@
+"""Multiply-accumulates of a graph's linear operators, from inferred shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from onnxpress.model import Model
+
+
+def macs_per_node(model: Model, free: int = 1) -> dict[str, int]:
+    """Node name → MACs of Conv, ConvTranspose, Gemm and MatMul (their QDQ forms included).
+
+    Free dimensions of the inputs count as ``free``; nodes whose shapes stay unknown are left out.
+    Subgraphs are left out too, since how often they run is unknown.
+    """
+    fixed = model.clone()
+    for value in fixed.ir.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([d if isinstance(d, int) else free for d in value.shape])
+    for node in fixed.ir.graph:
+        for value in node.outputs:
+            value.shape = None
+    passes.ShapeInferencePass(data_prop=True)(fixed.ir)
+    found = {}
+    for node in fixed.ir.graph:
+        macs = _macs(node)
+        if macs is not None:
+            found[node.name or ""] = macs
+    return found
+
+
+def _macs(node: ir.Node) -> int | None:
+    if node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
+        return None
+    left, right, out = _dims(node.inputs[0]), _dims(node.inputs[1]), _dims(node.outputs[0])
+    if left is None or right is None or out is None or len(right) == 0:
+        return None
+    match node.op_type:
+        case "Conv":
+            return math.prod(out) * math.prod(right[1:])
+        case "ConvTranspose":
+            return math.prod(left) * math.prod(right[1:])
+        case "MatMul" | "MatMulInteger":
+            return math.prod(out) * left[-1]
+        case "Gemm":
+            inner = left[0] if node.attributes.get_int("transA", 0) else left[-1]
+            return math.prod(out) * inner
+    return None
+
+
+def _dims(value: ir.Value | None) -> Sequence[int] | None:
+    if value is None or value.shape is None:
+        return None
+    dims = [dim for dim in value.shape if isinstance(dim, int)]
+    return dims if len(dims) == len(value.shape) else None

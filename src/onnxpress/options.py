@@ -1,0 +1,94 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpress.errors import InputError
+from onnxpress.signature import TensorSpec
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write the result.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no tables.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More detail.")]
+SamplesRef = Annotated[
+    str,
+    typer.Option(
+        "--samples",
+        help="Folder of images (class sub-folders are labels), .txt/.jsonl of texts, "
+        ".csv/.parquet table, .npz of arrays, FILE.py:function, or random:N.",
+    ),
+]
+OptionalSamples = Annotated[
+    str | None, typer.Option("--samples", help="As for press; random feeds without it.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="Use at most N samples.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of splits and random values.")]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="What the model does; read off it without this.")
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        help="How images become tensors: size=224,crop=224,mean=0.485/0.456/0.406,"
+        "std=0.229/0.224/0.225,layout=nchw",
+    ),
+]
+Label = Annotated[str | None, typer.Option("--label", help="The column that holds the label.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="What the model takes: NAME:DTYPE[dims], such as x:float32[batch,4]"),
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Weights (.pt, .pth, .safetensors).")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Allow formats that run code when they are loaded.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", help="Threads for every candidate and the original.")
+]
+EngineName = Annotated[str | None, typer.Option("--engine", help="onnxruntime or openvino.")]
+
+
+def parse_inputs(texts: list[str] | None) -> tuple[TensorSpec, ...]:
+    """``NAME:DTYPE[dims]`` each; a dimension is a number or a name. Raises ``InputError``."""
+    specs = []
+    for text in texts or []:
+        found = re.fullmatch(r"([^:\[\]]+):(\w+)(?:\[(.*)\])?", text.strip())
+        if not found:
+            raise InputError(f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]")
+        specs.append(TensorSpec(found[1], found[2], parse_dims(found[3] or "")))
+    return tuple(specs)
+
+
+def parse_dims(text: str) -> tuple[int | str, ...]:
+    """Dimensions separated by commas: numbers, or names of free ones."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int | str, ...]]:
+    """``NAME=dims`` each, such as ``x=batch,3,224,224``. Raises ``InputError``."""
+    shapes = {}
+    for text in texts or []:
+        name, equals, dims = text.partition("=")
+        if not (equals and name and dims):
+            raise InputError(f"--shape {text}", "NAME=dims, such as x=batch,3,224,224")
+        shapes[name.strip()] = parse_dims(dims)
+    return shapes
+
+
+def parse_percent(text: str | None, flag: str) -> float | None:
+    """``5%`` or ``0.05`` as a share. Raises ``InputError``."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"{flag} {text}", "a share such as 5% or 0.05") from None

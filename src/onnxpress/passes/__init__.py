@@ -1,0 +1,1 @@
+"""Graph rewrites, one plug-in per file; found by file name."""

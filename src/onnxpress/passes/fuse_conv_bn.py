@@ -1,0 +1,201 @@
+"""Batch normalisation into the weights of the linear operator before it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.model import Model
+from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import (
+    Names,
+    add_initializer,
+    can_forward,
+    constant,
+    drop_unused,
+    forward,
+    is_op,
+    opset,
+)
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm")
+EPSILON = 1e-5
+"""ONNX's default."""
+IR_VERSION = 4
+"""The first whose initializers need not be inputs as well."""
+
+
+@dataclass(frozen=True)
+class FuseConvBn(Pass):
+    """``BatchNormalization(Conv(x, W, b))`` → ``Conv(x, W·f, (b - μ)·f + β)``, f = γ / √(σ² + ε).
+
+    The same for ConvTranspose and Gemm (``b`` is then Gemm's β·C). The sums are done in float64.
+    Only at inference, with constant parameters, and where nothing else reads the Conv's output.
+    Weights that several nodes share are fused where all of these nodes get the same new ones.
+    """
+
+    rtol = 1e-4
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        rewrites = 0
+        while True:
+            pairs, refusals = _find(model.ir)
+            if not pairs:
+                return Change(rewrites, tuple(refusals))
+            model.ir.ir_version = max(model.ir.ir_version, IR_VERSION)
+            names = Names(model.ir)
+            fused: dict[_Key, list[ir.Value]] = {}
+            for pair in pairs:
+                _fuse(pair, fused, names)
+            rewrites += len(pairs)
+
+
+_Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A linear node, the BatchNormalization that alone reads it, and their weights as one."""
+
+    linear: ir.Node
+    norm: ir.Node
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def key(self) -> _Key:
+        """Pairs of equal keys have equal weights."""
+        numbers = astuple(_Numbers.of(self.linear, self.norm))
+        return (self.linear.op_type, *numbers, *self.linear.inputs[1:], *self.norm.inputs[1:])
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The attributes that the fused weights depend on."""
+
+    group: int
+    transposed: int
+    beta: float
+    epsilon: float
+
+    @classmethod
+    def of(cls, linear: ir.Node, norm: ir.Node) -> _Numbers:
+        read = linear.attributes
+        return cls(
+            read.get_int("group", 1),
+            read.get_int("transB", 0),
+            read.get_float("beta", 1.0),
+            norm.attributes.get_float("epsilon", EPSILON),
+        )
+
+
+class _Refusal(Exception):
+    """Why a pair is not fused."""
+
+
+def _find(model: ir.Model) -> tuple[list[_Pair], list[str]]:
+    """The pairs to fuse, and why other normalisations of a linear node are left alone."""
+    pairs: list[_Pair] = []
+    refusals: list[str] = []
+    version = opset(model)
+    for norm in ir.traversal.RecursiveGraphIterator(model.graph):
+        data = norm.inputs[0] if is_op(norm, "BatchNormalization") else None
+        linear = None if data is None else data.producer()
+        if linear is None or not is_op(linear, *LINEAR):
+            continue
+        try:
+            _require_fusible(linear, norm, version)
+            pairs.append(_Pair(linear, norm, *_fused_arrays(linear, norm)))
+        except _Refusal as refusal:
+            refusals.append(f"BatchNormalization '{norm.name}' after {linear.op_type}: {refusal}")
+    counts = Counter(pair.key for pair in pairs)
+    whole: list[_Pair] = []
+    for pair in pairs:
+        weight = pair.linear.inputs[1]
+        assert weight is not None
+        if counts[pair.key] == len(weight.uses()):
+            whole.append(pair)
+        else:
+            where = f"BatchNormalization '{pair.norm.name}' after {pair.linear.op_type}"
+            refusals.append(f"{where}: other nodes read the same weights")
+    return whole, refusals
+
+
+def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:
+    output = linear.outputs[0]
+    reasons = {
+        "it is in another graph": linear.graph is not norm.graph,
+        "it is not the only reader": len(output.uses()) > 1 or output.is_graph_output(),
+        "it is two outputs of the graph": not can_forward(norm.outputs[0], output),
+        "it normalises by the batch (training mode)": not _is_inference(norm, version),
+        f"opset {version} broadcasts in other ways": is_op(linear, "Gemm") and version < 7,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise _Refusal(reason)
+
+
+def _is_inference(norm: ir.Node, version: int) -> bool:
+    if version >= 14:
+        return norm.attributes.get_int("training_mode", 0) == 0
+    if version < 7 and norm.attributes.get_int("is_test", 0) == 0:
+        return False
+    return norm.attributes.get_int("spatial", 1) == 1 and len(norm.outputs) == 1
+
+
+def _fused_arrays(linear: ir.Node, norm: ir.Node) -> tuple[np.ndarray, np.ndarray]:
+    """The weight and the bias of both nodes in one."""
+    numbers = _Numbers.of(linear, norm)
+    given = linear.inputs[2] if len(linear.inputs) > 2 else None
+    weight, bias = constant(linear.inputs[1]), np.zeros(1) if given is None else constant(given)
+    found = [constant(value) for value in norm.inputs[1:]]
+    parameters = [array.astype(np.float64) for array in found if array is not None]
+    if weight is None or bias is None or len(parameters) != 4:
+        raise _Refusal("the weights or its parameters are not constant")
+    channels = parameters[0].size
+    rows_are_channels = is_op(linear, "Conv") or numbers.transposed
+    # Both layouts as (blocks, …, channels per block, …): a block is a channel or a group.
+    blocks = channels if rows_are_channels else numbers.group
+    rest = 1 if rows_are_channels else math.prod(weight.shape[2:])
+    fits = (
+        weight.size
+        and channels == (weight.shape[0] if rows_are_channels else weight.shape[1] * blocks)
+        and all(array.shape == (channels,) for array in parameters)
+        and bias.shape in ((channels,), (1, channels), (1, 1), (1,), ())
+    )
+    if not fits:
+        raise _Refusal("the shapes do not fit each other")
+    scale, shift, mean, variance = parameters
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(variance + numbers.epsilon)
+        split = weight.astype(np.float64).reshape(blocks, -1, channels // blocks, rest)
+        scaled = split * factor.reshape(blocks, 1, channels // blocks, 1)
+        moved = (numbers.beta * bias.astype(np.float64).reshape(-1) - mean) * factor + shift
+        arrays = scaled.reshape(weight.shape).astype(weight.dtype), moved.astype(weight.dtype)
+    if not all(np.isfinite(array.astype(np.float64)).all() for array in arrays):
+        raise _Refusal(f"the fused weights overflow {weight.dtype}")
+    return arrays
+
+
+def _fuse(pair: _Pair, fused: dict[_Key, list[ir.Value]], names: Names) -> None:
+    linear, norm, key = pair.linear, pair.norm, pair.key
+    graph, weight, old = norm.graph, linear.inputs[1], [*linear.inputs[1:], *norm.inputs[1:]]
+    assert graph is not None
+    assert weight is not None
+    if key not in fused:
+        arrays = {f"{weight.name}_fused": pair.weight, f"{weight.name}_fused_bias": pair.bias}
+        fused[key] = [
+            add_initializer(graph, name := names.fresh(stem), ir.tensor(array, name=name))
+            for stem, array in arrays.items()
+        ]
+    linear.resize_inputs(3)
+    for index, value in enumerate(fused[key], start=1):
+        linear.replace_input_with(index, value)
+    linear.attributes.pop("beta", None)
+    forward(norm.outputs[0], linear.outputs[0])
+    graph.remove(norm, safe=True)
+    drop_unused(old)

@@ -1,0 +1,54 @@
+"""int8 weights, float arithmetic in the file; the engine may do better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxpress.model import Model
+from onnxpress.quantization import (
+    PER_CHANNEL_OPSET,
+    WEIGHT_INPUT,
+    channel_axis,
+    constant_weight,
+    dequantized,
+    drop_unused_initializers,
+    quantize_weight,
+)
+from onnxpress.recipe import Change, Facts, Pass
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """``Op(x, W)`` → ``Op(x, DequantizeLinear(W_q, s))`` with W_q int8 and s per output channel.
+
+    For Conv, ConvTranspose, Gemm and MatMul by a constant. ``bits`` (2 to 8) narrows the values,
+    not their storage. OpenVINO multiplies such weights in int8, quantising activations at run
+    time; ONNX Runtime restores float weights at load time, so only the file gets smaller there.
+    """
+
+    rtol = None
+    bits: int = 8
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        graph = model.ir.graph
+        if model.ir.opset_imports.get("", 0) < PER_CHANNEL_OPSET:
+            return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
+        done: dict[tuple[str, int], ir.Value] = {}
+        rewrites = 0
+        for node in list(graph):
+            weight = constant_weight(node)
+            if weight is None:
+                continue
+            value, axis = node.inputs[WEIGHT_INPUT[node.op_type]], channel_axis(node, weight)
+            assert value is not None
+            assert value.name is not None
+            key = (value.name, axis)
+            if key not in done:
+                quantized = quantize_weight(weight, axis, self.bits)
+                done[key] = dequantized(graph, value, quantized, before=node)
+            node.replace_input_with(WEIGHT_INPUT[node.op_type], done[key])
+            rewrites += 1
+        drop_unused_initializers(graph)
+        return Change(rewrites)

@@ -1,0 +1,141 @@
+"""Predictor: an opened bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxpress import bundle, registry
+from onnxpress.batching import ROWS, chunks, pad, rows_per_batch, trim
+from onnxpress.bundle import BundledForm, Manifest
+from onnxpress.engine import Engine, Session
+from onnxpress.errors import BundleError, EngineError, SamplesError
+from onnxpress.machine import this_machine
+from onnxpress.samples import Raw, Record, Samples
+from onnxpress.signature import Feeds
+from onnxpress.task import Task
+
+
+class Predictor:
+    """Runs the first form of a bundle that fits this machine. A context manager; thread-safe.
+
+    ``form`` names the form that runs; ``skipped`` says why each form before it does not.
+    """
+
+    def __init__(
+        self, manifest: Manifest, form: BundledForm, session: Session, skipped: Mapping[str, str]
+    ) -> None:
+        self.manifest, self.form, self.skipped = manifest, form, dict(skipped)
+        self._session = session
+        task = registry.create(Task, "tasks", manifest.task)
+        self._bound = task.bind(manifest.signature, manifest.processing)
+
+    def predict(self, inputs: Sequence[Raw | Record]) -> list[object]:
+        """One prediction per input, in order, as the task decodes them.
+
+        Images: paths, encoded bytes or uint8 (H, W, C) arrays → ``{"class", "index", "score",
+        "top"}``. Tensors: mappings of input name → array without the batch axis, or bare arrays
+        for a single input → output name → array. Raises ``SamplesError`` naming a bad input.
+        """
+        return list(self.stream(inputs))
+
+    def stream(self, inputs: Iterable[Raw | Record], rows: int = ROWS) -> Iterator[object]:
+        """As ``predict``, lazily: holds one batch of at most ``rows`` inputs, keeps the order."""
+        signature = self.manifest.signature
+        size = rows_per_batch(signature, rows)
+        for records in chunks(map(_record, inputs), size):
+            padded = pad(records, size, signature)
+            outputs = self._session.run(self._bound.encode(padded))
+            yield from self._bound.rows(trim(outputs, len(records), len(padded)))
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        """The model itself: tensors in, tensors out, nothing prepared or decoded."""
+        return self._session.run(feeds)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open(folder: str | Path, threads: int | None = None) -> Predictor:
+    """Open the bundle in ``folder`` with the first form that fits this machine.
+
+    A form fits where its engine is installed, the CPU has its instruction sets and the engine
+    loads the file. Raises ``BundleError`` with each form's reason where none does.
+    """
+    folder = Path(folder)
+    manifest = bundle.read(folder)
+    skipped: dict[str, str] = {}
+    for form in manifest.forms:
+        reason = _unfit(form)
+        if not reason:
+            path = bundle.check_file(folder, form)
+            engine = registry.create(Engine, "engines", form.settings.engine)
+            settings = form.settings.with_threads(threads) if threads else form.settings
+            try:
+                return Predictor(manifest, form, engine.open(path, settings), skipped)
+            except EngineError as error:
+                reason = str(error)
+        skipped[form.name] = reason
+    told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+    raise BundleError(f"no form of {folder} runs on this machine ({told})", "one that does")
+
+
+def records_of(text: str) -> list[Record]:
+    """What one command-line argument holds: an image file, or the rows of an ``.npz``."""
+    path = Path(text)
+    if path.suffix == ".npz" or path.is_dir():
+        return list(Samples.open(text))
+    if not path.is_file():
+        raise SamplesError(f"{text} does not exist", "an image, or an .npz of tensors")
+    return [Record(path, name=path.name)]
+
+
+def write_lines(path: Path, names: Iterable[str], results: Iterable[object]) -> int:
+    """One JSON object per line with ``name`` and ``output``, whole or not at all; how many."""
+    if not path.resolve().parent.is_dir():
+        raise SamplesError(f"the folder of {path} does not exist", "an existing folder")
+    temporary = path.with_name(f".{path.name}.tmp")
+    count = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for name, result in zip(names, results, strict=False):
+                line = {"name": name, "output": plain(result)}
+                file.write(json.dumps(line) + "\n")
+                count += 1
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def plain(value: object) -> object:
+    """Arrays as nested lists, so that a prediction becomes JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _unfit(form: BundledForm) -> str:
+    if form.settings.engine not in registry.names("engines"):
+        return f"unknown engine {form.settings.engine}"
+    state = registry.create(Engine, "engines", form.settings.engine).available()
+    if not state.ok:
+        return f"{form.settings.engine} is not available; {state.reason}"
+    isa = set(this_machine().isa)
+    lacking = [group for group in form.requires_isa if not isa & set(group)]
+    return f"the CPU has none of {', '.join(lacking[0])}" if lacking else ""
+
+
+def _record(value: Raw | Record) -> Record:
+    return value if isinstance(value, Record) else Record(value)

@@ -1,0 +1,1 @@
+"""The main job: from a trained model to a measured, proven bundle."""

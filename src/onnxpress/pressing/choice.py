@@ -1,0 +1,178 @@
+"""Decides which candidates hold the floor, which is the fastest, and says so in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnxpress.errors import SamplesError
+from onnxpress.pressing.trial import ORIGIN, Built
+from onnxpress.settings import Settings
+from onnxpress.task import Bound, Quality
+from onnxpress.verbs.measured import Measured, Row
+
+DEFAULT_FLOOR = 0.99
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The quality to keep, at the lower end of its interval, and a word where we chose it."""
+
+    value: float
+    note: str = ""
+
+
+def early_floor(asked: float | None, bound: Bound, scoring: int) -> None:
+    """Raise ``SamplesError`` where not even a perfect candidate could prove ``asked``."""
+    if asked is None or asked <= 0:
+        return
+    needed = bound.needed(asked)
+    if needed is None or needed > scoring:
+        raise _unprovable(asked, scoring, needed, bound.provable(scoring))
+
+
+def floor_of(asked: float | None, bound: Bound, origin: Quality) -> Floor:
+    """The floor to use. ``origin`` is the quality of the origin against itself: a perfect one.
+
+    Without a wish it is 0.99, or what these samples can prove at most. Raises ``SamplesError``
+    where the samples cannot prove the wish.
+    """
+    if asked is None:
+        if origin.low >= DEFAULT_FLOOR:
+            return Floor(DEFAULT_FLOOR)
+        needed = bound.needed(DEFAULT_FLOOR)
+        return Floor(
+            max(origin.low, 0.0),
+            f"{origin.n} scoring samples can prove {max(origin.low, 0.0):.4f} at most, which is "
+            f"the floor used; {DEFAULT_FLOOR} needs about {needed}",
+        )
+    if asked > 0 and origin.low < asked:
+        raise _unprovable(asked, origin.n, bound.needed(asked), origin.low)
+    return Floor(asked)
+
+
+def _unprovable(asked: float, count: int, needed: int | None, provable: float) -> SamplesError:
+    if needed is None:
+        return SamplesError(
+            f"--floor {asked:g} cannot be proven by any number of samples", "a floor below 1"
+        )
+    at_least = max(needed, count + 1)
+    return SamplesError(
+        f"--floor {asked:g} cannot be proven with {count} scoring samples",
+        f"at least {at_least} of them (a fifth of all samples, 128 at most, calibrates)",
+        f"give more samples or --floor {max(0.0, provable - 5e-4):.3f}",
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate, judged. ``row`` is None where it could not be built, opened or run."""
+
+    name: str
+    file: str | None
+    settings: Settings
+    requested: str
+    requires_isa: tuple[tuple[str, ...], ...]
+    row: Row | None
+    ok: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, object]:
+        row = self.row.to_dict() if self.row else dict.fromkeys(_ROW_KEYS)
+        return {
+            **row,
+            "name": self.name,
+            "file": self.file,
+            "engine": self.settings.engine,
+            "settings": self.settings.to_dict(),
+            "requested": self.requested,
+            "tie": bool(self.row and self.row.tie),
+            "ok": self.ok,
+            "reason": self.reason,
+        }
+
+
+_ROW_KEYS = (
+    "executed", "batch", "latency_ms", "throughput_per_s", "load_ms", "peak_rss_bytes",
+    "size_bytes", "quality", "speedup",
+)  # fmt: skip
+
+
+def judge(
+    built: list[Built], settings: Mapping[str, Settings], measured: Measured, floor: Floor
+) -> list[Trial]:
+    """Every form with what was found of it, and whether it may be chosen: ``ok``, or why not."""
+    rows = {row.name: row for row in measured.rows}
+    trials = []
+    for item in built:
+        name, row = item.form.name, rows.get(item.form.name)
+        reason = item.reason or measured.failures.get(name, "") or _reason(row, floor)
+        trials.append(
+            Trial(
+                name=name,
+                file=item.path.name if item.path else None,
+                settings=settings[name],
+                requested=item.form.requested,
+                requires_isa=item.form.requires_isa,
+                row=row,
+                ok=not reason,
+                reason=reason,
+            )
+        )
+    return trials
+
+
+def _reason(row: Row | None, floor: Floor) -> str:
+    if row is None or row.quality is None:
+        return "it was not measured"
+    quality = row.quality
+    if not quality.low >= floor.value:
+        return f"quality {quality.value:.4f}, at worst {quality.low:.4f}, is below the floor"
+    return ""
+
+
+def fastest(trials: list[Trial]) -> Trial | None:
+    """The one with the highest speed-up of those that hold the floor and beat the baseline.
+
+    Throughput is the batch over the latency, so one order serves both objectives.
+    """
+    beating = [
+        trial
+        for trial in trials
+        if trial.ok and trial.row and trial.row.speedup and trial.row.speedup.low > 1
+    ]
+    return max(beating, key=speedup_of, default=None)
+
+
+def speedup_of(trial: Trial) -> float:
+    """How many times as fast as the baseline; 0 where that was not measured."""
+    return trial.row.speedup.value if trial.row and trial.row.speedup else 0.0
+
+
+def verdict(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str) -> str:
+    """The result in one sentence."""
+    if chosen is None or chosen.row is None or chosen.row.speedup is None:
+        holding = [trial for trial in trials if trial.ok]
+        why = (
+            f"{len(holding)} of {len(trials)} forms hold the floor {floor.value:.4g}, "
+            "and none of them is faster beyond the noise"
+            if holding
+            else f"no form holds the quality floor {floor.value:.4g}"
+        )
+        return f"Nothing beats {baseline}: {why}."
+    speedup, quality = chosen.row.speedup, chosen.row.quality
+    assert quality is not None
+    return (
+        f"{chosen.name} is {speedup.value:.2f}× as fast as {baseline} "
+        f"({speedup.low:.2f}-{speedup.high:.2f}×, {chosen.row.latency_ms.mean:.3g} ms) and keeps "
+        f"{quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
+        f"n={quality.n})."
+    )
+
+
+def baseline_dict(measured: Measured, name: str) -> dict[str, object]:
+    """The origin's row under its own name."""
+    row = next(row for row in measured.rows if row.name == ORIGIN)
+    return {**row.to_dict(), "name": name}
+
+

@@ -1,0 +1,203 @@
+"""press: a trained model becomes the fastest faithful form for this machine, and the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from onnxpress import bundle, report
+from onnxpress.bundle import BundledForm, Manifest
+from onnxpress.engine import Engine
+from onnxpress.machine import this_machine
+from onnxpress.pressing.choice import (
+    Trial,
+    baseline_dict,
+    early_floor,
+    fastest,
+    floor_of,
+    judge,
+    speedup_of,
+    verdict,
+)
+from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, plan, version
+from onnxpress.pressing.result import Planned, Pressed
+from onnxpress.pressing.trial import ORIGIN, Trials, batch_of, build, run_trials, settings_of
+from onnxpress.pressing.workspace import Workspace, workspace
+from onnxpress.progress import Progress, silent
+from onnxpress.registry import create
+from onnxpress.source import Origin, open_source
+
+PORTABLE = ("onnxruntime-float32", "openvino-float32")
+"""The forms that end every bundle: they run wherever their engine does."""
+
+
+def press(
+    ref: object, request: Request, output: Path | None = None, progress: Progress = silent
+) -> Pressed:
+    """Try every form that the installed engines find worth trying, choose and bundle the best.
+
+    ``ref`` is a reference or a live model. With ``output`` a bundle is written there, with its
+    report, where a form holds the floor and beats the baseline (or the user keeps the float
+    form, or the origin is ONNX itself). Raises ``OnnxpressError`` before anything is written
+    where the input does not fit.
+    """
+    if output is not None:
+        bundle.refuse_foreign(output)
+    with open_source(ref, request.open_options) as origin, workspace(output) as work:
+        prepared = plan(origin, request, work, progress)
+        early_floor(request.floor, prepared.bound, len(prepared.scoring))
+        built = build(prepared, work, progress)
+        trials = run_trials(ref, origin, prepared, built, request, work, progress)
+        reference = next(row for row in trials.measured.rows if row.name == ORIGIN)
+        assert reference.quality is not None
+        floor = floor_of(request.floor, prepared.bound, reference.quality)
+        settings = {item.form.name: settings_of(item.form, request) for item in built}
+        judged = judge(built, settings, trials.measured, floor)
+        chosen = fastest(judged)
+        result = Pressed(
+            source=_name(ref),
+            task=prepared.task,
+            verdict=verdict(chosen, judged, floor, origin.baseline),
+            chosen=chosen.name if chosen else None,
+            floor=floor,
+            objective=request.objective,
+            batch=batch_of(request),
+            threads=request.threads or this_machine().threads,
+            rounds=request.rounds,
+            baseline=baseline_dict(trials.measured, origin.baseline),
+            candidates=tuple(judged),
+            conversion=_conversion(prepared),
+            journal=tuple(asdict(entry) for entry in prepared.model.journal.entries),
+            samples=_samples(prepared),
+            environment=trials.measured.environment,
+            warnings=_warnings(prepared, trials),
+        )
+        if output is None:
+            return result
+        return _write(result, output, origin, prepared, work, keep_float=request.keep_float)
+
+
+def press_plan(ref: object, request: Request, progress: Progress = silent) -> Planned:
+    """What ``press`` would try, without measuring or writing anything."""
+    with open_source(ref, request.open_options) as origin, workspace(None) as work:
+        prepared = plan(origin, request, work, progress)
+        early_floor(request.floor, prepared.bound, len(prepared.scoring))
+        return Planned(
+            source=_name(ref),
+            task=prepared.task,
+            floor=request.floor,
+            samples=_samples(prepared),
+            forms=tuple(
+                {
+                    "name": form.name,
+                    "recipe": form.recipe,
+                    "requested": form.requested,
+                    "settings": settings_of(form, request).to_dict(),
+                }
+                for form in prepared.forms
+            ),
+            unavailable=prepared.unavailable,
+        )
+
+
+def _write(
+    result: Pressed,
+    output: Path,
+    origin: Origin,
+    prepared: Plan,
+    work: Workspace,
+    *,
+    keep_float: bool,
+) -> Pressed:
+    """Write the bundle, where there is one to write, and the report beside its manifest."""
+    trials = {trial.name: trial for trial in result.candidates}
+    forms = _ordered(result, trials)
+    if result.chosen is None and not keep_float and origin.kind != "onnx":
+        folder = output.resolve().parent
+        stem = f"{output.name}-report"
+        paths = report.write({"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem)
+        return replace(result, report=paths[0])
+    manifest = Manifest(
+        task=result.task,
+        signature=prepared.model.signature,
+        processing=prepared.processing,
+        forms=tuple(_bundled(trial) for trial in forms),
+        objective=result.objective,
+        chosen=result.chosen,
+        provenance={
+            "source": origin.kind,
+            "fingerprint": prepared.fingerprint,
+            "exporter": result.conversion.get("exporter"),
+            "versions": {name: version(name) for name in KEYED_VERSIONS if version(name)},
+        },
+        measurements={
+            "verdict": result.verdict,
+            "floor": result.floor.value,
+            "baseline": dict(result.baseline),
+            "candidates": [trial.to_dict() for trial in result.candidates],
+            "environment": dict(result.environment),
+        },
+    )
+    files = {trial.name: work.folder / str(trial.file) for trial in forms}
+    bundle.write(output, manifest, files)
+    done = replace(result, bundle=output, report=output / "report.html")
+    report.write({"schema_version": 1, "command": "press", **done.to_dict()}, output)
+    return done
+
+
+def _ordered(result: Pressed, trials: Mapping[str, Trial]) -> list[Trial]:
+    """The chosen form, the best one of each other engine, then the portable float ones."""
+    ranked = sorted((t for t in trials.values() if t.ok), key=speedup_of, reverse=True)
+    names: list[str] = []
+    engines: set[str] = set()
+    if result.chosen is not None:
+        for trial in ranked:
+            if trial.settings.engine not in engines:
+                engines.add(trial.settings.engine)
+                names.append(trial.name)
+    names += [name for name in PORTABLE if name in trials and trials[name].file]
+    return [trials[name] for name in dict.fromkeys(names)]
+
+
+def _bundled(trial: Trial) -> BundledForm:
+    engine = create(Engine, "engines", trial.settings.engine)
+    return BundledForm(
+        name=trial.name,
+        file="",
+        sha256="",
+        settings=trial.settings,
+        requested=trial.requested,
+        requires_isa=trial.requires_isa,
+        made_with=engine.available().version,
+    )
+
+
+def _conversion(prepared: Plan) -> dict[str, object]:
+    conversion = prepared.conversion["conversion"]
+    assert isinstance(conversion, dict)
+    return conversion
+
+
+def _samples(prepared: Plan) -> dict[str, object]:
+    return {
+        "description": prepared.samples.description,
+        "calibration": len(prepared.calibration),
+        "scoring": len(prepared.scoring),
+        "labelled": prepared.samples.has_labels,
+        "random": prepared.samples.random,
+    }
+
+
+def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
+    warnings = list(trials.warnings)
+    if prepared.samples.random:
+        warnings.append("quality was measured on random inputs: it says little about real ones")
+    if trials.measured.noisy:
+        warnings.append(trials.measured.noisy)
+    warnings += [f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()]
+    return tuple(warnings)
+
+
+def _name(ref: object) -> str:
+    return str(ref) if isinstance(ref, str | Path) else f"{type(ref).__module__}.{type(ref).__name__}"

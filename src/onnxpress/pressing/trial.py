@@ -1,0 +1,231 @@
+"""Builds each form's file, then scores and times it against the origin."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxpress.engine import Form
+from onnxpress.errors import EngineError, OnnxpressError
+from onnxpress.machine import this_machine
+from onnxpress.model import load
+from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, version
+from onnxpress.pressing.workspace import Workspace, key_of
+from onnxpress.progress import Progress
+from onnxpress.recipe import Recipe
+from onnxpress.runner import Artifact, InProcess, OriginRef, Runner, Unrepeatable
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
+from onnxpress.source import Origin
+from onnxpress.verbs.calibrate import gather
+from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.measure import Candidate, measure, open_runner
+from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.score import score
+
+ORIGIN = "origin"
+CALIBRATION_ROWS = 4
+SCORING_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Built:
+    """A form with its file, or the reason why there is none."""
+
+    form: Form
+    path: Path | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All that was found out: rows with qualities (the origin's too), and failures by form."""
+
+    measured: Measured
+    warnings: tuple[str, ...] = ()
+
+
+def build(prepared: Plan, work: Workspace, progress: Progress) -> list[Built]:
+    """One file per recipe, in the workspace; forms with one recipe share it."""
+    made: dict[str, Built] = {}
+    built = []
+    for index, form in enumerate(prepared.forms):
+        if form.recipe not in made:
+            progress(f"building {form.name}", index, len(prepared.forms))
+            made[form.recipe] = _build(form, prepared, work)
+        built.append(replace(made[form.recipe], form=form))
+    return built
+
+
+def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
+    if not form.recipe:
+        return Built(form, prepared.float_path)
+    recipe = Recipe.parse(form.recipe)
+    parts = [prepared.float_key, form.recipe]
+    if recipe.needs():
+        parts.append(prepared.calibration.fingerprint())
+    key = key_of(*parts, prepared.processing)
+    path = work.path("form", key)
+    if work.read("form", key) is not None and path.is_file():
+        return Built(form, path)
+    model = load(prepared.float_path)
+    signature = model.signature
+    feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
+    try:
+        rewritten, change = recipe.apply(model, gather(recipe, model, feeds))
+    except EngineError as error:
+        return Built(form, None, str(error))
+    if not change.changed:
+        reason = "; ".join(change.refusals) or "nothing in the model to rewrite"
+        return Built(form, None, f"{form.recipe}: {reason}")
+    rewritten.save(path)
+    work.write("form", key, {"journal": rewritten.journal.to_json()})
+    return Built(form, path)
+
+
+def run_trials(
+    ref: object,
+    origin: Origin,
+    prepared: Plan,
+    built: list[Built],
+    request: Request,
+    work: Workspace,
+    progress: Progress,
+) -> Trials:
+    """Score and time the origin and every built form, or find it done in the workspace."""
+    candidates = [item for item in built if item.path is not None]
+    settings = {item.form.name: settings_of(item.form, request) for item in candidates}
+    batch = batch_of(request)
+    key = key_of(
+        prepared.fingerprint,
+        [(item.form.name, _file_hash(item.path), settings[item.form.name]) for item in candidates],
+        prepared.scoring.fingerprint(),
+        (prepared.task, prepared.processing, batch, request.threads, request.rounds),
+        this_machine(),
+        [version(name) for name in KEYED_VERSIONS],
+    )
+    known = work.read("measured", key)
+    if known is not None:
+        return Trials(Measured.from_dict(known["measured"]), tuple(known["warnings"]))  # type: ignore[arg-type]  # what ``write`` below kept
+    trials = _run(ref, origin, prepared, candidates, settings, request, progress)
+    kept = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
+    work.write("measured", key, kept)
+    return trials
+
+
+def _run(
+    ref: object,
+    origin: Origin,
+    prepared: Plan,
+    candidates: list[Built],
+    settings: Mapping[str, Settings],
+    request: Request,
+    progress: Progress,
+) -> Trials:
+    warnings: list[str] = []
+    failures: dict[str, str] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxpress-")))
+        runners: dict[str, Runner] = {
+            ORIGIN: _origin_runner(ref, origin, prepared, request, stack, warnings)
+        }
+        for index, item in enumerate(candidates):
+            name = item.form.name
+            progress(f"opening {name}", index, len(candidates))
+            assert item.path is not None
+            try:
+                runner = open_runner(Artifact(item.path, settings[name]))
+            except EngineError as error:
+                failures[name] = str(error)
+                continue
+            stack.callback(runner.close)
+            runners[name] = runner
+        total = len(prepared.scoring)
+        seen = 0
+
+        def scored(count: int) -> None:
+            nonlocal seen
+            seen += count
+            progress("scoring", seen, total)
+
+        qualities, broken = score(
+            runners, ORIGIN, prepared.bound, prepared.scoring, folder, SCORING_ROWS, scored
+        )
+        failures |= broken
+        timed = [Candidate(ORIGIN, origin.session(), origin.kind, "float32", 0)]
+        timed += [
+            Candidate(
+                item.form.name,
+                Artifact(item.path, settings[item.form.name]),
+                settings[item.form.name].engine,
+                item.form.requested,
+                item.path.stat().st_size,
+            )
+            for item in candidates
+            if item.form.name in qualities and item.path is not None
+        ]
+        measured = measure(
+            timed,
+            timing_feeds(prepared, batch_of(request)),
+            baseline=ORIGIN,
+            batch=batch_of(request),
+            rounds=request.rounds,
+            progress=progress,
+            runners=runners,
+        )
+    return Trials(measured.with_results(qualities, failures), tuple(warnings))
+
+
+def _origin_runner(
+    ref: object,
+    origin: Origin,
+    prepared: Plan,
+    request: Request,
+    stack: ExitStack,
+    warnings: list[str],
+) -> Runner:
+    """The origin in a process of its own where it can be opened again by its reference."""
+    threads = request.threads or this_machine().threads
+    if isinstance(ref, str | Path):
+        target = OriginRef(str(ref), request.open_options, threads, prepared.fingerprint)
+        try:
+            runner = open_runner(target)
+        except Unrepeatable as error:
+            warnings.append(f"{error.found}: the one that was converted is measured in this process")
+        except OnnxpressError as error:
+            warnings.append(f"the origin is measured in this process ({error})")
+        else:
+            stack.callback(runner.close)
+            return runner
+    return InProcess(stack.enter_context(origin.session(threads)))
+
+
+def timing_feeds(prepared: Plan, batch: int) -> Feeds:
+    """The first ``batch`` scoring samples, repeated where there are fewer."""
+    records = []
+    for record in prepared.scoring:
+        records.append(record)
+        if len(records) == batch:
+            break
+    while len(records) < batch:
+        records.append(records[len(records) % len(prepared.scoring)])
+    return prepared.bound.encode(records)
+
+
+def batch_of(request: Request) -> int:
+    """One row at a time for latency, 16 for throughput, unless the user says."""
+    return request.batch or (1 if request.objective == "latency" else 16)
+
+
+def settings_of(form: Form, request: Request) -> Settings:
+    return form.settings.with_threads(request.threads or this_machine().threads)
+
+
+def _file_hash(path: Path | None) -> str:
+    assert path is not None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,142 @@
+"""Affine quantisation of tensors: q = clip(round(x / scale) + zero_point), x ≈ (q - zero_point) · scale.
+
+The arithmetic of ONNX's QuantizeLinear and DequantizeLinear, and how quantised constants enter a
+graph. Weights are symmetric (zero point 0), as every fast integer kernel wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.calibrator import Range
+
+PER_CHANNEL_OPSET = 13
+"""The first opset whose DequantizeLinear has an axis."""
+
+WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+"""Operator → which input holds the weights."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers that stand for a tensor's values: ``scale`` float32 and ``zero_point``, scalars."""
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+
+
+def activation_grid(observed: Range, dtype: str) -> Grid:
+    """The grid that covers ``observed`` and represents 0 exactly (padding and ReLU rely on it).
+
+    ``uint8`` is asymmetric; ``int8`` symmetric with zero point 0.
+    """
+    low, high = min(observed.low, 0.0), max(observed.high, 0.0)
+    if dtype == "int8":
+        scale = np.float32(max(-low, high) / 127) or np.float32(1)
+        return Grid(np.array(scale), np.array(0, np.int8))
+    scale = np.float32((high - low) / 255) or np.float32(1)
+    zero_point = np.clip(np.round(-low / scale), 0, 255)
+    return Grid(np.array(scale), np.array(zero_point, np.uint8))
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """int8 values of the weight's shape and one float32 scale per channel along ``axis``."""
+
+    values: np.ndarray
+    scale: np.ndarray
+    axis: int
+
+
+def quantize_weight(
+    weight: np.ndarray, axis: int, bits: int = 8, least_scale: np.ndarray | None = None
+) -> QuantizedWeight:
+    """Symmetric per-channel weights in ``bits`` bits; ``least_scale`` (channels) bounds the scale."""
+    limit = 2 ** (bits - 1) - 1
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.abs(weight).max(axis=others).astype(np.float32) / np.float32(limit)
+    if least_scale is not None:
+        scale = np.maximum(scale, least_scale.astype(np.float32))
+    scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1))
+    along = [1] * weight.ndim
+    along[axis] = -1
+    values = np.clip(np.round(weight / scale.reshape(along)), -limit, limit).astype(np.int8)
+    return QuantizedWeight(values, scale, axis)
+
+
+def channel_axis(node: ir.Node, weight: np.ndarray) -> int:
+    """The axis of ``node``'s weight that holds its output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
+    return 0 if transposed else weight.ndim - 1
+
+
+def constant_weight(node: ir.Node) -> np.ndarray | None:
+    """The float32 weight of a linear operator of the standard domain, if it is an initializer."""
+    index = WEIGHT_INPUT.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    value = node.inputs[index] if index is not None and index < len(node.inputs) else None
+    if value is None or value.is_graph_input() or not value.is_initializer():
+        return None
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2:
+        return None
+    weight = tensor.numpy()
+    return weight if np.isfinite(weight).all() else None
+
+
+def weight_counts(nodes: list[ir.Node]) -> Mapping[str, int]:
+    """Operator → how many of ``nodes`` multiply by a constant weight."""
+    counts: dict[str, int] = {}
+    for node in nodes:
+        if constant_weight(node) is not None:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return counts
+
+
+def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """``array`` as an initializer called ``name``, or a name made from it where that is taken."""
+    fresh, count = name, 1
+    while fresh in graph.initializers:
+        fresh, count = f"{name}_{count}", count + 1
+    tensor = ir.tensor(array, name=fresh)
+    value = ir.Value(
+        name=fresh,
+        const_value=tensor,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(array.shape),
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def dequantized(
+    graph: ir.Graph, value: ir.Value, weight: QuantizedWeight, before: ir.Node
+) -> ir.Value:
+    """``DequantizeLinear`` of the int8 values, inserted before a node; stands for ``value``."""
+    dequantize = ir.node(
+        "DequantizeLinear",
+        [
+            add_initializer(graph, f"{value.name}_int8", weight.values),
+            add_initializer(graph, f"{value.name}_scale", weight.scale),
+            add_initializer(graph, f"{value.name}_zero", np.zeros(weight.scale.shape, np.int8)),
+        ],
+        {"axis": weight.axis},
+    )
+    before.prepend([dequantize])
+    output = dequantize.outputs[0]
+    output.dtype, output.shape = ir.DataType.FLOAT, value.shape
+    return output
+
+
+def drop_unused_initializers(graph: ir.Graph) -> None:
+    """Remove the constants that nothing reads any more."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]

@@ -1,0 +1,159 @@
+"""The contract of graph passes, the facts that they may use, and recipes made of passes.
+
+A recipe is text such as ``fold_constants,quantize_static(activations=int8)``: pass names in
+order, each with the fields of its frozen dataclass. That text is what the command line takes,
+what a form asks for and what the journal keeps.
+"""
+
+from __future__ import annotations
+
+import abc
+import ast
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from onnxpress import registry
+from onnxpress.calibrator import Range
+from onnxpress.errors import InputError
+from onnxpress.model import Model
+
+
+@dataclass(frozen=True)
+class Need:
+    """A fact that a pass cannot work without; verbs gather it before they apply the pass."""
+
+
+@dataclass(frozen=True)
+class Ranges(Need):
+    """The range of every float activation, as the named calibrator sees it."""
+
+    calibrator: str = "minmax"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was observed about a model: ``ranges`` maps an activation's name to its range."""
+
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a pass did: how many rewrites, and why it left alone what one might have expected."""
+
+    rewrites: int = 0
+    refusals: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.rewrites > 0
+
+
+@dataclass(frozen=True)
+class Pass(abc.ABC):
+    """One rewrite of a graph. Its fields are its flags, its recipe keys and its search space.
+
+    ``rtol`` bounds what a pass may change: the largest output difference over the largest
+    magnitude of that output. None marks a lossy pass (quantisation), which only measured quality
+    can judge. ``keeps_signature`` is False for a pass whose purpose is to change the signature.
+    """
+
+    api_version: ClassVar[int] = 1
+    rtol: ClassVar[float | None] = 1e-5
+    keeps_signature: ClassVar[bool] = True
+
+    def needs(self) -> tuple[Need, ...]:
+        """The facts that ``apply`` looks up."""
+        return ()
+
+    def apply(self, model: Model, facts: Facts | None = None) -> tuple[Model, Change]:
+        """A rewritten clone and what changed; ``model`` itself is never touched.
+
+        Where nothing changed the returned model is ``model``. Raises ``AssertionError`` where
+        the pass broke the signature: that is a bug in the pass.
+        """
+        clone = model.clone()
+        change = self.rewrite(clone, facts or Facts())
+        if not change.changed:
+            return model, change
+        if self.keeps_signature:
+            before, after = model.signature, clone.signature
+            assert before == after, f"{self} changed the signature from {before} to {after}"
+        clone.journal.add(str(self), change.rewrites, change.refusals)
+        return clone, change
+
+    @abc.abstractmethod
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        """Mutate ``model``, which is ours alone, and say what was done."""
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name: the file that holds it."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def __str__(self) -> str:
+        """The pass as recipe text, fields that differ from their defaults only."""
+        keys = [
+            f"{f.name}={getattr(self, f.name)}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}({', '.join(keys)})" if keys else self.name
+
+
+@dataclass(frozen=True)
+class Recipe(Pass):
+    """Passes in order; itself a pass."""
+
+    passes: tuple[Pass, ...] = ()
+
+    def needs(self) -> tuple[Need, ...]:
+        return tuple(dict.fromkeys(need for item in self.passes for need in item.needs()))
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        changes = [item.rewrite(model, facts) for item in self.passes]
+        return Change(
+            sum(change.rewrites for change in changes),
+            tuple(reason for change in changes for reason in change.refusals),
+        )
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.passes))
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """A recipe from its text. Raises ``PluginError`` for an unknown pass, ``InputError`` else."""
+        return cls(tuple(_parse_pass(part) for part in _split(text)))
+
+
+def _split(text: str) -> list[str]:
+    """The commas outside parentheses separate the passes."""
+    return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]
+
+
+def _parse_pass(text: str) -> Pass:
+    found = re.fullmatch(r"(\w+)(?:\((.*)\))?", text, re.DOTALL)
+    if not found:
+        raise InputError(f"recipe step '{text}'", "NAME or NAME(key=value, …)")
+    plugin = registry.get("passes", found[1])
+    assert issubclass(plugin, Pass)
+    fields = {f.name for f in dataclasses.fields(plugin)}
+    values: dict[str, object] = {}
+    for pair in filter(None, (pair.strip() for pair in (found[2] or "").split(","))):
+        key, equals, value = (piece.strip() for piece in pair.partition("="))
+        if not equals or key not in fields:
+            known = ", ".join(sorted(fields)) or "no fields"
+            raise InputError(f"recipe step '{text}' sets '{pair}'", f"key=value with key in {known}")
+        values[key] = _literal(value)
+    return plugin(**values)
+
+
+def _literal(value: str) -> object:
+    try:
+        literal: object = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    return literal

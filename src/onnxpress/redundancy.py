@@ -1,0 +1,127 @@
+"""Nodes that change nothing: no-ops, which give back what they got, and dead ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.values import Inferred, constant, is_op, opset, subgraphs
+
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1}
+"""Operator → the constant that changes nothing; first operands of Add and Mul may be it, too."""
+COMMUTATIVE = ("Add", "Mul")
+BROADCAST_OPSET = 7
+"""The first opset whose arithmetic broadcasts as NumPy's does."""
+DROPOUT_INPUT_OPSET = 12
+"""The first opset whose Dropout takes ``training_mode`` as an input."""
+DROPOUT_INFERENCE_OPSET = 7
+"""The first opset whose Dropout has no ``is_test`` and, up to the one above, never drops."""
+
+
+def dead_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes that no output depends on, from the last to the first.
+
+    Of a dead node that carries graphs, only the node itself.
+    """
+    dead: list[ir.Node] = []
+    gone: set[ir.Node] = set()
+    for node in ir.traversal.RecursiveGraphIterator(model.graph, reverse=True):
+        read = any(user not in gone for value in node.outputs for user, _ in value.uses())
+        if node in gone or read or any(value.is_graph_output() for value in node.outputs):
+            continue
+        dead.append(node)
+        gone.add(node)
+        for graph in subgraphs(node):
+            gone.update(ir.traversal.RecursiveGraphIterator(graph))
+    return dead
+
+
+class NoOps:
+    """Knows which nodes of ``model`` are no-ops. Valid until the model changes."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._inferred = Inferred(model)
+        self._opset = opset(model)
+
+    def find(self, node: ir.Node) -> tuple[ir.Value, str] | None:
+        """The input that the first output of ``node`` always equals, and why; None elsewhere."""
+        data = node.inputs[0] if node.inputs else None
+        if is_op(node, *NEUTRAL):
+            return self._arithmetic(node)
+        if data is None:
+            return None
+        why = ""
+        if is_op(node, "Identity"):
+            why = "copies its input"
+        elif is_op(node, "Dropout") and self._is_off(node):
+            why = "drops nothing at inference"
+        elif is_op(node, "Cast") and self._same_type(node, data):
+            why = "casts to the type that its input has"
+        elif is_op(node, "Transpose") and self._in_order(node):
+            why = "keeps the order of the dimensions"
+        elif is_op(node, "Reshape") and self._same_shape(node, data):
+            why = "reshapes to the shape that its input has"
+        return (data, why) if why else None
+
+    def _arithmetic(self, node: ir.Node) -> tuple[ir.Value, str] | None:
+        if self._opset < BROADCAST_OPSET or len(node.inputs) != 2:
+            return None
+        for index in (1, 0) if is_op(node, *COMMUTATIVE) else (1,):
+            data, other = node.inputs[1 - index], constant(node.inputs[index])
+            neutral = NEUTRAL[node.op_type]
+            if data is None or other is None or not other.size or not np.all(other == neutral):
+                continue
+            if self._broadcasts_within(other, data):
+                return data, f"{node.op_type} with {neutral}"
+        return None
+
+    def _broadcasts_within(self, other: np.ndarray, data: ir.Value) -> bool:
+        """Whether ``data`` keeps its shape next to ``other``."""
+        shape = self._inferred.shape(data)
+        if other.ndim == 0:
+            return True
+        return (
+            shape is not None
+            and other.ndim <= len(shape)
+            and all(
+                have in (1, want)
+                for want, have in zip(reversed(shape), reversed(other.shape), strict=False)
+            )
+        )
+
+    def _is_off(self, node: ir.Node) -> bool:
+        mask_used = any(out.uses() or out.is_graph_output() for out in node.outputs[1:])
+        if mask_used:
+            return False
+        if self._opset < DROPOUT_INFERENCE_OPSET:
+            return node.attributes.get_int("is_test", 0) == 1
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        if self._opset < DROPOUT_INPUT_OPSET or training is None:
+            return True
+        mode = constant(training)
+        return mode is not None and not mode.any()
+
+    def _same_type(self, node: ir.Node, data: ir.Value) -> bool:
+        to, dtype = node.attributes.get("to"), self._inferred.dtype(data)
+        # Before opset 6 `to` was a string.
+        return to is not None and to.type == ir.AttributeType.INT and to.as_int() == dtype
+
+    def _in_order(self, node: ir.Node) -> bool:
+        perm = node.attributes.get("perm")
+        if perm is None or perm.is_ref():
+            return False
+        order = list(perm.as_ints())
+        return order == sorted(order)
+
+    def _same_shape(self, node: ir.Node, data: ir.Value) -> bool:
+        target = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        shape = self._inferred.shape(data)
+        if target is None or shape is None or target.shape != (len(shape),):
+            return False
+        copies = not node.attributes.get_int("allowzero", 0)
+        differs = [
+            want
+            for want, have in zip(target.tolist(), shape, strict=True)
+            if want != have and not (want == 0 and copies)
+        ]
+        return differs in ([], [-1])

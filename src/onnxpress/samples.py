@@ -1,0 +1,171 @@
+"""Samples: a stream of records that can be read again and is never whole in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnxpress.errors import SamplesError
+from onnxpress.signature import Signature
+
+Label = int | float | str
+Raw = Path | str | bytes | np.ndarray | Mapping[str, object]
+"""An image's path, bytes or pixels, a text, a table's row, or tensors by input name."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One raw input, what it is labelled, and a name for messages."""
+
+    value: Raw
+    label: Label | None = None
+    name: str = ""
+
+
+class Samples:
+    """Records that are made anew at each iteration, in the same order.
+
+    ``kind`` is ``images``, ``texts``, ``rows`` or ``tensors``; ``classes`` are the names behind
+    integer labels, where there are any; ``random`` marks made-up values. ``identity`` is what
+    ``fingerprint`` hashes: everything that decides the records.
+    """
+
+    def __init__(
+        self,
+        stream: Callable[[], Iterable[Record]],
+        kind: str,
+        description: str,
+        *,
+        identity: str = "",
+        random: bool = False,
+        classes: tuple[str, ...] = (),
+        labels: Sequence[Label | None] | None = None,
+        chosen: frozenset[int] | None = None,
+    ) -> None:
+        self._stream, self.kind, self.description = stream, kind, description
+        self._identity, self.random, self.classes = identity, random, classes
+        self._labels = None if labels is None else list(labels)
+        self._chosen = chosen
+
+    @classmethod
+    def open(
+        cls,
+        ref: object,
+        *,
+        label: str | None = None,
+        limit: int | None = None,
+        seed: int = 0,
+        signature: Signature | None = None,
+    ) -> Samples:
+        """Samples from any form of the command line, or from live objects.
+
+        A folder of images, ``.txt``, ``.jsonl``, ``.csv``, ``.parquet``, ``.npz``,
+        ``FILE.py:function``, ``random:N`` (which needs the ``signature``); a list of paths,
+        arrays, texts, mappings, ``Record`` or (value, label) pairs; a dict of arrays; an array
+        of rows. Raises ``SamplesError`` where there is nothing, or it is of no known form.
+        """
+        from onnxpress.readers import read
+
+        if limit is not None and limit < 1:
+            raise SamplesError(f"--limit {limit}", "a number of at least 1")
+        samples = ref if isinstance(ref, Samples) else read(ref, label, seed, signature)
+        if len(samples) == 0:
+            raise SamplesError(f"{samples.description} holds no samples", "at least one")
+        return samples if limit is None else samples.limit(limit, seed)
+
+    def __iter__(self) -> Iterator[Record]:
+        for index, record in enumerate(self._stream()):
+            if self._chosen is None or index in self._chosen:
+                yield record
+
+    def __len__(self) -> int:
+        return len(self._all_labels()) if self._chosen is None else len(self._chosen)
+
+    def labels(self) -> list[Label | None]:
+        """The labels alone, in order; the first call may read the records once."""
+        every = self._all_labels()
+        return every if self._chosen is None else [every[i] for i in sorted(self._chosen)]
+
+    @property
+    def has_labels(self) -> bool:
+        return any(label is not None for label in self.labels())
+
+    def limit(self, count: int, seed: int = 0) -> Samples:
+        """At most ``count`` records: the first ones, or as many of each class where labelled."""
+        if count >= len(self):
+            return self
+        return self._subset(self._draw(count, seed))
+
+    def split(self, calibration: int, seed: int) -> tuple[Samples, Samples]:
+        """``calibration`` records drawn class by class, and all others; seeded, no overlap."""
+        if not 0 < calibration < len(self):
+            raise SamplesError(
+                f"{calibration} of {len(self)} samples cannot calibrate", "fewer than all of them"
+            )
+        drawn = self._draw(calibration, seed, shuffled=True)
+        return self._subset(drawn), self._subset(self._indices() - drawn)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the records: files with sizes and times, code, subset."""
+        chosen = "all" if self._chosen is None else repr(sorted(self._chosen))
+        text = "\n".join((self.kind, self.description, self._identity, chosen))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _subset(self, chosen: frozenset[int]) -> Samples:
+        return Samples(
+            self._stream,
+            self.kind,
+            self.description,
+            identity=self._identity,
+            random=self.random,
+            classes=self.classes,
+            labels=self._labels,
+            chosen=chosen,
+        )
+
+    def _all_labels(self) -> list[Label | None]:
+        if self._labels is None:
+            self._labels = [record.label for record in self._stream()]
+        return self._labels
+
+    def _indices(self) -> frozenset[int]:
+        return self._chosen if self._chosen is not None else frozenset(range(len(self)))
+
+    def _draw(self, count: int, seed: int, *, shuffled: bool = False) -> frozenset[int]:
+        """``count`` indices with every class's share kept (largest remainders)."""
+        every = self._all_labels()
+        groups: dict[str, list[int]] = {}
+        for index in sorted(self._indices()):
+            groups.setdefault(_group(every[index]), []).append(index)
+        rng = random.Random(seed)
+        if shuffled:
+            for members in groups.values():
+                rng.shuffle(members)
+        return frozenset(
+            index
+            for members, share in zip(
+                groups.values(), _shares([len(m) for m in groups.values()], count), strict=True
+            )
+            for index in members[:share]
+        )
+
+
+def _group(label: Label | None) -> str:
+    """Classes by label; numbers with a fraction are no classes."""
+    return "" if isinstance(label, float) and not label.is_integer() else repr(label)
+
+
+def _shares(sizes: list[int], count: int) -> list[int]:
+    """``count`` divided in proportion to ``sizes``, none above its size, summing to ``count``."""
+    total = sum(sizes)
+    exact = [size * count / total for size in sizes]
+    shares = [int(share) for share in exact]
+    order = sorted(range(len(sizes)), key=lambda i: shares[i] - exact[i])
+    for index in order[: count - sum(shares)]:
+        shares[index] += 1
+    return shares

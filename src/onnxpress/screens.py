@@ -1,0 +1,197 @@
+"""How each result looks to a person, from the very dict that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from onnxpress.terminal import console, rows_table, warn
+
+Result = Mapping[str, Any]
+"""A JSON object; its shape is the command's contract, checked by the tests of each command."""
+
+
+def show_pressed(result: Result) -> None:
+    """The table and the verdict of a press; for a dry run the forms that it would try."""
+    out = console()
+    if result.get("dry_run"):
+        _show_plan(result)
+        return
+    candidates = sorted(
+        result["candidates"], key=lambda row: row["latency_ms"]["mean"] if row["latency_ms"] else 1e9
+    )
+    out.print(rows_table([*candidates, result["baseline"]], result["chosen"]))
+    machine, samples = result["environment"]["machine"], result["samples"]
+    out.print(
+        f"mean ms per call, batch {result['batch']}, {result['threads']} threads, "
+        f"{result['rounds']} interleaved rounds; quality on {samples['scoring']} samples that "
+        f"calibration never saw, floor {result['floor']:.4g} (✗ does not hold it); {machine['cpu']}",
+        style="dim",
+        markup=False,
+    )
+    for row in candidates:
+        if not row["ok"]:
+            out.print(f"✗ {row['name']}: {row['reason']}", style="dim", markup=False)
+    if result["floor_note"]:
+        out.print(f"note: {result['floor_note']}", markup=False)
+    for warning in result["warnings"]:
+        warn(warning)
+    out.print()
+    out.print(result["verdict"], style="bold", markup=False)
+    if result["bundle"]:
+        out.print(f"bundle: {result['bundle']}", markup=False)
+    if result["report"]:
+        out.print(f"report: {result['report']}", markup=False)
+
+
+def _show_plan(result: Result) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in ("form", "precision", "recipe"):
+        table.add_column(name, overflow="fold")
+    for form in result["forms"]:
+        table.add_row(form["name"], form["requested"], form["recipe"] or "–")
+    samples = result["samples"]
+    console().print(table)
+    console().print(
+        f"would try {len(result['forms'])} forms of {result['source']} as {result['task']}: "
+        f"{samples['calibration']} samples calibrate, {samples['scoring']} score; "
+        "nothing was written",
+        markup=False,
+    )
+
+
+def show_converted(result: Result) -> None:
+    out = console()
+    out.print(
+        f"{result['model']}: {result['size_bytes'] / 1e6:.2f} MB, opset {result['opset']}, made by "
+        f"the {result['exporter']} exporter",
+        markup=False,
+    )
+    if result["fallback_reason"]:
+        warn(result["fallback_reason"])
+    for kind in ("inputs", "outputs"):
+        for spec in result[kind]:
+            out.print(f"  {kind[:-1]:6} {_spec(spec)}", markup=False)
+    if result["verified"]:
+        show_verified(result["verified"], "")
+
+
+def show_verified(verified: Result, mismatch: str) -> None:
+    """One line for each case and a last one with the answer."""
+    out = console()
+    for case in verified["cases"]:
+        shapes = ", ".join(f"{name}{list(shape)}" for name, shape in case["shapes"].items())
+        mark = "✓" if case["ok"] else "✗"
+        out.print(f"  {mark} {shapes}: largest difference {case['max_abs_diff']:.3g}", markup=False)
+    answer = "the same answers" if verified["ok"] else f"different: {mismatch}"
+    out.print(
+        f"{answer} (|a-b| ≤ {verified['atol']:.2g} + {verified['rtol']:g}·|a|)", style="bold",
+        markup=False,
+    )  # fmt: skip
+
+
+def show_inspected(name: str, result: Result) -> None:
+    out = console()
+    opsets = ", ".join(f"{domain} {version}" for domain, version in result["opsets"].items())
+    out.print(f"{name}: {result['nodes']} nodes, {opsets}, IR {result['ir_version']}", markup=False)
+    out.print(
+        f"  {result['parameters']:,} parameters, {result['macs'] / 1e6:,.1f} M MACs at batch 1, "
+        f"{result['size_bytes'] / 1e6:.2f} MB",
+        markup=False,
+    )
+    for kind in ("inputs", "outputs"):
+        for spec in result[kind]:
+            out.print(f"  {kind[:-1]:6} {_spec(spec)}", markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("operator")
+    table.add_column("count", justify="right")
+    for op, count in result["ops"].items():
+        table.add_row(op, str(count))
+    out.print(table)
+    for item in result["redundant"]:
+        out.print(f"  redundant: {item['node']} ({item['op']}): {item['why']}", markup=False)
+
+
+def show_optimized(result: Result) -> None:
+    out = console()
+    before, after = result["before"], result["after"]
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in ("pass", "rewrites", ""):
+        table.add_column(name, overflow="fold")
+    for step in result["passes"]:
+        note = f"undone: {step['reason']}" if step["reverted"] else step["reason"]
+        table.add_row(step["name"], str(step["rewrites"]), note)
+    out.print(table)
+    out.print(
+        f"{result['model']}: {before['nodes']} → {after['nodes']} nodes, "
+        f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB",
+        markup=False,
+    )
+    show_verified(result["verified"], "")
+
+
+def show_quantized(result: Result) -> None:
+    out = console()
+    before, after, quality = result["before"], result["after"], result["quality"]
+    speedup = result["speedup"]
+    out.print(
+        f"{result['model']}: {result['scheme']} on {result['engine']}, "
+        f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB, "
+        f"{before['latency_ms']['mean']:.3g} → {after['latency_ms']['mean']:.3g} ms "
+        f"({speedup['value']:.2f}×, {speedup['low']:.2f}–{speedup['high']:.2f})",
+        markup=False,
+    )
+    out.print(
+        f"quality {quality['value']:.4f}, at least {quality['low']:.4f} "
+        f"({quality['metric']}, n={quality['n']}); "
+        f"{result['executed']['int8_macs_share']:.0%} of the multiply-adds ran in int8",
+        markup=False,
+    )
+    for kept in result["kept_float"]:
+        out.print(f"  kept in float: {kept['node']}: {kept.get('why', '')}", markup=False)
+    if not result["faster"]:
+        warn("it is not faster than the float model on this engine")
+    if result["holds"] is False:
+        warn(f"the quality is below the floor {result['floor']:g}")
+
+
+def show_bench(results: Sequence[Result]) -> None:
+    """A table per batch size; the first row of each is the baseline."""
+    out = console()
+    for result in results:
+        rows = result["rows"]
+        out.print(f"batch {rows[0]['batch']}, {result['rounds']} rounds", style="bold")
+        out.print(rows_table(rows))
+    for name, why in results[0]["failures"].items():
+        warn(f"{name}: {why}")
+    if results[0]["noisy"]:
+        warn(results[0]["noisy"])
+
+
+def show_doctor(result: Result) -> None:
+    out = console()
+    cpu = result["cpu"]
+    quota = f", container quota {cpu['quota']:g} cores" if cpu["quota"] else ""
+    out.print(
+        f"{cpu['cpu']} ({cpu['architecture']}): {cpu['cores']} cores, {cpu['logical_cores']} "
+        f"hardware threads, {cpu['affinity']} usable{quota}; {result['threads']} threads are used",
+        markup=False,
+    )
+    out.print(f"instruction sets: {', '.join(cpu['isa']) or 'unknown'}", markup=False)
+    for name, engine in result["engines"].items():
+        if engine["available"]:
+            providers = ", ".join(engine["providers"])
+            out.print(f"✓ {name} {engine['version']} ({providers})", markup=False)
+        else:
+            out.print(f"✗ {name}: {engine['reason']}", markup=False)
+    told = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    out.print(f"versions: {told}", style="dim", markup=False)
+    for item in result["missing"]:
+        out.print(f"missing: {item['package']}; run: {item['fix']}", markup=False)
+
+
+def _spec(spec: Result) -> str:
+    shape = "…" if spec["shape"] is None else ", ".join(map(str, spec["shape"]))
+    return f"{spec['name']}: {spec['dtype']}[{shape}]"

@@ -1,0 +1,62 @@
+"""How a file is run: engine, provider, threads, precision and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from onnxpress.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides how an engine runs a file.
+
+    ``threads`` is the number of intra-operator threads (None: the engine chooses).
+    ``precision`` is asked of the engine for what the file leaves in float32: ``float32`` or
+    ``bfloat16``. ``options`` are the engine's own keys, such as
+    ``DYNAMIC_QUANTIZATION_GROUP_SIZE`` (OpenVINO) or ``session.intra_op.allow_spinning``
+    (ONNX Runtime), with text values.
+    """
+
+    engine: str
+    provider: str = ""
+    threads: int | None = None
+    precision: str = "float32"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def with_threads(self, threads: int | None) -> Settings:
+        return replace(self, threads=threads)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "engine": self.engine,
+            "provider": self.provider,
+            "threads": self.threads,
+            "precision": self.precision,
+            "options": dict(self.options),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Settings:
+        options, threads = data.get("options") or {}, data.get("threads")
+        assert isinstance(options, Mapping)
+        assert threads is None or isinstance(threads, int)
+        return cls(
+            str(data["engine"]),
+            str(data.get("provider") or ""),
+            threads,
+            str(data.get("precision") or "float32"),
+            {str(key): str(value) for key, value in options.items()},
+        )
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("key=value", …)`` as a dict. Raises ``InputError`` for a pair without ``=``."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key):
+            raise InputError(f"--session {pair}", "KEY=VALUE")
+        options[key.strip()] = value.strip()
+    return options

@@ -1,0 +1,108 @@
+"""What goes into a model and what comes out: names, element types and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpress.errors import SamplesError
+
+Feeds = dict[str, np.ndarray]
+"""Tensor name → array. Whoever made the arrays owns them."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output.
+
+    ``dtype`` is a NumPy name (``float32``, ``bfloat16``, ``object`` for strings). A dimension is
+    an int, or a str where it is free: the symbol's name, ``"?"`` where it has none. ``shape`` is
+    None where not even the rank is known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+    def to_dict(self) -> dict[str, object]:
+        shape = None if self.shape is None else list(self.shape)
+        return {"name": self.name, "dtype": self.dtype, "shape": shape}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> TensorSpec:
+        shape = data["shape"]
+        assert shape is None or isinstance(shape, Sequence)
+        return cls(str(data["name"]), str(data["dtype"]), None if shape is None else tuple(shape))
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether the first dimension is free."""
+        return bool(self.shape) and isinstance(self.shape[0], str)  # type: ignore[index]
+
+    def __str__(self) -> str:
+        shape = "…" if self.shape is None else ", ".join(map(str, self.shape))
+        return f"{self.name}: {self.dtype}[{shape}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of a model, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Sequence[Mapping[str, object]]]) -> Signature:
+        return cls(
+            tuple(TensorSpec.from_dict(spec) for spec in data["inputs"]),
+            tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
+        )
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether every input's first dimension is free, so that rows may be stacked."""
+        return bool(self.inputs) and all(spec.dynamic_batch for spec in self.inputs)
+
+    def check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Raise ``SamplesError`` where ``feeds`` lacks an input or has a wrong name, type or shape."""
+        wanted = {spec.name for spec in self.inputs}
+        for name in feeds:
+            if name not in wanted:
+                raise SamplesError(
+                    f"the samples feed '{name}'", f"the inputs {', '.join(sorted(wanted))}"
+                )
+        sizes: dict[str, tuple[int, str]] = {}
+        for spec in self.inputs:
+            if spec.name not in feeds:
+                raise SamplesError(f"the samples lack input '{spec.name}'", str(spec))
+            _check_array(spec, np.asarray(feeds[spec.name]), sizes)
+
+
+def _check_array(spec: TensorSpec, array: np.ndarray, sizes: dict[str, tuple[int, str]]) -> None:
+    found = f"input '{spec.name}' got {array.dtype}{list(array.shape)}"
+    if array.dtype.name != spec.dtype and not (spec.dtype == "object" and array.dtype.kind in "UO"):
+        raise SamplesError(found, str(spec), f"convert it to {spec.dtype}")
+    if spec.shape is None:
+        return
+    fits = len(spec.shape) == array.ndim and all(
+        isinstance(want, str) or want == have
+        for want, have in zip(spec.shape, array.shape, strict=False)
+    )
+    if not fits:
+        raise SamplesError(found, str(spec))
+    for want, have in zip(spec.shape, array.shape, strict=True):
+        if isinstance(want, str) and want != "?":
+            first, where = sizes.setdefault(want, (have, spec.name))
+            if first != have:
+                raise SamplesError(
+                    f"dimension '{want}' is {first} in input '{where}' and {have} in '{spec.name}'",
+                    "one size",
+                )

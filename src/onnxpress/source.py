@@ -1,0 +1,130 @@
+"""The contract of model readers: a Source recognises a reference and opens it as an Origin."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from onnxpress import registry
+from onnxpress.engine import Session
+from onnxpress.errors import InputError
+from onnxpress.model import Model
+from onnxpress.processing import Processing
+from onnxpress.signature import Feeds, TensorSpec
+
+Exporter = Literal["auto", "dynamo", "torchscript"]
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How a source may open a reference.
+
+    ``inputs`` describe the model's inputs where the model itself does not; failing that, a model
+    that takes images is tried with the size that ``processing`` gives. ``trust`` allows formats
+    that run code on loading. ``checkpoint`` is a file of weights.
+    """
+
+    inputs: tuple[TensorSpec, ...] = ()
+    processing: Processing | None = None
+    checkpoint: Path | None = None
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an origin becomes ONNX.
+
+    ``shapes`` names the dimensions of inputs by input name (a str is a free dimension);
+    ``static`` fixes every dimension to the example's.
+    """
+
+    opset: int | None = None
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    static: bool = False
+    exporter: Exporter = "auto"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The model, which exporter made it and, where another was tried first, why that one failed."""
+
+    model: Model
+    exporter: str
+    fallback_reason: str | None = None
+
+
+class Origin(abc.ABC):
+    """The user's own model, alive: the reference that everything is compared with.
+
+    ``kind`` is the source's name. ``processing`` is what the origin itself knows about its
+    inputs (None where it knows nothing). ``baseline`` names what its session runs on, such as
+    ``PyTorch eager``.
+    """
+
+    kind: str
+    baseline: str
+    processing: Processing | None = None
+
+    @property
+    def example(self) -> Feeds | None:
+        """Inputs that the origin accepts, where it has some: they show sizes and value ranges."""
+        return None
+
+    @abc.abstractmethod
+    def session(self, threads: int | None = None) -> Session:
+        """The reference itself, on the feeds of the exported model."""
+
+    @abc.abstractmethod
+    def export(self, options: ExportOptions) -> Exported:
+        """Convert to ONNX. Raises ``SourceError`` where no exporter can."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the outputs: weights and code."""
+
+    def close(self) -> None:
+        """Free what the origin holds."""
+
+    def __enter__(self) -> Origin:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Source(abc.ABC):
+    """Reads one kind of reference."""
+
+    api_version: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def accepts(self, ref: object) -> bool:
+        """Whether this reference is plainly of this kind: by its type or its file's name."""
+
+    @abc.abstractmethod
+    def open(self, ref: object, options: OpenOptions) -> Origin:
+        """Raises ``SourceError`` or ``InputError``; ``ref`` comes without the ``KIND:`` prefix."""
+
+
+def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
+    """Open ``KIND:WHERE``, a path or a live object with the source that accepts it.
+
+    Raises ``InputError`` where no source or several accept it.
+    """
+    options = options or OpenOptions()
+    if isinstance(ref, str | Path):
+        kind, colon, where = str(ref).partition(":")
+        kind = kind.replace("-", "_")
+        if colon and kind in registry.names("sources"):
+            return registry.create(Source, "sources", kind).open(where, options)
+    known = registry.names("sources")
+    found = [name for name in known if registry.create(Source, "sources", name).accepts(ref)]
+    if not found:
+        shown = ref if isinstance(ref, str | Path) else f"a {type(ref).__name__}"
+        raise InputError(
+            f"no source reads {shown}", f"KIND:WHERE with KIND one of {', '.join(known)}"
+        )
+    return registry.create(Source, "sources", found[0]).open(ref, options)

@@ -1,0 +1,1 @@
+"""What the torch source is made of; imports PyTorch."""

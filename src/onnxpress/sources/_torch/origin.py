@@ -1,0 +1,137 @@
+"""A PyTorch module as an origin."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from onnxpress.engine import Session
+from onnxpress.errors import InputError, MissingExtra, SourceError
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
+from onnxpress.sources._torch.export import Example, example_of, export, flatten
+from onnxpress.sources._torch.factory import factory_of, shown, user_code
+
+
+def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
+    """Call the factory that ``ref`` names, or take the module that it is."""
+    if isinstance(ref, torch.nn.Module):
+        return TorchOrigin(ref, None, options, "")
+    factory, code = factory_of(str(ref))
+    with user_code(str(ref)):
+        made = factory()
+    module, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(module, torch.nn.Module):
+        raise SourceError(
+            f"{ref} returned {shown(made)}", "a torch.nn.Module, or (module, example_inputs)"
+        )
+    return TorchOrigin(module, example, options, code)
+
+
+class TorchOrigin(Origin):
+    """A module in evaluation mode. ``session`` is PyTorch eager under ``inference_mode``."""
+
+    kind = "torch"
+    baseline = "PyTorch eager"
+
+    def __init__(
+        self, module: torch.nn.Module, example: object, options: OpenOptions, code: str
+    ) -> None:
+        self._module = module.eval()
+        self._code = code
+        if options.checkpoint is not None:
+            _load_checkpoint(self._module, options.checkpoint)
+        self._example = example_of(self._module, example, options)
+        with user_code(f"{type(module).__name__}.forward on {self._example}"):
+            with torch.inference_mode():
+                outputs = flatten(self._example.call(self._module))
+        self._outputs = outputs
+
+    @property
+    def example(self) -> Feeds:
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self._example.tensors.items()}
+
+    def session(self, threads: int | None = None) -> Session:
+        if threads:
+            torch.set_num_threads(threads)
+        return _TorchSession(self._module, self._example, self._outputs)
+
+    def export(self, options: ExportOptions) -> Exported:
+        return export(self._module, self._example, tuple(self._outputs), options)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of weights, buffers, structure and the source of every module class."""
+        digest = hashlib.sha256(f"{self._code}\n{self._module}\n{torch.__version__}".encode())
+        for cls in sorted({type(module) for module in self._module.modules()}, key=str):
+            with contextlib.suppress(OSError, TypeError):  # classes made in a shell have no source
+                digest.update(inspect.getsource(cls).encode())
+        for name, tensor in sorted(self._module.state_dict().items()):
+            digest.update(name.encode())
+            if isinstance(tensor, torch.Tensor):
+                flat = tensor.detach().contiguous().cpu().reshape(-1)
+                digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+class _TorchSession(Session):
+    """The module itself. The number of threads is PyTorch's global one."""
+
+    def __init__(
+        self, module: torch.nn.Module, example: Example, outputs: Mapping[str, torch.Tensor]
+    ) -> None:
+        super().__init__()
+        self._module, self._example = module, example
+        self.signature = Signature(
+            tuple(_free(name, tensor) for name, tensor in example.tensors.items()),
+            tuple(_free(name, tensor) for name, tensor in outputs.items()),
+        )
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in feeds.items()}
+        with user_code("the model"), torch.inference_mode():
+            outputs = flatten(self._example.with_tensors(tensors).call(self._module))
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in outputs.items()}
+
+
+def _free(name: str, tensor: torch.Tensor) -> TensorSpec:
+    """Eager PyTorch takes any size, so every dimension is free."""
+    return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), ("?",) * tensor.dim())
+
+
+def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
+    """Read weights only: no code in the file is run."""
+    if not path.is_file():
+        raise InputError(f"--checkpoint {path} does not exist", "a .pt, .pth or .safetensors file")
+    if path.suffix == ".safetensors":
+        try:
+            from safetensors.torch import load_file
+        except ImportError:
+            raise MissingExtra.of("safetensors", "torch", "reads .safetensors") from None
+        state: object = load_file(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise SourceError(
+                f"--checkpoint {path} cannot be read as weights ({text})",
+                "a state_dict saved with torch.save",
+            ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping):
+        raise SourceError(f"--checkpoint {path} holds {shown(state)}", "a state_dict")
+    try:
+        module.load_state_dict(dict(state))
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:300]
+        raise SourceError(
+            f"--checkpoint {path} does not fit the model ({text})", "its state_dict"
+        ) from error

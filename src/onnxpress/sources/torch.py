@@ -1,0 +1,31 @@
+"""PyTorch: a factory in a file or package, or an nn.Module."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+from onnxpress.errors import MissingExtra
+from onnxpress.source import OpenOptions, Origin, Source
+
+
+class Torch(Source):
+    """``torch:FILE.py:factory``, ``torch:package.module:factory``, or an ``nn.Module``.
+
+    The factory is called without arguments and returns a module, or a pair of the module and its
+    example inputs: a tensor, a tuple of positional or a dict of keyword arguments, batch first.
+    """
+
+    def accepts(self, ref: object) -> bool:
+        if isinstance(ref, str):
+            file, colon, name = ref.rpartition(":")
+            return bool(colon) and file.endswith(".py") and name.isidentifier()
+        torch = sys.modules.get("torch")  # whoever holds a module has imported it
+        return torch is not None and isinstance(ref, torch.nn.Module)
+
+    def open(self, ref: object, options: OpenOptions) -> Origin:
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtra.of("torch", "torch", "opens PyTorch models")
+        from onnxpress.sources._torch.origin import open_origin
+
+        return open_origin(ref, options)

@@ -1,0 +1,116 @@
+"""The contract of what tensors mean: a Task binds to a model and encodes, decodes and scores."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from onnxpress import registry
+from onnxpress.errors import InputError
+from onnxpress.processing import Processing
+from onnxpress.samples import Label, Record
+from onnxpress.signature import Feeds, Signature
+
+Prediction = dict[str, object]
+"""One decoded result, JSON-able."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One batch to score: a candidate's outputs, the origin's on the same feeds, and labels."""
+
+    outputs: Mapping[str, np.ndarray]
+    reference: Mapping[str, np.ndarray]
+    labels: Sequence[Label | None]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How much of the origin's quality is kept: the origin itself has 1.
+
+    ``low`` is the lower end of the 95 % interval of ``value`` over ``n`` samples; ``metric`` says
+    what was compared. ``origin`` and ``candidate`` are the task's own metric on the labels, where
+    there are any.
+    """
+
+    value: float
+    low: float
+    n: int
+    metric: str
+    origin: float | None = None
+    candidate: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class Bound(abc.ABC):
+    """A task bound to one model: every preprocessing of the product goes through ``encode``."""
+
+    @abc.abstractmethod
+    def encode(self, records: Sequence[Record]) -> Feeds:
+        """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
+
+    @abc.abstractmethod
+    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+        """One prediction per row of the outputs."""
+
+    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+        """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
+        return list(self.decode(outputs))
+
+    @abc.abstractmethod
+    def score(self, batches: Iterable[Scored]) -> Quality:
+        """Quality over all batches, read once and in order, in memory that does not grow with them.
+
+        Raises ``SamplesError`` where there are too few samples for the metric to mean anything.
+        """
+
+    @abc.abstractmethod
+    def needed(self, floor: float) -> int | None:
+        """The fewest samples with which a perfect candidate could prove ``floor``; None: no number."""
+
+    def provable(self, n: int) -> float:
+        """The highest floor that a perfect candidate could prove with ``n`` samples."""
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            needed = self.needed(middle)
+            low, high = (middle, high) if needed is not None and needed <= n else (low, middle)
+        return low
+
+
+class Task(abc.ABC):
+    """What a model is for."""
+
+    api_version: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def fits(self, signature: Signature, kind: str) -> bool:
+        """Whether this is the natural task for samples of ``kind`` (``images``, ``tensors``, …)."""
+
+    @abc.abstractmethod
+    def bind(self, signature: Signature, processing: Processing | None) -> Bound:
+        """Raises ``InputError`` that names the missing flag where ``processing`` does not suffice."""
+
+
+def choose(signature: Signature, kind: str) -> str:
+    """The natural task for samples of ``kind``: the first by name that fits, ``tensor`` last.
+
+    Raises ``InputError`` naming ``--task`` where none fits, such as for images and a model that
+    does not look like any image task.
+    """
+    known = registry.names("tasks")
+    for name in sorted(known, key=lambda name: (name == "tensor", name)):
+        if registry.create(Task, "tasks", name).fits(signature, kind):
+            return name
+    outputs = ", ".join(map(str, signature.outputs))
+    raise InputError(
+        f"no task fits samples of {kind} and a model from "
+        f"{', '.join(map(str, signature.inputs))} to {outputs}",
+        f"--task with one of {', '.join(known)}",
+    )

@@ -1,0 +1,1 @@
+"""What a model's tensors mean, one plug-in per file; found by file name."""

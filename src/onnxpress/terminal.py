@@ -1,0 +1,142 @@
+"""What people see: tables that fit 80 columns, progress bars, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from onnxpress.errors import InputError
+from onnxpress.progress import Progress as Report
+from onnxpress.progress import silent
+
+SCHEMA_VERSION = 1
+PATIENCE_S = 2.0
+"""Progress is shown from here on: shorter work needs none."""
+
+
+def emit_json(command: str, result: Mapping[str, object]) -> None:
+    """The one object that goes to stdout with ``--json``; infinities and NaN become null."""
+    data = {"schema_version": SCHEMA_VERSION, "command": command, **result}
+    sys.stdout.write(json.dumps(_plain(data), allow_nan=False) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value
+
+
+def console() -> Console:
+    """For people: stdout, no wider than the terminal."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    Console(stderr=True, highlight=False).print(f"warning: {text}", style="yellow", markup=False)
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Report]:
+    """A bar on stderr, from two seconds on and on a terminal only."""
+    stderr = Console(stderr=True)
+    if quiet or not stderr.is_terminal:
+        yield silent
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    bar = Progress(*columns, console=stderr, transient=True)
+    started = time.monotonic()
+    task: TaskID | None = None
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal task
+        if task is None:
+            if time.monotonic() - started < PATIENCE_S:
+                return
+            bar.start()
+            task = bar.add_task(stage)
+        bar.update(task, description=stage[:44], completed=done, total=total or None)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
+
+
+def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) -> Table:
+    """Measured rows as a table of at most 80 columns, in the order given."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("", width=1, no_wrap=True)
+    table.add_column("form", overflow="fold", ratio=1)
+    for name in ("ms", "±", "speed-up", "quality", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        marker = "►" if row["name"] == chosen else " " if row.get("ok", True) else "✗"
+        style = "bold green" if row["name"] == chosen else "" if row.get("ok", True) else "dim"
+        latency = row.get("latency_ms")
+        cells = _cells(latency, row) if isinstance(latency, Mapping) else ("–",) * 5
+        table.add_row(marker, str(row["name"]), *cells, style=style)
+    return table
+
+
+def _cells(latency: Mapping[str, float], row: Mapping[str, object]) -> tuple[str, ...]:
+    return (
+        f"{latency['mean']:.3g}" if latency["mean"] < 1000 else f"{latency['mean']:.0f}",
+        f"{latency['std']:.2g}",
+        _speedup(row),
+        _quality(row.get("quality")),
+        _megabytes(row.get("size_bytes")),
+    )
+
+
+def _speedup(row: Mapping[str, object]) -> str:
+    speedup = row.get("speedup")
+    if not isinstance(speedup, Mapping):
+        return "–"
+    if speedup["low"] == speedup["high"] == 1:
+        return "1 (base)"
+    told = f"{speedup['value']:.2f}× ({speedup['low']:.2f}–{speedup['high']:.2f})"
+    return f"tie {told}" if row.get("tie") else told
+
+
+def _quality(quality: object) -> str:
+    if not isinstance(quality, Mapping):
+        return "–"
+    return f"{quality['value']:.4f} ≥{max(quality['low'], 0):.4f}"
+
+
+def _megabytes(size: object) -> str:
+    return f"{size / 1e6:.2f}" if isinstance(size, int) and size else "–"
+
+
+def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:
+    """The same object as ``emit_json``, in a file, whole or not at all."""
+    check_output(path)
+    data = {"schema_version": SCHEMA_VERSION, "command": command, **result}
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(_plain(data), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def check_output(path: Path) -> None:
+    """Raise ``InputError`` before any work where ``path`` cannot be written."""
+    if path.is_dir():
+        raise InputError(f"--output {path} is a folder", "a file")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"the folder of --output {path} does not exist", "an existing folder")

@@ -1,0 +1,69 @@
+"""Watches a model's activations on samples and gathers the facts that passes need."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from onnxpress import registry
+from onnxpress.calibrator import Calibrator
+from onnxpress.engine import Engine, require
+from onnxpress.model import Model
+from onnxpress.recipe import Facts, Pass, Ranges
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
+
+ENGINE = "onnxruntime"
+
+
+def gather(
+    step: Pass, model: Model, batches: Callable[[], Iterable[Feeds]], threads: int | None = None
+) -> Facts:
+    """The facts that ``step`` needs about ``model``; nothing is run where it needs none.
+
+    ``batches`` is called once for each kind of fact. Raises ``EngineError`` where ONNX Runtime
+    is missing or cannot run the model.
+    """
+    ranges = {}
+    for need in step.needs():
+        if isinstance(need, Ranges):
+            calibrator = registry.create(Calibrator, "calibrators", need.calibrator)
+            observe(model, batches(), calibrator, threads)
+            ranges = calibrator.ranges()
+    return Facts(ranges)
+
+
+def observe(
+    model: Model, batches: Iterable[Feeds], calibrator: Calibrator, threads: int | None = None
+) -> None:
+    """Run ``model`` on each batch and show the calibrator every float activation.
+
+    One batch's activations are in memory at a time.
+    """
+    engine = registry.create(Engine, "engines", ENGINE)
+    require(engine, ENGINE)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        path = _tapped(model).save(Path(folder) / "tapped.onnx")
+        with engine.open(path, Settings(ENGINE, threads=threads)) as session:
+            for feeds in batches:
+                seen = {**session.run(feeds), **feeds}
+                calibrator.observe(
+                    {name: a for name, a in seen.items() if np.issubdtype(a.dtype, np.floating)}
+                )
+
+
+def _tapped(model: Model) -> Model:
+    """A clone whose float activations are all outputs."""
+    tapped = model.clone()
+    passes.ShapeInferencePass(check_type=False, strict_mode=False)(tapped.ir)
+    outputs = tapped.ir.graph.outputs
+    for node in tapped.ir.graph:
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT and value.uses() and not value.is_graph_output():
+                outputs.append(value)
+    return tapped

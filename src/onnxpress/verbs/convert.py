@@ -1,0 +1,91 @@
+"""Any trained model as an ONNX model that is proven equal."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxpress import registry
+from onnxpress.engine import Engine, require
+from onnxpress.model import Model
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature
+from onnxpress.source import Exported, ExportOptions, Origin
+from onnxpress.verbs.feeds import random_feeds
+from onnxpress.verbs.verify import Verified, compare
+
+BATCHES = (1, 2, 5)
+PROVING_ENGINE = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The model, who made it, and the proof (None where it was not asked for)."""
+
+    model: Model
+    exporter: str
+    fallback_reason: str | None
+    verified: Verified | None
+
+    @property
+    def opset(self) -> int:
+        return self.model.ir.opset_imports.get("", 0)
+
+    def to_dict(self) -> dict[str, object]:
+        signature = self.model.signature.to_dict()
+        return {
+            "exporter": self.exporter,
+            "fallback_reason": self.fallback_reason,
+            "opset": self.opset,
+            "ir_version": self.model.ir.ir_version,
+            **signature,
+            "size_bytes": self.model.size_bytes,
+            "verified": self.verified.to_dict() if self.verified else None,
+        }
+
+
+def convert(
+    origin: Origin,
+    options: ExportOptions | None = None,
+    *,
+    verify: bool = True,
+    batches: Callable[[Signature], Iterable[Feeds]] | None = None,
+) -> Converted:
+    """Export ``origin`` and compare with it on batches of 1, 2 and 5 rows.
+
+    ``batches`` gives the feeds to compare on; without it they are random, of the ranges that the
+    origin's own example has. Where the first exporter's model differs, the other one is tried.
+    Raises ``SourceError`` where no exporter can convert.
+    """
+    options = options or ExportOptions()
+    exported = origin.export(options)
+    if not verify:
+        return Converted(exported.model, exported.exporter, exported.fallback_reason, None)
+    feeds = batches or (lambda signature: _sweep(signature, origin))
+    verified = prove(origin, exported.model, feeds)
+    if not verified.ok and options.exporter == "auto" and exported.exporter == "dynamo":
+        second = origin.export(replace(options, exporter="torchscript"))
+        checked = prove(origin, second.model, feeds)
+        if checked.ok:
+            reason = f"dynamo: the model differs ({verified.first_mismatch})"
+            exported, verified = Exported(second.model, second.exporter, reason), checked
+    return Converted(exported.model, exported.exporter, exported.fallback_reason, verified)
+
+
+def prove(
+    origin: Origin, model: Model, batches: Callable[[Signature], Iterable[Feeds]]
+) -> Verified:
+    """Compare ``model`` in ONNX Runtime, from a saved file, with the origin's own session."""
+    engine = registry.create(Engine, "engines", PROVING_ENGINE)
+    require(engine, PROVING_ENGINE)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        path = model.clone().save(Path(folder) / "converted.onnx")
+        with engine.open(path, Settings(PROVING_ENGINE)) as candidate, origin.session() as reference:
+            return compare(reference, candidate, batches(model.signature))
+
+
+def _sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
+    for batch in BATCHES if signature.dynamic_batch else (1,):
+        yield random_feeds(signature, batch, seed=batch, example=origin.example)

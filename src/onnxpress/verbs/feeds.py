@@ -1,0 +1,75 @@
+"""Feeds to run a model on: random ones that respect what its inputs mean, or samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from onnxpress.batching import chunks, pad, rows_per_batch
+from onnxpress.errors import InputError
+from onnxpress.samples import Samples
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.task import Bound
+
+FREE_SIZE = 16
+"""Size of a free dimension other than the batch, where no example tells one."""
+
+
+def random_feeds(
+    signature: Signature, batch: int, seed: int, example: Mapping[str, np.ndarray] | None = None
+) -> Feeds:
+    """Seeded feeds of ``batch`` rows.
+
+    With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
+    with its mean and spread, integers and booleans are drawn from its values.
+    """
+    rng = np.random.default_rng(seed)
+    sizes: dict[str, int] = {}
+    return {
+        spec.name: _random(spec, batch, rng, (example or {}).get(spec.name), sizes)
+        for spec in signature.inputs
+    }
+
+
+def _random(
+    spec: TensorSpec,
+    batch: int,
+    rng: np.random.Generator,
+    example: np.ndarray | None,
+    sizes: dict[str, int],
+) -> np.ndarray:
+    if spec.shape is None or spec.dtype == "object":
+        raise InputError(f"random values for input {spec}", "samples", "give --samples")
+    shape = []
+    for axis, dim in enumerate(spec.shape):
+        known = example.shape[axis] if example is not None and axis > 0 else FREE_SIZE
+        free = batch if axis == 0 else known
+        shape.append(dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free))
+    dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
+    if dtype.kind == "f":
+        centre, spread = (0.0, 1.0)
+        if example is not None and example.size > 1 and float(np.std(example)) > 0:
+            centre, spread = float(np.mean(example)), float(np.std(example))
+        return (rng.standard_normal(shape) * spread + centre).astype(dtype)
+    if example is not None and example.size:
+        drawn: np.ndarray = rng.choice(example.reshape(-1), shape)
+        return drawn.astype(dtype)
+    if dtype.kind == "b" or "mask" in spec.name:
+        return np.ones(shape, dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
+
+
+def sample_feeds(
+    bound: Bound, samples: Samples, signature: Signature, rows: int, limit: int | None = None
+) -> Callable[[], Iterable[Feeds]]:
+    """Encoded batches of ``samples``, made anew at each call; at most ``limit`` batches."""
+    size = rows_per_batch(signature, rows)
+
+    def batches() -> Iterable[Feeds]:
+        for index, records in enumerate(chunks(samples, size)):
+            if limit is not None and index >= limit:
+                return
+            yield bound.encode(pad(records, size, signature))
+
+    return batches

@@ -1,0 +1,178 @@
+"""One quantisation scheme, with what it gained and what it cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxpress.errors import InputError
+from onnxpress.macs import macs_per_node
+from onnxpress.model import Model
+from onnxpress.progress import Progress
+from onnxpress.recipe import Recipe
+from onnxpress.runner import Artifact
+from onnxpress.samples import Record, Samples
+from onnxpress.settings import Settings
+from onnxpress.task import Bound, Quality
+from onnxpress.verbs.calibrate import gather
+from onnxpress.verbs.executed import int8_macs_share
+from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.measure import Candidate, measure, open_runner
+from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.score import score
+from onnxpress.runner import peak_rss_bytes
+
+CALIBRATION = 128
+FLOAT, INT8 = "float32", "quantized"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The quantised model, measured from its saved file beside the float one.
+
+    ``holds`` is None where no floor was asked for. ``kept_float`` names the layers that stayed
+    in float and why. ``int8_macs_share`` is the share of the multiply-adds that the engine ran in
+    int8, 0 to 1.
+    """
+
+    model: Model
+    scheme: str
+    engine: str
+    before_bytes: int
+    after_bytes: int
+    measured: Measured
+    quality: Quality
+    floor: float | None
+    kept_float: tuple[str, ...]
+    calibration_samples: int
+    peak_rss_bytes: int
+    int8_macs_share: float
+    random_samples: bool
+
+    @property
+    def holds(self) -> bool | None:
+        return None if self.floor is None else self.quality.low >= self.floor
+
+    def to_dict(self) -> dict[str, object]:
+        rows = {row.name: row for row in self.measured.rows}
+        speedup = rows[INT8].speedup
+        return {
+            "scheme": self.scheme,
+            "engine": self.engine,
+            "before": {
+                "size_bytes": self.before_bytes,
+                "latency_ms": rows[FLOAT].latency_ms.to_dict(),
+            },
+            "after": {
+                "size_bytes": self.after_bytes,
+                "latency_ms": rows[INT8].latency_ms.to_dict(),
+            },
+            "quality": self.quality.to_dict(),
+            "floor": self.floor,
+            "holds": self.holds,
+            "faster": bool(speedup and speedup.low > 1),
+            "speedup": speedup.to_dict() if speedup else None,
+            "kept_float": [
+                dict(zip(("node", "why"), reason.split(": ", 1), strict=False))
+                for reason in self.kept_float
+            ],
+            "calibration": {
+                "samples": self.calibration_samples,
+                "peak_rss_bytes": self.peak_rss_bytes,
+            },
+            "executed": {"int8_macs_share": self.int8_macs_share},
+            "random_samples": self.random_samples,
+        }
+
+
+def recipe_for(scheme: str, calibrator: str, bits: int) -> Recipe:
+    """Raises ``InputError`` for a scheme that there is not."""
+    recipes = {
+        "dynamic": f"quantize_dynamic(weight_bits={bits})",
+        "static": f"quantize_static(weight_bits={bits}, calibrator={calibrator})",
+        "weight-only": f"quantize_weights(bits={bits})",
+    }
+    if scheme not in recipes:
+        raise InputError(f"--scheme {scheme}", f"one of {', '.join(recipes)}")
+    if not 2 <= bits <= 8:
+        raise InputError(f"--bits {bits}", "2 to 8")
+    return Recipe.parse(recipes[scheme])
+
+
+def quantize(
+    model: Model,
+    bound: Bound,
+    samples: Samples,
+    *,
+    scheme: str,
+    calibrator: str,
+    bits: int,
+    settings: Settings,
+    floor: float | None,
+    seed: int,
+    progress: Progress,
+) -> Quantized:
+    """Apply ``scheme`` and compare the saved file with the float model on ``settings``' engine.
+
+    Raises ``InputError`` where the scheme finds nothing to rewrite in the model.
+    """
+    recipe = recipe_for(scheme, calibrator, bits)
+    calibrating: Samples | None = None
+    scoring = samples
+    if recipe.needs():
+        share = max(1, min(CALIBRATION, len(samples) // 5))
+        calibrating, scoring = samples.split(share, seed)
+        progress("calibrating", 0, len(calibrating))
+    feeds = sample_feeds(bound, calibrating or samples, model.signature, rows=4)
+    quantized, change = recipe.apply(model, gather(recipe, model, feeds, settings.threads))
+    peak = peak_rss_bytes()
+    if not change.changed:
+        why = "; ".join(change.refusals) or "it has no linear operator with constant weights"
+        raise InputError(f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise")
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as name:
+        folder = Path(name)
+        before = model.clone().save(folder / "float.onnx")
+        after = quantized.save(folder / "quantized.onnx")
+        targets = {FLOAT: Artifact(before, settings), INT8: Artifact(after, settings)}
+        runners = {key: open_runner(target) for key, target in targets.items()}
+        try:
+            qualities, failures = score(runners, FLOAT, bound, scoring, folder, 8)
+            if INT8 in failures:
+                raise InputError(failures[INT8], f"a model that {settings.engine} runs")
+            candidates = [
+                Candidate(key, target, settings.engine, key, target.path.stat().st_size)
+                for key, target in targets.items()
+            ]
+            one = bound.encode([_first(scoring)])
+            measured = measure(
+                candidates, one, baseline=FLOAT, batch=1, runners=runners, progress=progress
+            )
+            share = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
+        finally:
+            for runner in runners.values():
+                runner.close()
+        sizes = before.stat().st_size, after.stat().st_size
+    quantized.path = None
+    return Quantized(
+        model=quantized,
+        scheme=scheme,
+        engine=settings.engine,
+        before_bytes=sizes[0],
+        after_bytes=sizes[1],
+        measured=measured,
+        quality=qualities[INT8],
+        floor=floor,
+        kept_float=change.refusals,
+        calibration_samples=0 if calibrating is None else len(calibrating),
+        peak_rss_bytes=peak,
+        int8_macs_share=share,
+        random_samples=samples.random,
+    )
+
+
+def _first(samples: Iterable[Record]) -> Record:
+    return next(iter(samples))
+
+

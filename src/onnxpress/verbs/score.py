@@ -1,0 +1,84 @@
+"""Runs candidates and the origin on the same samples and scores what they answer."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from onnxpress.batching import chunks, pad, rows_per_batch, trim
+from onnxpress.errors import EngineError, SamplesError
+from onnxpress.runner import Runner
+from onnxpress.samples import Label, Samples
+from onnxpress.signature import Feeds
+from onnxpress.task import Bound, Quality, Scored
+
+
+class Answers:
+    """Outputs of one runner, batch after batch, on disk: memory holds one batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.unlink(missing_ok=True)
+
+    def add(self, outputs: Feeds) -> None:
+        with self._path.open("ab") as file:
+            pickle.dump(outputs, file, protocol=5)
+
+    def __iter__(self) -> Iterator[Feeds]:
+        with self._path.open("rb") as file:
+            while file.peek(1):
+                yield pickle.load(file)  # noqa: S301  # written by ``add`` a moment ago
+
+
+def score(
+    runners: Mapping[str, Runner],
+    reference: str,
+    bound: Bound,
+    samples: Samples,
+    folder: Path,
+    rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, Quality], dict[str, str]]:
+    """The quality of every runner, and the reason for each one that failed.
+
+    Each record is prepared once and goes through all runners, so ``samples`` is read once;
+    answers are kept in ``folder``. Raises ``SamplesError`` where there are no samples, and what
+    the ``reference`` runner raises, since nothing can be scored without it.
+    """
+    answers = {name: Answers(folder / f"{i}.answers") for i, name in enumerate(runners)}
+    labels: list[list[Label | None]] = []
+    failures: dict[str, str] = {}
+    size = rows_per_batch(runners[reference].signature, rows)
+    for records in chunks(samples, size):
+        padded = pad(records, size, runners[reference].signature)
+        feeds = bound.encode(padded)
+        for name, runner in runners.items():
+            if name in failures:
+                continue
+            try:
+                outputs = trim(runner.run(feeds), len(records), len(padded))
+            except EngineError as error:
+                if name == reference:
+                    raise
+                failures[name] = str(error)
+                continue
+            answers[name].add(outputs)
+        labels.append([record.label for record in records])
+        if progress is not None:
+            progress(len(records))
+    if not labels:
+        raise SamplesError("there are no samples to score on", "at least one")
+    qualities = {
+        name: bound.score(_scored(answers[name], answers[reference], labels))
+        for name in runners
+        if name not in failures
+    }
+    return qualities, failures
+
+
+def _scored(
+    candidate: Answers, reference: Answers, labels: list[list[Label | None]]
+) -> Iterator[Scored]:
+    for outputs, expected, names in zip(candidate, reference, labels, strict=True):
+        yield Scored(outputs, expected, names)

@@ -1,0 +1,155 @@
+"""Do two models give the same answers?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from onnxpress.engine import Session
+from onnxpress.errors import InputError
+from onnxpress.signature import Feeds
+
+TOLERANCES: Mapping[str, tuple[float, float]] = {
+    "float64": (1e-6, 1e-8),
+    "float32": (1e-3, 1e-4),
+    "float16": (1e-2, 5e-3),
+    "bfloat16": (5e-2, 2e-2),
+}
+"""dtype → (rtol, atol as a share of the output's largest magnitude). Other types must be equal."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: the input shapes and the largest difference over all outputs."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    max_abs_diff: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first value that differs beyond the tolerance."""
+
+    output: str
+    index: tuple[int, ...]
+    a: float | str
+    b: float | str
+    shapes: Mapping[str, tuple[int, ...]]
+    why: str = ""
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name}{list(shape)}" for name, shape in self.shapes.items())
+        if self.why:
+            return f"output '{self.output}' {self.why} on {shapes}"
+        return f"output '{self.output}'{list(self.index)} is {self.a} and {self.b} on {shapes}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """``|a - b| <= atol + rtol·|a|`` for every value of every case; ``atol`` is the largest used."""
+
+    ok: bool
+    rtol: float
+    atol: float
+    max_abs_diff: float
+    max_rel_diff: float
+    cases: tuple[Case, ...]
+    first_mismatch: Mismatch | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def compare(
+    a: Session, b: Session, batches: Iterable[Feeds], rtol: float | None = None
+) -> Verified:
+    """Run both sessions on the same feeds and compare all outputs of ``a`` with ``b``'s.
+
+    ``rtol`` replaces the tolerances of float types: it is then relative to each output's largest
+    magnitude. NaN equals NaN. Raises ``InputError`` where the outputs have different names.
+    """
+    missing = {s.name for s in a.signature.outputs} ^ {s.name for s in b.signature.outputs}
+    if missing:
+        raise InputError(
+            f"only one of the models has the outputs {', '.join(sorted(missing))}", "the same outputs"
+        )
+    cases: list[Case] = []
+    first: Mismatch | None = None
+    worst = _Worst()
+    for feeds in batches:
+        shapes = {name: tuple(np.shape(array)) for name, array in feeds.items()}
+        left, right = a.run(feeds), b.run(feeds)
+        differences = []
+        mismatch: Mismatch | None = None
+        for name, expected in left.items():
+            difference, found = _compare(name, expected, right[name], shapes, rtol, worst)
+            differences.append(difference)
+            mismatch = mismatch or found
+        cases.append(Case(shapes, max(differences, default=0.0), mismatch is None))
+        first = first or mismatch
+    if not cases:
+        raise InputError("there is nothing to compare on", "at least one sample")
+    return Verified(
+        first is None, worst.rtol, worst.atol, worst.absolute, worst.relative, tuple(cases), first
+    )
+
+
+@dataclass
+class _Worst:
+    rtol: float = 0.0
+    atol: float = 0.0
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+def _compare(
+    name: str,
+    a: np.ndarray,
+    b: np.ndarray,
+    shapes: Mapping[str, tuple[int, ...]],
+    rtol: float | None,
+    worst: _Worst,
+) -> tuple[float, Mismatch | None]:
+    if a.shape != b.shape:
+        why = f"has the shapes {list(a.shape)} and {list(b.shape)}"
+        return float("inf"), Mismatch(name, (), "", "", shapes, why)
+    if a.size == 0:
+        return 0.0, None
+    if a.dtype.name not in TOLERANCES or a.dtype != b.dtype:
+        wrong = a != b
+        difference = np.zeros(a.shape)
+        if a.dtype.kind in "iub" and b.dtype.kind in "iub":
+            difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    else:
+        relative, share = TOLERANCES[a.dtype.name]
+        if rtol is not None:
+            relative, share = 0.0, rtol
+        left, right = a.astype(np.float64), b.astype(np.float64)
+        same = (left == right) | (np.isnan(left) & np.isnan(right))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(same, 0.0, np.abs(left - right))
+        finite = np.abs(left[np.isfinite(left)])
+        scale = float(finite.max(initial=0.0))
+        atol = share * scale
+        wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
+        worst.rtol, worst.atol = max(worst.rtol, rtol or relative), max(worst.atol, atol)
+        worst.relative = max(worst.relative, _ratio(float(np.nan_to_num(difference, nan=np.inf).max()), scale))
+    largest = float(np.nan_to_num(difference, nan=np.inf).max())
+    worst.absolute = max(worst.absolute, largest)
+    if not np.any(wrong):
+        return largest, None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return largest, Mismatch(name, index, _plain(a[index]), _plain(b[index]), shapes)
+
+
+def _ratio(difference: float, scale: float) -> float:
+    if difference == 0:
+        return 0.0
+    return difference / scale if scale else float("inf")
+
+
+def _plain(value: object) -> float | str:
+    return value if isinstance(value, str) else float(value)  # type: ignore[arg-type]  # a NumPy scalar
