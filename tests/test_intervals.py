@@ -91,11 +91,16 @@ def test_paired_difference_lower_is_below_and_monotone(gained: int, lost: int, s
         assert paired_difference_lower(gained + 1, lost, n) >= low - 1e-12
 
 
-@pytest.mark.parametrize(("n", "gain", "loss"), [(50, 0.02, 0.06), (200, 0.01, 0.03), (100, 0, 0.02)])
+@pytest.mark.parametrize(
+    ("n", "gain", "loss"), [(50, 0.02, 0.06), (200, 0.01, 0.03), (100, 0, 0.02)]
+)
 def test_paired_difference_lower_covers(n: int, gain: float, loss: float) -> None:
     """97.5 % of one-sided ends lie below the true difference, within what Tango reports."""
     draws = np.random.default_rng(0).multinomial(n, [gain, loss, 1 - gain - loss], size=4000)
-    ends = {(g, lo): paired_difference_lower(g, lo, n) for g, lo in {(g, lo) for g, lo, _ in draws.tolist()}}
+    ends = {
+        (g, lo): paired_difference_lower(g, lo, n)
+        for g, lo in {(g, lo) for g, lo, _ in draws.tolist()}
+    }
     covered = np.mean([ends[g, lo] <= gain - loss for g, lo, _ in draws.tolist()])
     assert covered >= 0.965
 
@@ -157,7 +162,10 @@ def test_ratio_interval_covers(rounds: int) -> None:
     inside = 0
     for seed in range(400):
         shared = random.lognormal(0, 0.2, rounds)
-        a, b = 2 * shared * random.lognormal(0, 0.1, rounds), shared * random.lognormal(0, 0.1, rounds)
+        a, b = (
+            2 * shared * random.lognormal(0, 0.1, rounds),
+            shared * random.lognormal(0, 0.1, rounds),
+        )
         _, low, high = ratio_interval(a, b, seed)
         inside += low <= 2 <= high
     assert 0.90 <= inside / 400 <= 0.985

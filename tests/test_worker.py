@@ -73,6 +73,9 @@ class FakeSession(Session):
                 subprocess.run(["echo", "from a child"])
                 assert sys.stdin.read() == ""
         return {"y": feeds["x"]}
+    def executed(self):
+        np.ones(200 << 20, np.uint8)
+        return ()
 """
 
 ORIGINS = """
@@ -162,6 +165,8 @@ def test_memory_is_that_of_the_fresh_process() -> None:
         after = worker.peak_rss_bytes()
         assert after is not None
         assert 45 << 20 < after - before < 150 << 20
+        worker.executed()
+        assert worker.peak_rss_bytes() == after
 
 
 def test_large_arrays_arrive_whole_and_belong_to_the_caller() -> None:

@@ -142,7 +142,7 @@ class CenteredCosine(Comparison):
 
 
 def _spread(sums: np.ndarray) -> float:
-    """``Σ|r-m|²``"""
+    """``Σ|r-m|²``."""
     shifted = sums[SCALARS + (len(sums) - SCALARS) // 2 :]
     return float(sums[3] - shifted @ shifted / sums[0])
 
@@ -182,7 +182,9 @@ class Agreement(Comparison):
             return
         if self._first is None:
             self._first = np.array(reference[0])
-        self._varies = self._varies or not all(np.array_equal(self._first, row) for row in reference)
+        self._varies = self._varies or not all(
+            np.array_equal(self._first, row) for row in reference
+        )
         self._n += rows
         if candidate.shape == reference.shape:
             equal = (candidate == reference).reshape(rows, -1)

@@ -84,9 +84,7 @@ def _by_input(signature: Signature, record: Record) -> Mapping[str, object]:
     return value
 
 
-def _checked(
-    signature: Signature, spec: TensorSpec, value: object, record: Record
-) -> np.ndarray:
+def _checked(signature: Signature, spec: TensorSpec, value: object, record: Record) -> np.ndarray:
     array = value if isinstance(value, np.ndarray) else _converted(spec, value, record)
     want = spec.shape if _shared(signature, spec) or spec.shape is None else spec.shape[1:]
     found = f"{_what(record)} gives input '{spec.name}' {array.dtype}{list(array.shape)}"

@@ -72,7 +72,7 @@ class Bound(abc.ABC):
 
     @abc.abstractmethod
     def needed(self, floor: float) -> int | None:
-        """The fewest samples with which a perfect candidate could prove ``floor``; None: no number."""
+        """The fewest samples with which a perfect candidate could prove ``floor``, or None."""
 
     def provable(self, n: int) -> float:
         """The highest floor that a perfect candidate could prove with ``n`` samples."""
@@ -95,7 +95,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def bind(self, signature: Signature, processing: Processing | None) -> Bound:
-        """Raises ``InputError`` that names the missing flag where ``processing`` does not suffice."""
+        """Raises ``InputError`` naming the missing flag where ``processing`` does not suffice."""
 
 
 def choose(signature: Signature, kind: str) -> str:

@@ -159,6 +159,21 @@ def add_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir
     return value
 
 
+def discard(node: ir.Node) -> int:
+    """Remove ``node``, whose outputs nothing reads, and the constants that only it read.
+
+    Also ends what the graphs that it carries read around them. How many constants went.
+    """
+    graph, inputs = node.graph, list(node.inputs)
+    assert graph is not None
+    for inner in (child for branch in subgraphs(node) for child in branch.all_nodes()):
+        inputs.extend(inner.inputs)
+        for index in range(len(inner.inputs)):
+            inner.replace_input_with(index, None)
+    graph.remove(node, safe=True)
+    return drop_unused(inputs)
+
+
 def drop_unused(values: Iterable[ir.Value | None]) -> int:
     """Remove those of ``values`` that are initializers which nothing reads; how many were."""
     dropped = 0

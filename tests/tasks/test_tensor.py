@@ -108,7 +108,9 @@ class TestEncode:
             bound((TensorSpec("x", "uint8", ("n", 1)),)).encode([record(value)])
 
     def test_one_array_for_two_inputs_is_refused(self) -> None:
-        with pytest.raises(SamplesError, match="one ndarray; expected one array for each of .*mask"):
+        with pytest.raises(
+            SamplesError, match=r"one ndarray; expected one array for each of .*mask"
+        ):
             bound((X, MASK)).encode([record(np.zeros(3, np.float32))])
 
     def test_two_lengths_in_a_batch_are_refused(self) -> None:
@@ -164,7 +166,9 @@ class TestCosine:
         reference, candidate = rows(), rows() + 0.3 * rows(seed=1) + 5
         quality = score(candidate, reference)
         a, r = (array.astype(float) - reference.mean(0, float) for array in (candidate, reference))
-        assert quality.value == pytest.approx((a * r).sum() / np.sqrt((a * a).sum() * (r * r).sum()))
+        assert quality.value == pytest.approx(
+            (a * r).sum() / np.sqrt((a * a).sum() * (r * r).sum())
+        )
 
     def test_a_constant_candidate_has_zero(self) -> None:
         """Even one that is close to all outputs, where a plain cosine would say 0.9999."""

@@ -6,8 +6,8 @@ exporter, ``lstm``, ``mlp``. Batches of any size; weights are seeded, so runs ag
 
 from __future__ import annotations
 
-import io
 import contextlib
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,9 +38,7 @@ class _Entry:
 _IDS = (lambda: torch.arange(10).reshape(2, 5) % 50, {0: "batch", 1: "length"})
 _ENTRIES = {
     "cnn": _Entry(Cnn, lambda: torch.ones(2, 3, 32, 32), {0: "batch"}),
-    "cnn_bn": _Entry(
-        Cnn, lambda: torch.ones(2, 3, 32, 32), {0: "batch"}, exporter="torchscript"
-    ),
+    "cnn_bn": _Entry(Cnn, lambda: torch.ones(2, 3, 32, 32), {0: "batch"}, exporter="torchscript"),
     "lstm": _Entry(Lstm, lambda: torch.ones(2, 12, 6), {0: "batch"}, exporter="torchscript"),
     "mlp": _Entry(Mlp, lambda: torch.ones(2, 7), {0: "batch"}, ("probabilities", "features")),
     "transformer": _Entry(Transformer, *_IDS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxpress.values import Names, all_values, constant, drop_unused, forward, is_op
+from onnxpress.values import Names, all_values, constant, discard, forward, is_op
 
 
 def inline_branches(model: ir.Model) -> int:
@@ -41,9 +41,7 @@ def _inline(node: ir.Node, live: str, names: Names) -> None:
             copy = ir.node("Identity", [new])
             node.prepend(copy)
             forward(old, copy.outputs[0])
-    inputs = list(node.inputs)
-    graph.remove(node, safe=True)
-    drop_unused(inputs)
+    discard(node)
 
 
 def _rename(value: ir.Value, name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.passes._evaluation import evaluate, is_foldable, output_bytes
-from onnxpress.values import Inferred, add_initializer, constant, drop_unused, is_op, opset
+from onnxpress.values import Inferred, add_initializer, constant, discard, is_op, opset
 
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze")
 """Operators that move elements of their data and compute nothing with them."""
@@ -44,10 +44,7 @@ class Constants:
                     name, value.name = str(value.name), None
                     value.replace_all_uses_with(add_initializer(node.graph, name, tensor))
         for node in reversed(self._folded):
-            inputs = list(node.inputs)
-            assert node.graph is not None
-            node.graph.remove(node, safe=True)
-            drop_unused(inputs)
+            discard(node)
         return len(folded)
 
     def _visit(self, node: ir.Node) -> None:

@@ -59,7 +59,9 @@ def output_bytes(node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int)
     total = 0
     for kind in found.values():
         tensor_type = kind.tensor_type
-        if not tensor_type.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor_type.shape.dim):
+        if not tensor_type.HasField("shape") or not all(
+            dim.HasField("dim_value") for dim in tensor_type.shape.dim
+        ):
             return None
         size = math.prod(dim.dim_value for dim in tensor_type.shape.dim)
         total += math.ceil(size * ir.DataType(tensor_type.elem_type).itemsize)

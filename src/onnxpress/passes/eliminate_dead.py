@@ -9,7 +9,7 @@ import onnx_ir.passes.common as ir_passes
 from onnxpress.model import Model
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.redundancy import dead_nodes
-from onnxpress.values import drop_unused
+from onnxpress.values import discard, drop_unused
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,8 @@ class EliminateDead(Pass):
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph, functions = model.ir.graph, model.ir.functions
         dead = dead_nodes(model.ir)
-        for node in dead:
-            assert node.graph is not None
-            node.graph.remove(node, safe=True)
-        unread = sum(drop_unused(inner.initializers.values()) for inner in model.ir.graphs())
+        unread = sum(map(discard, dead))
+        unread += sum(drop_unused(inner.initializers.values()) for inner in model.ir.graphs())
         names = len(functions) + len(graph.opset_imports)
         ir_passes.RemoveUnusedFunctionsPass()(model.ir)  # type: ignore[no-untyped-call]
         ir_passes.RemoveUnusedOpsetsPass(process_functions=False)(model.ir)

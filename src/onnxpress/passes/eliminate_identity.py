@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxpress.model import Model
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.redundancy import NoOps
-from onnxpress.values import drop_unused, forward
+from onnxpress.values import discard, forward
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,6 @@ class EliminateIdentity(Pass):
             found = no_ops.find(node)
             if found is None or not forward(node.outputs[0], found[0]):
                 continue
-            inputs = list(node.inputs)
-            assert node.graph is not None
-            node.graph.remove(node, safe=True)
-            drop_unused(inputs)
+            discard(node)
             rewrites += 1
         return Change(rewrites)

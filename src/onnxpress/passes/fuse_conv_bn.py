@@ -16,6 +16,7 @@ from onnxpress.values import (
     add_initializer,
     can_forward,
     constant,
+    discard,
     drop_unused,
     forward,
     is_op,
@@ -197,5 +198,5 @@ def _fuse(pair: _Pair, fused: dict[_Key, list[ir.Value]], names: Names) -> None:
         linear.replace_input_with(index, value)
     linear.attributes.pop("beta", None)
     forward(norm.outputs[0], linear.outputs[0])
-    graph.remove(norm, safe=True)
+    discard(norm)
     drop_unused(old)

@@ -178,7 +178,6 @@ def _dynamo(
         dynamic_shapes=dynamic,
         opset_version=opset,
         dynamo=True,
-        fallback=False,
         verbose=False,
     )
     assert program is not None

@@ -1,0 +1,1 @@
+"""Small real models that ``onnxpress demo`` trains and presses."""

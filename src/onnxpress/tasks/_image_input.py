@@ -1,0 +1,62 @@
+"""What a model's image input and the image processing say together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxpress.errors import InputError
+from onnxpress.processing import ImageProcessing
+from onnxpress.signature import TensorSpec
+
+INPUT_DTYPES = ("float32", "float16", "float64", "uint8")
+CHANNEL_AXIS = {"nchw": 1, "nhwc": 3}
+
+
+def takes_images(spec: TensorSpec) -> bool:
+    return spec.shape is not None and len(spec.shape) == 4 and spec.dtype in INPUT_DTYPES
+
+
+def may_be(spec: TensorSpec, layout: str) -> bool:
+    """Whether ``layout`` is possible: its channel dimension is 1 or 3, or free."""
+    assert spec.shape is not None
+    channels = spec.shape[CHANNEL_AXIS[layout]]
+    return isinstance(channels, str) or channels in (1, 3)
+
+
+def prepared(spec: TensorSpec, image: ImageProcessing | None) -> ImageProcessing:
+    """``image`` with layout and size filled in from the input. Raises ``InputError``."""
+    assert spec.shape is not None
+    fixed = [isinstance(size, int) and size in (1, 3) for size in (spec.shape[1], spec.shape[3])]
+    layout = image.layout if image else None
+    if layout is None and fixed[0] != fixed[1]:
+        layout = "nchw" if fixed[0] else "nhwc"
+    sides = (spec.shape[2:4] if layout == "nchw" else spec.shape[1:3]) if layout else ("", "")
+    static = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
+    if image is None:
+        keys = ["mean=…", "std=…"] if static else ["size=…", "mean=…", "std=…"]
+        keys += [] if layout else ["layout=…"]
+        raise InputError(
+            f"input {spec}: this model takes images, but nothing says how to prepare them",
+            f"--preprocess {','.join(keys)}",
+            "use the values that the model was trained with",
+        )
+    if layout is None:
+        raise InputError(
+            f"input {spec} does not tell where its channels are",
+            "layout=nchw or layout=nhwc",
+            "add layout= to --preprocess",
+        )
+    if not may_be(spec, layout):
+        raise InputError(f"input {spec} with layout={layout}", "1 or 3 channels", "change layout=")
+    size = image.crop or image.size
+    if size is None and static is None:
+        raise InputError(f"input {spec} takes any image size", "--preprocess size=…", "add size=")
+    if size is None:
+        return replace(image, layout=layout, size=static)  # type: ignore[arg-type]
+    if any(isinstance(want, int) and want != have for want, have in zip(sides, size, strict=True)):
+        key = "crop" if image.crop else "size"
+        raise InputError(
+            f"--preprocess {key}={size[0]}x{size[1]}",
+            f"{key}={sides[0]}x{sides[1]}, as input {spec} has it",
+        )
+    return replace(image, layout=layout)
