@@ -56,6 +56,15 @@ class ModelFacts:
     ops: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def mostly_linear(self) -> bool:
+        """Whether products with weights outnumber convolutions: a transformer or an MLP.
+
+        Only those gain where engines quantise the activations of MatMul and Gemm at run time.
+        """
+        linear = self.weights.get("MatMul", 0) + self.weights.get("Gemm", 0)
+        return linear > self.weights.get("Conv", 0)
+
 
 @dataclass(frozen=True)
 class Executed:

@@ -20,12 +20,12 @@ def show_pressed(result: Result) -> None:
         _show_plan(result)
         return
     candidates = sorted(
-        result["candidates"], key=lambda row: row["latency_ms"]["mean"] if row["latency_ms"] else 1e9
+        result["candidates"], key=lambda row: row["latency_ms"]["p50"] if row["latency_ms"] else 1e9
     )
     out.print(rows_table([*candidates, result["baseline"]], result["chosen"]))
     machine, samples = result["environment"]["machine"], result["samples"]
     out.print(
-        f"mean ms per call, batch {result['batch']}, {result['threads']} threads, "
+        f"median ms per call ± standard deviation, batch {result['batch']}, {result['threads']} threads, "
         f"{result['rounds']} interleaved rounds; quality on {samples['scoring']} samples that "
         f"calibration never saw, floor {result['floor']:.4g} (✗ does not hold it); {machine['cpu']}",
         style="dim",

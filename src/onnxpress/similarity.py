@@ -105,7 +105,7 @@ class CenteredCosine(Comparison):
 
     def result(self) -> Similarity:
         total = self._sums.sum(axis=0)
-        varies = self._broken or _spread(total) > NOISE * total[4]
+        varies = self._broken or _spread(total) > NOISE * float(total[4])
         if self._broken:
             return Similarity(0.0, 0.0, self._n, varies, COSINE)
         statistic = _cosine if varies else _closeness

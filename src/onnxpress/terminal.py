@@ -83,7 +83,7 @@ def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) 
     """Measured rows as a table of at most 80 columns, in the order given."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("", width=1, no_wrap=True)
-    table.add_column("form", overflow="fold", ratio=1)
+    table.add_column("form", overflow="fold")
     for name in ("ms", "±", "speed-up", "quality", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -97,12 +97,16 @@ def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) 
 
 def _cells(latency: Mapping[str, float], row: Mapping[str, object]) -> tuple[str, ...]:
     return (
-        f"{latency['mean']:.3g}" if latency["mean"] < 1000 else f"{latency['mean']:.0f}",
-        f"{latency['std']:.2g}",
+        _three_digits(latency["p50"]),
+        _three_digits(latency["std"], 2),
         _speedup(row),
         _quality(row.get("quality")),
         _megabytes(row.get("size_bytes")),
     )
+
+
+def _three_digits(value: float, digits: int = 3) -> str:
+    return f"{value:.0f}" if value >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
 
 
 def _speedup(row: Mapping[str, object]) -> str:
@@ -111,8 +115,7 @@ def _speedup(row: Mapping[str, object]) -> str:
         return "–"
     if speedup["low"] == speedup["high"] == 1:
         return "1 (base)"
-    told = f"{speedup['value']:.2f}× ({speedup['low']:.2f}–{speedup['high']:.2f})"
-    return f"tie {told}" if row.get("tie") else told
+    return f"{'tie ' if row.get('tie') else ''}{speedup['value']:.2f}×"
 
 
 def _quality(quality: object) -> str:

@@ -26,7 +26,7 @@ def test_what_only_a_branch_reads_is_alive() -> None:
         """(float[N,3] x, bool q) => (float[N,3] y) <float[3] c = {1, 2, 3}>
         { t = Add(x, c)
           y = If(q)<then_branch = g () => (float[N,3] a) { dead = Exp(t) a = Neg(t) },
-                    else_branch = h () => (float[N,3] b) <float[3] z = {0, 0, 0}> { b = Abs(x) }> }"""
+                    else_branch = h () => (float[N,3] b) <float[1] z = {0}> { b = Abs(x) }> }"""
     )
     after, change = apply(ELIMINATE, model, {"x": X, "q": np.array(True)})
     assert change.rewrites == 2

@@ -311,11 +311,13 @@ class TestTooFewSamples:
         with pytest.raises(SamplesError, match="no samples to score with"):
             score(one_hot([0])[:0], one_hot([0])[:0])
 
-    def test_samples_of_one_class_are_refused(self) -> None:
-        with pytest.raises(SamplesError, match="the origin says class 3 for all 40 samples"):
-            score(one_hot([3] * 40), one_hot([3] * 40))
-        with pytest.raises(SamplesError, match="the labels say class 2 for all 200 samples"):
-            score(one_hot(ORIGIN), one_hot(ORIGIN), [2] * 200)
+    def test_samples_of_one_class_prove_nothing(self) -> None:
+        agreed = score(one_hot([3] * 40), one_hot([3] * 40))
+        assert (agreed.value, agreed.low) == (1, 0)
+        assert "the origin says class 3 for all 40 samples" in agreed.metric
+        labelled = score(one_hot(ORIGIN), one_hot(ORIGIN), [2] * 200)
+        assert labelled.low <= 0
+        assert "the labels say class 2 for all 200 samples" in labelled.metric
 
     def test_needed(self) -> None:
         assert [bound().needed(floor) for floor in (-1, 0, 0.9, 0.99, 1)] == [1, 1, 35, 381, None]

@@ -283,11 +283,12 @@ class TestTooFewSamples:
             score(rows(0), rows(0))
 
     @pytest.mark.parametrize("noise", [0, 1e-9])
-    def test_an_origin_that_does_not_vary_is_refused(self, noise: float) -> None:
+    def test_an_origin_that_does_not_vary_proves_nothing(self, noise: float) -> None:
         reference = (np.ones((64, 4)) + noise * rows()).astype(np.float64)
         spec = TensorSpec("y", "float64", ("batch", 4))
-        with pytest.raises(SamplesError, match="same outputs for all 64 samples"):
-            score(reference, reference, spec)
+        quality = score(reference, reference, spec)
+        assert quality.low == 0
+        assert "one output for all 64 samples" in quality.metric
 
     def test_below_eight_samples_nothing_is_proven(self) -> None:
         assert score(rows(7), rows(7)).low == -1
@@ -334,9 +335,8 @@ class TestAgreement:
         reference = np.arange(20).reshape(10, 2)
         assert score(reference[:, :1], reference, spec).value == 0
 
-    def test_a_constant_origin_is_refused(self) -> None:
-        with pytest.raises(SamplesError, match="same outputs"):
-            score(np.zeros(9, int), np.zeros(9, int), KIND)
+    def test_a_constant_origin_proves_nothing(self) -> None:
+        assert score(np.zeros(9, int), np.zeros(9, int), KIND).low == 0
 
 
 def test_fits_only_tensors() -> None:

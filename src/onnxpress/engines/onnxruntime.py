@@ -58,7 +58,7 @@ class OnnxRuntime(Engine):
         narrow = "" if machine.fast_int8 or machine.architecture == "arm64" else "weight_bits=7"
         dot = () if narrow else (INT8_DOT,)
         forms = [Form("onnxruntime-float32", "", settings, "float32")]
-        if model.weights.get("MatMul") or model.weights.get("Gemm"):
+        if model.mostly_linear:
             recipe = f"quantize_dynamic({narrow})" if narrow else "quantize_dynamic"
             forms.append(Form("onnxruntime-int8-dynamic", recipe, settings, "int8", dot))
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):

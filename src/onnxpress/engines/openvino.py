@@ -54,7 +54,7 @@ class OpenVino(Engine):
             if machine.fast_bfloat16:
                 name, isa = "openvino-int8-static-bfloat16", (INT8_DOT, BFLOAT16)
                 forms.append(Form(name, int8, bfloat16, "int8", isa))
-        if model.weights.get("MatMul") or model.weights.get("Gemm"):
+        if model.mostly_linear:
             for group in ("128", "32"):
                 settings = Settings("openvino", precision="float32", options={GROUP: group})
                 name = f"openvino-int8-weights-group{group}"

@@ -37,6 +37,12 @@ def floor_of(asked: float | None, bound: Bound, origin: Quality) -> Floor:
     Without a wish it is 0.99, or what these samples can prove at most. Raises ``SamplesError``
     where the samples cannot prove the wish.
     """
+    if origin.low <= 0 and (asked is None or asked > 0):
+        raise SamplesError(
+            f"{origin.n} scoring samples prove no quality ({origin.metric})",
+            "more, or more varied samples",
+            "or give --floor 0 to look at speed alone",
+        )
     if asked is None:
         if origin.low >= DEFAULT_FLOOR:
             return Floor(DEFAULT_FLOOR)
@@ -164,7 +170,7 @@ def verdict(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: s
     assert quality is not None
     return (
         f"{chosen.name} is {speedup.value:.2f}× as fast as {baseline} "
-        f"({speedup.low:.2f}-{speedup.high:.2f}×, {chosen.row.latency_ms.mean:.3g} ms) and keeps "
+        f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.p50:.3g} ms) and keeps "
         f"{quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
         f"n={quality.n})."
     )

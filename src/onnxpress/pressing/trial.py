@@ -9,18 +9,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnxpress.engine import Form
-from onnxpress.errors import EngineError, OnnxpressError
+from onnxpress.engine import Form, Session
+from onnxpress.errors import EngineError, OnnxpressError, SourceError
 from onnxpress.machine import this_machine
 from onnxpress.model import load
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, version
 from onnxpress.pressing.workspace import Workspace, key_of
 from onnxpress.progress import Progress
 from onnxpress.recipe import Recipe
-from onnxpress.runner import Artifact, InProcess, OriginRef, Runner, Unrepeatable
+from onnxpress.runner import Artifact, OriginRef, Runner, Target, Unrepeatable
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.source import Origin
+from onnxpress.task import Quality
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.measure import Candidate, measure, open_runner
@@ -126,82 +127,69 @@ def _run(
     request: Request,
     progress: Progress,
 ) -> Trials:
-    warnings: list[str] = []
+    """Score first, then time what could be scored, in processes that hold nothing of the scoring."""
+    baseline, warnings = _baseline(ref, origin, prepared, request, progress)
+    timed = [Candidate(ORIGIN, baseline, origin.kind, "float32", 0)]
+    for item in candidates:
+        assert item.path is not None
+        form, size = item.form, item.path.stat().st_size
+        target = Artifact(item.path, settings[form.name])
+        timed.append(Candidate(form.name, target, form.settings.engine, form.requested, size))
+    qualities, failures = _score(timed, prepared, progress)
+    measured = measure(
+        [candidate for candidate in timed if candidate.name in qualities],
+        timing_feeds(prepared, batch_of(request)),
+        baseline=ORIGIN,
+        batch=batch_of(request),
+        rounds=request.rounds,
+        progress=progress,
+    )
+    if ORIGIN in measured.failures:
+        raise SourceError(f"the original failed to run ({measured.failures[ORIGIN]})")
+    return Trials(measured.with_results(qualities, failures), warnings)
+
+
+def _score(
+    candidates: list[Candidate], prepared: Plan, progress: Progress
+) -> tuple[dict[str, Quality], dict[str, str]]:
+    """The quality of each candidate that opens and runs, and why the others do not."""
     failures: dict[str, str] = {}
+    runners: dict[str, Runner] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxpress-")))
-        runners: dict[str, Runner] = {
-            ORIGIN: _origin_runner(ref, origin, prepared, request, stack, warnings)
-        }
-        for index, item in enumerate(candidates):
-            name = item.form.name
-            progress(f"opening {name}", index, len(candidates))
-            assert item.path is not None
+        for index, candidate in enumerate(candidates):
+            progress(f"opening {candidate.name}", index, len(candidates))
             try:
-                runner = open_runner(Artifact(item.path, settings[name]))
+                runner = open_runner(candidate.target)
             except EngineError as error:
-                failures[name] = str(error)
+                failures[candidate.name] = str(error)
                 continue
             stack.callback(runner.close)
-            runners[name] = runner
-        total = len(prepared.scoring)
-        seen = 0
-
-        def scored(count: int) -> None:
-            nonlocal seen
-            seen += count
-            progress("scoring", seen, total)
-
+            runners[candidate.name] = runner
         qualities, broken = score(
-            runners, ORIGIN, prepared.bound, prepared.scoring, folder, SCORING_ROWS, scored
+            runners, ORIGIN, prepared.bound, prepared.scoring, folder, SCORING_ROWS, progress
         )
-        failures |= broken
-        timed = [Candidate(ORIGIN, origin.session(), origin.kind, "float32", 0)]
-        timed += [
-            Candidate(
-                item.form.name,
-                Artifact(item.path, settings[item.form.name]),
-                settings[item.form.name].engine,
-                item.form.requested,
-                item.path.stat().st_size,
-            )
-            for item in candidates
-            if item.form.name in qualities and item.path is not None
-        ]
-        measured = measure(
-            timed,
-            timing_feeds(prepared, batch_of(request)),
-            baseline=ORIGIN,
-            batch=batch_of(request),
-            rounds=request.rounds,
-            progress=progress,
-            runners=runners,
-        )
-    return Trials(measured.with_results(qualities, failures), tuple(warnings))
+    return qualities, {**failures, **broken}
 
 
-def _origin_runner(
-    ref: object,
-    origin: Origin,
-    prepared: Plan,
-    request: Request,
-    stack: ExitStack,
-    warnings: list[str],
-) -> Runner:
-    """The origin in a process of its own where it can be opened again by its reference."""
+def _baseline(
+    ref: object, origin: Origin, prepared: Plan, request: Request, progress: Progress
+) -> tuple[Target | Session, tuple[str, ...]]:
+    """The origin by its reference where another process can open it again, else as it is here."""
     threads = request.threads or this_machine().threads
-    if isinstance(ref, str | Path):
-        target = OriginRef(str(ref), request.open_options, threads, prepared.fingerprint)
-        try:
-            runner = open_runner(target)
-        except Unrepeatable as error:
-            warnings.append(f"{error.found}: the one that was converted is measured in this process")
-        except OnnxpressError as error:
-            warnings.append(f"the origin is measured in this process ({error})")
-        else:
-            stack.callback(runner.close)
-            return runner
-    return InProcess(stack.enter_context(origin.session(threads)))
+    if not isinstance(ref, str | Path):
+        return origin.session(threads), ()
+    target = OriginRef(str(ref), request.open_options, threads, prepared.fingerprint)
+    progress("opening the original", 0, 0)
+    try:
+        open_runner(target).close()
+    except Unrepeatable as error:
+        why = f"{error.found}: the one that was converted is measured in the main process"
+    except OnnxpressError as error:
+        why = f"the original is measured in the main process ({error})"
+    else:
+        return target, ()
+    return origin.session(threads), (why,)
 
 
 def timing_feeds(prepared: Plan, batch: int) -> Feeds:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpress.errors import SamplesError
 from onnxpress.intervals import paired_difference_lower
 from onnxpress.task import Quality
 
@@ -32,10 +31,9 @@ class Tally:
 
 
 def accuracy(tally: Tally) -> Quality:
-    refuse_one_class(tally, "the labels say")
     origin, candidate = tally.reference / tally.n, tally.candidate / tally.n
     lower = paired_difference_lower(tally.gained, tally.lost, tally.n)
-    return Quality(
+    quality = Quality(
         tally.candidate / tally.reference,
         1 + lower / origin,
         tally.n,
@@ -43,16 +41,16 @@ def accuracy(tally: Tally) -> Quality:
         origin,
         candidate,
     )
+    return unproven_if_one_class(quality, tally, "the labels say")
 
 
-def refuse_one_class(tally: Tally, who: str) -> None:
-    if not tally.varies:
-        said = f"class {tally.first}" if tally.first != -1 else "NaN"
-        raise SamplesError(
-            f"{who} {said} for all {tally.n} samples",
-            "samples of at least 2 classes, or a model that always says one would pass",
-            "give other --samples",
-        )
+def unproven_if_one_class(quality: Quality, tally: Tally, who: str) -> Quality:
+    """With a lower end of 0 where all samples are of one class: a constant would pass as well."""
+    if tally.varies:
+        return quality
+    said = f"class {tally.first}" if tally.first != -1 else "NaN"
+    metric = f"{quality.metric}, which proves nothing: {who} {said} for all {tally.n} samples"
+    return replace(quality, low=min(quality.low, 0.0), metric=metric)
 
 
 def top1(scores: np.ndarray | None, rows: int) -> list[int]:

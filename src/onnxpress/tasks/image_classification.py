@@ -15,7 +15,7 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.stacking import stack
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._image_input import CHANNEL_AXIS, may_be, prepared, takes_images
-from onnxpress.tasks._top1 import Tally, accuracy, refuse_one_class, top1
+from onnxpress.tasks._top1 import Tally, accuracy, top1, unproven_if_one_class
 
 TOP = 5
 
@@ -118,8 +118,8 @@ class _Bound(Bound):
 
         Only labelled records count where there are any. The lower end of the ratio follows from
         Tango's interval for the difference of the accuracies, the origin's taken as known. Where
-        the origin gets none right, agreement counts. A row with NaN has no class. Raises
-        ``SamplesError`` where all samples are of one class: a constant would pass.
+        the origin gets none right, agreement counts. A row with NaN has no class. The
+        lower end is 0 where all samples are of one class, since a constant would pass as well.
         """
         agreed, labelled = Tally(), Tally()
         for batch in batches:
@@ -137,9 +137,9 @@ class _Bound(Bound):
         metric = "top-1 agreement"
         if labelled.n:
             metric += " (the origin's accuracy is 0)"
-        refuse_one_class(agreed, "the origin says")
-        value = agreed.candidate / agreed.n
-        return Quality(value, wilson_lower(agreed.candidate, agreed.n), agreed.n, metric)
+        value, low = agreed.candidate / agreed.n, wilson_lower(agreed.candidate, agreed.n)
+        quality = Quality(value, low, agreed.n, metric)
+        return unproven_if_one_class(quality, agreed, "the origin says")
 
     def needed(self, floor: float) -> int | None:
         """For agreement and for an origin that is always right; at accuracy a, up to 1/a times."""

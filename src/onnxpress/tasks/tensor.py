@@ -130,16 +130,14 @@ def _comparison(spec: TensorSpec) -> Comparison:
 
 def _worst(similarities: Mapping[str, Similarity]) -> Quality:
     n = min(similarity.n for similarity in similarities.values())
-    if not any(similarity.varies for similarity in similarities.values()):
-        raise SamplesError(
-            f"the origin gives the same outputs for all {n} samples",
-            "samples that make the outputs vary, or nothing tells a right output from a constant",
-            "give other --samples",
-        )
     name, worst = min(similarities.items(), key=lambda item: item[1].value)
     low = min(similarity.low for similarity in similarities.values())
     where = f" (output '{name}', the worst)" if len(similarities) > 1 else ""
-    return Quality(worst.value, low, n, worst.metric + where)
+    metric = worst.metric + where
+    if not any(similarity.varies for similarity in similarities.values()):
+        low = min(low, 0.0)
+        metric += f", which proves nothing: the origin gives one output for all {n} samples"
+    return Quality(worst.value, low, n, metric)
 
 
 def _listed(array: np.ndarray) -> object:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onnxpress.batching import chunks, pad, rows_per_batch, trim
 from onnxpress.errors import EngineError, SamplesError
+from onnxpress.progress import Progress, silent
 from onnxpress.runner import Runner
 from onnxpress.samples import Label, Samples
 from onnxpress.signature import Feeds
@@ -38,7 +39,7 @@ def score(
     samples: Samples,
     folder: Path,
     rows: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Quality], dict[str, str]]:
     """The quality of every runner, and the reason for each one that failed.
 
@@ -49,6 +50,7 @@ def score(
     answers = {name: Answers(folder / f"{i}.answers") for i, name in enumerate(runners)}
     labels: list[list[Label | None]] = []
     failures: dict[str, str] = {}
+    done = 0
     size = rows_per_batch(runners[reference].signature, rows)
     for records in chunks(samples, size):
         padded = pad(records, size, runners[reference].signature)
@@ -65,8 +67,8 @@ def score(
                 continue
             answers[name].add(outputs)
         labels.append([record.label for record in records])
-        if progress is not None:
-            progress(len(records))
+        done += len(records)
+        progress("scoring", done, len(samples))
     if not labels:
         raise SamplesError("there are no samples to score on", "at least one")
     qualities = {
