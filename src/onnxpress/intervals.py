@@ -72,33 +72,34 @@ def _tango_score(gained: int, lost: int, n: int, difference: float) -> float:
 def ratio_interval(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, seed: int
 ) -> tuple[float, float, float]:
-    """``median(a) / median(b)`` over paired rounds, with the ends of its interval.
+    """The median of ``a[i] / b[i]`` over paired rounds, with the ends of its interval.
 
     ``a[i]`` and ``b[i]`` are two positive quantities of the same unit measured in round ``i``,
-    such as median latencies. Medians, since a machine that stalls in one round would move a mean.
-    Rounds are drawn with their pair, so what disturbs both cancels. Fewer than 5 rounds prove
-    nothing, nor do times of 0: the interval is 0 to infinity. Raises ``ValueError`` where the
-    lengths differ or there is no round.
+    such as median latencies. Paired, since what disturbs a whole round disturbs both; the median,
+    since a machine that stalls in one round would move a mean. Fewer than 5 rounds prove nothing,
+    nor do times of 0: the interval is 0 to infinity. Raises ``ValueError`` where the lengths
+    differ or there is no round.
 
     The percentile bootstrap, its percentiles moved outwards so that it is as wide as Student's
     interval for few rounds: Hesterberg (2015), "What teachers should know about the bootstrap",
-    The American Statistician 69. On skewed latencies it covers the truth in 92 % of cases with 5
-    rounds and in 95 % from 8 on.
+    The American Statistician 69. On skewed latencies it covers the truth in 93 % of cases with 5
+    rounds and in 95 % or more from 8 on.
     """
     above, below = np.asarray(a, np.float64), np.asarray(b, np.float64)
     rounds = len(above)
     if above.shape != below.shape or above.ndim != 1 or not rounds:
         raise ValueError(f"rounds of shape {above.shape} and {below.shape}: not paired")
-    if not np.median(below) > 0:
-        return (1.0 if np.median(above) == 0 else math.inf), 0.0, math.inf
-    value = float(np.median(above) / np.median(below))
+    if not np.all(below > 0):
+        value = float(np.median(above) / np.median(below)) if np.median(below) > 0 else math.inf
+        return value, 0.0, math.inf
+    ratios = above / below
+    value = float(np.median(ratios))
     if rounds < MIN_ROUNDS:
         return value, 0.0, math.inf
     drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
-    above, below = np.median(above[drawn], axis=1), np.median(below[drawn], axis=1)
-    ratios = np.divide(above, below, out=np.full(RESAMPLES, np.inf), where=below > 0)
+    medians = np.median(ratios[drawn], axis=1)
     tail = NormalDist().cdf(-math.sqrt(rounds / (rounds - 1)) * t_quantile(rounds - 1))
-    low, high = np.quantile(ratios, [tail, 1 - tail], method="inverted_cdf")
+    low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf")
     return value, float(low), float(high)
 
 
