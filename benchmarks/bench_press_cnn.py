@@ -130,7 +130,11 @@ def main() -> None:
             row = speed(model, batch, photos, folder, options.rounds)
             speeds.append(row)
             ratio = row["speedup"]
-            bar = "bar not applicable" if row["bar"] is None else f"bar {row['bar']}×, {'holds' if row['holds'] else 'MISSED'}"
+            bar = (
+                "bar not applicable"
+                if row["bar"] is None
+                else f"bar {row['bar']}×, {'holds' if row['holds'] else 'MISSED'}"
+            )
             print(
                 f"{model:13} batch {batch}: {row['eager_ms']:7.2f} → {row['pressed_ms']:6.2f} ms  "
                 f"{ratio['value']:5.2f}× ({ratio['low']:.2f}-{ratio['high']:.2f})  {bar}  "  # type: ignore[index]
@@ -139,14 +143,21 @@ def main() -> None:
             )
         for model in ("resnet18", "mobilenet_v2"):
             repeats[model] = again(model, photos, folder, options.rounds)
-            print(f"{model:13} pressed again with another floor: {repeats[model]:.1f} s", flush=True)
+            print(
+                f"{model:13} pressed again with another floor: {repeats[model]:.1f} s", flush=True
+            )
         qualities = []
         for model in ("resnet18_digits", "mobilenet_v2_digits"):
             kept = quality(model, folder, options.train_seconds, options.rounds)
             qualities.append(kept)
             print(f"{model:20} accuracy {kept['accuracy']:.4f}: {kept['verdict']}", flush=True)
     if options.json:
-        data = {"machine": machine.to_dict(), "speed": speeds, "again_s": repeats, "quality": qualities}
+        data = {
+            "machine": machine.to_dict(),
+            "speed": speeds,
+            "again_s": repeats,
+            "quality": qualities,
+        }
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

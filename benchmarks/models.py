@@ -102,7 +102,10 @@ def train_on_digits(name: str, folder: Path, seconds: float) -> tuple[Path, Path
                 break
     model.eval()
     with torch.inference_mode():
-        right = [model(_tensor(large[held[i : i + 50]])).argmax(1).numpy() for i in range(0, HELD_OUT, 50)]
+        right = [
+            model(_tensor(large[held[i : i + 50]])).argmax(1).numpy()
+            for i in range(0, HELD_OUT, 50)
+        ]
     accuracy = float((np.concatenate(right) == labels[held]).mean())
     torch.save(model.state_dict(), folder / f"{name}.pt")
     for index in held:

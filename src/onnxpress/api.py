@@ -249,7 +249,8 @@ def missed_gates(
     results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
 ) -> list[str]:
     """One line for each row that is slower than the baseline by more than the share, beyond the
-    noise, or whose quality, at the lower end of its interval, is below ``min_quality``."""
+    noise, or whose quality, at the lower end of its interval, is below ``min_quality``.
+    """
     missed = []
     for result in results:
         for row in result.rows:
@@ -257,7 +258,9 @@ def missed_gates(
                 continue
             if fail_if_slower is not None and row.speedup:
                 if row.speedup.high < 1 / (1 + fail_if_slower):
-                    missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
+                    missed.append(
+                        f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time"
+                    )
             if min_quality is not None and row.quality and row.quality.low < min_quality:
                 missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
         missed += [f"{name} failed: {why}" for name, why in result.failures.items()]

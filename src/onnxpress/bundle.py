@@ -59,7 +59,9 @@ class BundledForm:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> BundledForm:
-        requires = cast("Mapping[str, Mapping[str, str] | Sequence[Sequence[str]]]", data["requires"])
+        requires = cast(
+            "Mapping[str, Mapping[str, str] | Sequence[Sequence[str]]]", data["requires"]
+        )
         settings = Settings.from_dict(cast("Mapping[str, object]", data["settings"]))
         versions = cast("Mapping[str, str]", requires.get("versions", {}))
         return cls(
@@ -134,7 +136,9 @@ def read(folder: str | Path) -> Manifest:
         ) from error
     for form in manifest.forms:
         if not HASHED.fullmatch(form.file):
-            raise BundleError(f"{path} names the file {form.file!r}", "a hashed name inside the bundle")
+            raise BundleError(
+                f"{path} names the file {form.file!r}", "a hashed name inside the bundle"
+            )
     return manifest
 
 
@@ -144,7 +148,9 @@ def check_file(folder: Path, form: BundledForm) -> Path:
     if not path.is_file():
         raise BundleError(f"{path} is missing", "every file of the bundle", "press again")
     if _sha256(path) != form.sha256:
-        raise BundleError(f"{path} was changed or cut", f"SHA-256 {form.sha256[:12]}…", "press again")
+        raise BundleError(
+            f"{path} was changed or cut", f"SHA-256 {form.sha256[:12]}…", "press again"
+        )
     return path
 
 
@@ -178,7 +184,7 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> Manife
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n", encoding="utf-8")
     _sync(temporary)
-    os.replace(temporary, folder / MANIFEST)
+    Path(temporary).replace(folder / MANIFEST)
     _sweep(folder, {form.file for form in forms})
     return manifest
 
@@ -190,7 +196,7 @@ def _copy(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.copyfile(source, temporary)
     _sync(temporary)
-    os.replace(temporary, target)
+    Path(temporary).replace(target)
 
 
 def _sync(path: Path) -> None:

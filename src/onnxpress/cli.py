@@ -34,7 +34,7 @@ def app() -> typer.Typer:
 
 
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),  # noqa: FBT001
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
         print(__version__)  # noqa: T201  # the answer to --version

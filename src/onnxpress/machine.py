@@ -135,7 +135,9 @@ def _cpu_name(cpuinfo: str) -> str:
 
 
 def _physical_cores(cpuinfo: str) -> int:
-    packages = re.findall(r"^physical id\s*:\s*(\d+)$.*?^core id\s*:\s*(\d+)$", cpuinfo, re.M | re.S)
+    packages = re.findall(
+        r"^physical id\s*:\s*(\d+)$.*?^core id\s*:\s*(\d+)$", cpuinfo, re.M | re.S
+    )
     return len(set(packages))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -90,7 +89,9 @@ class Model:
         """Operator → count, subgraphs included; operators of other domains as ``domain::Op``."""
         counts: dict[str, int] = {}
         for node in self.nodes():
-            name = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+            name = (
+                node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+            )
             counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
@@ -170,9 +171,9 @@ class Model:
             else:
                 data = _fresh(path, data)
                 ir.save(self.ir, written, external_data=data)
-                os.replace(Path(folder) / data, path.parent / data)
+                Path(Path(folder) / data).replace(path.parent / data)
             old = _data_files(path)
-            os.replace(written, path)
+            Path(written).replace(path)
         for stale in old - {data}:
             (path.parent / stale).unlink(missing_ok=True)
         return path
@@ -192,7 +193,9 @@ def load(path: str | Path) -> Model:
     try:
         graph = ir.load(path)
     except (google.protobuf.message.DecodeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read as ONNX ({_first_line(error)})", "a whole ONNX file") from error
+        raise ModelError(
+            f"{path} cannot be read as ONNX ({_first_line(error)})", "a whole ONNX file"
+        ) from error
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
     _check_external_data(graph, path)

@@ -42,7 +42,9 @@ Preprocess = Annotated[
 Label = Annotated[str | None, typer.Option("--label", help="The column that holds the label.")]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="What the model takes: NAME:DTYPE[dims], such as x:float32[batch,4]"),
+    typer.Option(
+        "--input", help="What the model takes: NAME:DTYPE[dims], such as x:float32[batch,4]"
+    ),
 ]
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights (.pt, .pth, .safetensors).")
@@ -62,7 +64,9 @@ def parse_inputs(texts: list[str] | None) -> tuple[TensorSpec, ...]:
     for text in texts or []:
         found = re.fullmatch(r"([^:\[\]]+):(\w+)(?:\[(.*)\])?", text.strip())
         if not found:
-            raise InputError(f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]")
+            raise InputError(
+                f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]"
+            )
         specs.append(TensorSpec(found[1], found[2], parse_dims(found[3] or "")))
     return tuple(specs)
 

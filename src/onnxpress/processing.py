@@ -186,7 +186,9 @@ def open_image(raw: object) -> Image.Image:
         raise SamplesError(f"{name} does not exist", "an image file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SamplesError(f"{name} cannot be read as an image ({told})", "a whole image") from error
+        raise SamplesError(
+            f"{name} cannot be read as an image ({told})", "a whole image"
+        ) from error
 
 
 def _mode(image: Image.Image, wanted: str | None, channels: int) -> Image.Image:

@@ -406,6 +406,4 @@ def _no_column(path: Path, label: str, columns: Iterable[str]) -> SamplesError:
 def _raised(where: str, error: Exception) -> SamplesError:
     text = (str(error).strip() or "no message").splitlines()[0]
     line = inspect.trace()[-1].lineno
-    return SamplesError(
-        f"{where} raised {type(error).__name__}: {text} (line {line})", "samples"
-    )
+    return SamplesError(f"{where} raised {type(error).__name__}: {text} (line {line})", "samples")

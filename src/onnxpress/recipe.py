@@ -146,7 +146,9 @@ def _parse_pass(text: str) -> Pass:
         key, equals, value = (piece.strip() for piece in pair.partition("="))
         if not equals or key not in fields:
             known = ", ".join(sorted(fields)) or "no fields"
-            raise InputError(f"recipe step '{text}' sets '{pair}'", f"key=value with key in {known}")
+            raise InputError(
+                f"recipe step '{text}' sets '{pair}'", f"key=value with key in {known}"
+            )
         values[key] = _literal(value)
     return plugin(**values)
 

@@ -100,9 +100,7 @@ def _plugin_in(socket: str, name: str, module: ModuleType) -> object:
             and not value.__name__.startswith("_")
         ]
     if len(found) != 1:
-        raise PluginError(
-            f"{module.__name__} holds {len(found)} {socket}", f"one, called '{name}'"
-        )
+        raise PluginError(f"{module.__name__} holds {len(found)} {socket}", f"one, called '{name}'")
     return found[0]
 
 
@@ -145,4 +143,3 @@ def _built_in(socket: str) -> tuple[tuple[str, str], ...]:
 
 def _singular(socket: str) -> str:
     return "pass" if socket == "passes" else socket.removesuffix("s")
-

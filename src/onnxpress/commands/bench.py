@@ -25,7 +25,9 @@ def bench(
     min_quality: Annotated[
         float | None, typer.Option(help="Exit 3 if a thing's quality is below this.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the JSON there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the JSON there.")
+    ] = None,
     engine: options.EngineName = None,
     threads: options.Threads = None,
     task: options.TaskName = None,

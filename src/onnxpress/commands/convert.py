@@ -13,7 +13,9 @@ from onnxpress import options, screens, terminal
 def convert(
     source: Annotated[str, typer.Argument(help="torch:FILE.py:factory, …")],
     output: options.Output = Path("model.onnx"),
-    opset: Annotated[int | None, typer.Option(help="ONNX opset; the exporter's own without.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset; the exporter's own without.")
+    ] = None,
     shape: Annotated[
         list[str] | None, typer.Option("--shape", help="Free dimensions: x=batch,3,height,width")
     ] = None,

@@ -13,7 +13,9 @@ from onnxpress import options, screens, terminal
 def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     output: options.Output = Path("optimized.onnx"),
-    recipe: Annotated[str, typer.Option(help="'default', or passes separated by commas.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="'default', or passes separated by commas.")
+    ] = "default",
     samples: options.OptionalSamples = None,
     task: options.TaskName = None,
     preprocess: options.Preprocess = None,

@@ -47,7 +47,9 @@ def run(
         if output is not None:
             count = predictor.write_lines(output, names, results)
             if as_json:
-                terminal.emit_json("run", {"outputs": count, "form": opened.form.name, "output": output})
+                terminal.emit_json(
+                    "run", {"outputs": count, "form": opened.form.name, "output": output}
+                )
             elif not quiet:
                 terminal.console().print(f"{count} predictions in {output} ({opened.form.name})")
             return 0

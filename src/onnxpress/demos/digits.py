@@ -99,8 +99,12 @@ def train(folder: Path, progress: Progress, epochs: int = 14, seed: int = 0) -> 
     step = 0
     for _ in range(epochs):
         for batch in _batches(rng.permutation(kept)):
-            pixels = torch.from_numpy((images[batch].astype(np.float32) / 255 - MEAN) / STD)[:, None]
-            loss = functional.cross_entropy(model(_shifted(pixels, rng)), torch.from_numpy(labels[batch]))
+            pixels = torch.from_numpy((images[batch].astype(np.float32) / 255 - MEAN) / STD)[
+                :, None
+            ]
+            loss = functional.cross_entropy(
+                model(_shifted(pixels, rng)), torch.from_numpy(labels[batch])
+            )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # as torch declares it
             optimizer.step()
@@ -113,7 +117,9 @@ def train(folder: Path, progress: Progress, epochs: int = 14, seed: int = 0) -> 
     paths = _write_images(folder / "held-out", images, labels, scored)
     one = folder / "digit.png"
     _save(one, images[shown])
-    return Trained(checkpoint, paths, one, int(labels[shown]), _accuracy(model.eval(), images, labels, held))
+    return Trained(
+        checkpoint, paths, one, int(labels[shown]), _accuracy(model.eval(), images, labels, held)
+    )
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -144,9 +150,7 @@ def _shifted(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     return torch.roll(pixels, (down, right), (2, 3))
 
 
-def _write_images(
-    folder: Path, images: np.ndarray, labels: np.ndarray, indices: list[int]
-) -> Path:
+def _write_images(folder: Path, images: np.ndarray, labels: np.ndarray, indices: list[int]) -> Path:
     for digit in range(10):
         (folder / str(digit)).mkdir(parents=True, exist_ok=True)
     for index in indices:
@@ -160,9 +164,7 @@ def _save(path: Path, image: np.ndarray) -> None:
     Image.fromarray(image).save(path)
 
 
-def _accuracy(
-    model: nn.Module, images: np.ndarray, labels: np.ndarray, held: np.ndarray
-) -> float:
+def _accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray, held: np.ndarray) -> float:
     with torch.inference_mode():
         pixels = torch.from_numpy((images[held].astype(np.float32) / 255 - MEAN) / STD)[:, None]
         return float((model(pixels).argmax(1).numpy() == labels[held]).mean())

@@ -88,7 +88,7 @@ class _OnnxRuntimeSession(Session):
             raise EngineError("the session is closed", "an open session")
         try:
             values = self._inner.run(self._outputs, dict(feeds))
-        except Exception as error:  # noqa: BLE001  # its errors share no base class
+        except Exception as error:  # its errors share no base class
             raise EngineError(f"onnxruntime failed to run ({_reason(error)})") from error
         return dict(zip(self._outputs, values, strict=True))
 
@@ -139,7 +139,7 @@ def _inference_session(
         raise EngineError(f"provider {provider} is not in this onnxruntime", f"one of {known}")
     try:
         session = onnxruntime.InferenceSession(str(artifact), options, providers=[provider])
-    except Exception as error:  # noqa: BLE001  # its errors share no base class
+    except Exception as error:  # its errors share no base class
         raise EngineError(f"onnxruntime cannot load {artifact.name} ({_reason(error)})") from error
     if session.get_providers()[0] != provider:
         raise EngineError(
@@ -159,11 +159,15 @@ def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
         return
     known = [name for name in dir(options) if not name.startswith(("_", "add_", "get_"))]
     if key not in known:
-        raise EngineError(f"onnxruntime has no session option '{key}'", f"one of {', '.join(known)}")
+        raise EngineError(
+            f"onnxruntime has no session option '{key}'", f"one of {', '.join(known)}"
+        )
     old = getattr(options, key)
     try:
         if isinstance(old, bool):
-            setattr(options, key, {"true": True, "1": True, "false": False, "0": False}[value.lower()])
+            setattr(
+                options, key, {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+            )
         elif isinstance(old, int):
             setattr(options, key, int(value))
         elif isinstance(old, str):

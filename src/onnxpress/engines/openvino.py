@@ -88,7 +88,7 @@ class _OpenVinoSession(Session):
             self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(
                 model, device, _config(settings)
             )
-        except Exception as error:  # noqa: BLE001  # its errors share no base class
+        except Exception as error:  # its errors share no base class
             if isinstance(error, EngineError):
                 raise
             raise EngineError(f"openvino cannot load {artifact.name} ({_reason(error)})") from error
@@ -101,7 +101,9 @@ class _OpenVinoSession(Session):
         except queue.Empty:
             request = self._compiled.create_infer_request()
         try:
-            request.infer({i: feeds[name] for i, name in enumerate(self._inputs)}, share_inputs=True)
+            request.infer(
+                {i: feeds[name] for i, name in enumerate(self._inputs)}, share_inputs=True
+            )
             return {
                 name: np.array(request.get_output_tensor(i).data)
                 for i, name in enumerate(self._names)

@@ -180,5 +180,3 @@ def baseline_dict(measured: Measured, name: str) -> dict[str, object]:
     """The origin's row under its own name."""
     row = next(row for row in measured.rows if row.name == ORIGIN)
     return {**row.to_dict(), "name": name}
-
-

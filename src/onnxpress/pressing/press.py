@@ -116,7 +116,9 @@ def _write(
     if result.chosen is None and not keep_float and origin.kind != "onnx":
         folder = output.resolve().parent
         stem = f"{output.name}-report"
-        paths = report.write({"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem)
+        paths = report.write(
+            {"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem
+        )
         return replace(result, report=paths[0])
     manifest = Manifest(
         task=result.task,
@@ -195,9 +197,13 @@ def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
         warnings.append("quality was measured on random inputs: it says little about real ones")
     if trials.measured.noisy:
         warnings.append(trials.measured.noisy)
-    warnings += [f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()]
+    warnings += [
+        f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()
+    ]
     return tuple(warnings)
 
 
 def _name(ref: object) -> str:
-    return str(ref) if isinstance(ref, str | Path) else f"{type(ref).__module__}.{type(ref).__name__}"
+    return (
+        str(ref) if isinstance(ref, str | Path) else f"{type(ref).__module__}.{type(ref).__name__}"
+    )

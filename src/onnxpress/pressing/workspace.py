@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ class Workspace:
         path = self.folder / f"{kind}-{key}.json"
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(data), encoding="utf-8")
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxpress import registry
 from onnxpress.engine import Engine, Session, require
 from onnxpress.errors import InputError, SourceError
-from onnxpress.model import Model, external_data_files, load
+from onnxpress.model import external_data_files, load
 from onnxpress.settings import Settings
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin, Source
 

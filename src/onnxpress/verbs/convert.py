@@ -82,7 +82,10 @@ def prove(
     require(engine, PROVING_ENGINE)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = model.clone().save(Path(folder) / "converted.onnx")
-        with engine.open(path, Settings(PROVING_ENGINE)) as candidate, origin.session() as reference:
+        with (
+            engine.open(path, Settings(PROVING_ENGINE)) as candidate,
+            origin.session() as reference,
+        ):
             return compare(reference, candidate, batches(model.signature))
 
 

@@ -45,7 +45,9 @@ def _random(
     for axis, dim in enumerate(spec.shape):
         known = example.shape[axis] if example is not None and axis > 0 else FREE_SIZE
         free = batch if axis == 0 else known
-        shape.append(dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free))
+        shape.append(
+            dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
+        )
     dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
     if dtype.kind == "f":
         centre, spread = (0.0, 1.0)

@@ -12,7 +12,7 @@ from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.progress import Progress
 from onnxpress.recipe import Recipe
-from onnxpress.runner import Artifact
+from onnxpress.runner import Artifact, peak_rss_bytes
 from onnxpress.samples import Record, Samples
 from onnxpress.settings import Settings
 from onnxpress.task import Bound, Quality
@@ -22,7 +22,6 @@ from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.score import score
-from onnxpress.runner import peak_rss_bytes
 
 CALIBRATION = 128
 FLOAT, INT8 = "float32", "quantized"
@@ -130,7 +129,9 @@ def quantize(
     peak = peak_rss_bytes()
     if not change.changed:
         why = "; ".join(change.refusals) or "it has no linear operator with constant weights"
-        raise InputError(f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise")
+        raise InputError(
+            f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise"
+        )
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as name:
         folder = Path(name)
         before = model.clone().save(folder / "float.onnx")
@@ -174,5 +175,3 @@ def quantize(
 
 def _first(samples: Iterable[Record]) -> Record:
     return next(iter(samples))
-
-

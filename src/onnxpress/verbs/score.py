@@ -29,7 +29,7 @@ class Answers:
     def __iter__(self) -> Iterator[Feeds]:
         with self._path.open("rb") as file:
             while file.peek(1):
-                yield pickle.load(file)  # noqa: S301  # written by ``add`` a moment ago
+                yield pickle.load(file)  # written by ``add`` a moment ago
 
 
 def score(

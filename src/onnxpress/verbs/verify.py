@@ -74,7 +74,8 @@ def compare(
     missing = {s.name for s in a.signature.outputs} ^ {s.name for s in b.signature.outputs}
     if missing:
         raise InputError(
-            f"only one of the models has the outputs {', '.join(sorted(missing))}", "the same outputs"
+            f"only one of the models has the outputs {', '.join(sorted(missing))}",
+            "the same outputs",
         )
     cases: list[Case] = []
     first: Mismatch | None = None
@@ -136,7 +137,9 @@ def _compare(
         atol = share * scale
         wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
         worst.rtol, worst.atol = max(worst.rtol, rtol or relative), max(worst.atol, atol)
-        worst.relative = max(worst.relative, _ratio(float(np.nan_to_num(difference, nan=np.inf).max()), scale))
+        worst.relative = max(
+            worst.relative, _ratio(float(np.nan_to_num(difference, nan=np.inf).max()), scale)
+        )
     largest = float(np.nan_to_num(difference, nan=np.inf).max())
     worst.absolute = max(worst.absolute, largest)
     if not np.any(wrong):

@@ -29,7 +29,9 @@ def factory_of(ref: str) -> tuple[Callable[[], object], str]:
     found = getattr(module, name, None)
     if not callable(found):
         known = [
-            key for key, value in vars(module).items() if callable(value) and not key.startswith("_")
+            key
+            for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_")
         ]
         raise SourceError(
             f"{where} has no factory '{name}'", f"one of {', '.join(known) or 'its functions'}"

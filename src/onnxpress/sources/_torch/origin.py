@@ -55,7 +55,9 @@ class TorchOrigin(Origin):
 
     @property
     def example(self) -> Feeds:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self._example.tensors.items()}
+        return {
+            name: tensor.detach().cpu().numpy() for name, tensor in self._example.tensors.items()
+        }
 
     def session(self, threads: int | None = None) -> Session:
         if threads:
