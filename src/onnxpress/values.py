@@ -11,6 +11,8 @@ import onnx_ir.passes.common as ir_passes
 
 STANDARD = ("", "ai.onnx")
 """The two spellings of the domain of ONNX's own operators."""
+FREE_INITIALIZERS = 4
+"""The first IR version whose initializers need not be inputs as well."""
 
 
 def is_op(node: ir.Node, *op_types: str) -> bool:

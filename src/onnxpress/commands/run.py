@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from onnxpress import options, terminal
 from onnxpress.errors import InputError
+
+SHOWN = 5
+"""How many values of a tensor are printed."""
 
 
 def run(
@@ -64,10 +67,15 @@ def run(
 
 
 def _told(result: object) -> str:
-    from onnxpress.predictor import plain
-
+    """A class with its probability, or the first values of each tensor; ``--json`` has them all."""
     if isinstance(result, dict) and "class" in result:
         return f"{result['class']} ({result['score']:.1%})"
     if isinstance(result, dict):
-        return json.dumps(plain(result))
+        return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
     return str(result)
+
+
+def _tensor(array: np.ndarray) -> str:
+    first = " ".join(f"{value:.4g}" if array.dtype.kind == "f" else str(value)
+                     for value in array.reshape(-1)[:SHOWN])  # fmt: skip
+    return f"{array.dtype}{list(array.shape)} {first}{' …' if array.size > SHOWN else ''}"

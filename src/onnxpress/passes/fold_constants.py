@@ -10,9 +10,7 @@ from onnxpress.model import Model
 from onnxpress.passes._branches import inline_branches
 from onnxpress.passes._constants import Constants
 from onnxpress.recipe import Change, Facts, Pass
-
-IR_VERSION = 4
-"""The first whose initializers need not be inputs as well."""
+from onnxpress.values import FREE_INITIALIZERS
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class _Trial:
             if not done:
                 break
         if self.rewrites:
-            model.ir_version = max(model.ir_version, IR_VERSION)
+            model.ir_version = max(model.ir_version, FREE_INITIALIZERS)
 
 
 def _freeze(model: ir.Model) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxpress.model import Model
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.values import (
+    FREE_INITIALIZERS,
     Names,
     add_initializer,
     can_forward,
@@ -26,8 +27,6 @@ from onnxpress.values import (
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
 EPSILON = 1e-5
 """ONNX's default."""
-IR_VERSION = 4
-"""The first whose initializers need not be inputs as well."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class FuseConvBn(Pass):
             pairs, refusals = _find(model.ir)
             if not pairs:
                 return Change(rewrites, tuple(refusals))
-            model.ir.ir_version = max(model.ir.ir_version, IR_VERSION)
+            model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
             names = Names(model.ir)
             fused: dict[_Key, list[ir.Value]] = {}
             for pair in pairs:

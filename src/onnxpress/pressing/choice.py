@@ -155,8 +155,10 @@ def speedup_of(trial: Trial) -> float:
     return trial.row.speedup.value if trial.row and trial.row.speedup else 0.0
 
 
-def verdict(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str) -> str:
-    """The result in one sentence."""
+def verdict(
+    chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str, *, noisy: bool
+) -> str:
+    """The result in one sentence; from a busy machine only the lower end of the speed-up."""
     if chosen is None or chosen.row is None or chosen.row.speedup is None:
         holding = [trial for trial in trials if trial.ok]
         why = (
@@ -168,8 +170,9 @@ def verdict(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: s
         return f"Nothing beats {baseline}: {why}."
     speedup, quality = chosen.row.speedup, chosen.row.quality
     assert quality is not None
+    told = f"{speedup.value:.2f}×" if not noisy else f"at least {speedup.low:.2f}×"
     return (
-        f"{chosen.name} is {speedup.value:.2f}× as fast as {baseline} "
+        f"{chosen.name} is {told} as fast as {baseline} "
         f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.p50:.3g} ms) and keeps "
         f"{quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
         f"n={quality.n})."

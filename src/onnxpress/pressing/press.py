@@ -58,7 +58,9 @@ def press(
         result = Pressed(
             source=_name(ref),
             task=prepared.task,
-            verdict=verdict(chosen, judged, floor, origin.baseline),
+            verdict=verdict(
+                chosen, judged, floor, origin.baseline, noisy=trials.measured.noisy is not None
+            ),
             chosen=chosen.name if chosen else None,
             floor=floor,
             objective=request.objective,
