@@ -29,7 +29,24 @@ _HOME = {
     "OnnxpressError": "onnxpress.errors",
 }
 
-__all__ = [*_HOME, "__version__", "Samples", "Processing", "Predictor", "open", "Model", "load", "OnnxpressError", "convert", "inspect", "measure", "optimize", "press", "quantize", "verify"]  # noqa: PLE0604  # each key is a name that __getattr__ gives
+__all__ = [
+    *_HOME,
+    "__version__",
+    "Samples",
+    "Processing",
+    "Predictor",
+    "open",
+    "Model",
+    "load",
+    "OnnxpressError",
+    "convert",
+    "inspect",
+    "measure",
+    "optimize",
+    "press",
+    "quantize",
+    "verify",
+]  # noqa: PLE0604  # each key is a name that __getattr__ gives
 
 if TYPE_CHECKING:
     from onnxpress.api import convert, inspect, measure, optimize, press, quantize, verify

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
-import click
 import typer
 
 from onnxpress import __version__, registry
 from onnxpress.errors import OnnxpressError
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]
+"""What typer raises for words that do not fit: missing, unknown or wrong ones."""
 
 HELP = "Press a trained model into the fastest faithful form for this machine, and prove it."
 FIRST = ("press", "run", "demo", "doctor")
@@ -26,7 +29,7 @@ def app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    application.callback()(_options)
+    application.callback(invoke_without_command=True)(_options)
     names = registry.names("commands")
     for name in sorted(names, key=lambda name: (FIRST.index(name) if name in FIRST else 99, name)):
         application.command(name.replace("_", "-"))(registry.get("commands", name))
@@ -43,16 +46,15 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 a bug, 2 the user can mend it, 3 the answer is no."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app()(args=arguments, standalone_mode=False)
+        code = app()(args=words or ["--help"], standalone_mode=False)
     except OnnxpressError as error:
         _fail(str(error))
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())  # noqa: T201  # the help text
-        sys.exit(0)
-    except click.ClickException as error:
-        _fail(error.format_message().replace("\n", " "))
-    except (click.Abort, KeyboardInterrupt):
+    except USAGE_ERROR as error:
+        told = getattr(error, "format_message", error.__str__)()
+        _fail(" ".join(told.split()), "see --help")
+    except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
@@ -61,6 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(line: str) -> None:
-    sys.stderr.write(f"error: {line}\n")
+def _fail(line: str, fix: str = "") -> NoReturn:
+    sys.stderr.write(f"error: {line.rstrip('.')}{'; ' + fix if fix else ''}\n")
     sys.exit(2)

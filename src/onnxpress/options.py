@@ -43,7 +43,7 @@ Label = Annotated[str | None, typer.Option("--label", help="The column that hold
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
-        "--input", help="What the model takes: NAME:DTYPE[dims], such as x:float32[batch,4]"
+        "--input", help="What the model takes: NAME:DTYPE\\[dims], such as x:float32\\[batch,4]"
     ),
 ]
 Checkpoint = Annotated[

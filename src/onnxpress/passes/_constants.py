@@ -135,6 +135,6 @@ class Constants:
             for value in dict.fromkeys(node.inputs)
             if value is not None
             and not value.is_graph_output()
-            and True
+            and all(user is node for user, _ in value.uses())
         ]
         return sum(array.nbytes for array in arrays if array is not None)

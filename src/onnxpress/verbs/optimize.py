@@ -15,7 +15,10 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.verbs.verify import Verified, compare
 
-DEFAULT_RECIPE = "fold_constants,eliminate_identity,fuse_conv_bn,eliminate_dead"
+DEFAULT_RECIPE = "inline_functions,fold_constants,eliminate_identity,fuse_conv_bn,eliminate_dead"
+MOST_ROUNDS = 4
+"""How often a recipe is repeated where one pass makes work for another."""
+
 RTOL = 1e-4
 """How far a rewrite that is exact in real numbers may move an output, relative to its magnitude."""
 
@@ -78,56 +81,68 @@ def optimize(
     applied again: two runs when all is well. Raises ``EngineError`` where ONNX Runtime cannot
     run the original, since nothing could be proven then.
     """
-    recipe = recipe or Recipe.parse(DEFAULT_RECIPE)
-    steps: Sequence[Pass] = recipe.passes
-    guilty: dict[int, str] = {}
+    steps = (recipe or Recipe.parse(DEFAULT_RECIPE)).passes
+    guilty: dict[Pass, str] = {}
     while True:
-        states, changes = _apply(model, steps, facts, guilty)
-        verified = _verify(model, states[-1], batches)
+        applied = _apply(model, steps, facts, guilty)
+        result = applied[-1].model if applied else model
+        verified = _verify(model, result, batches)
         if verified.ok:
             break
-        index = _first_wrong(model, states, batches)
-        guilty[index] = str(verified.first_mismatch)
-    outcomes = tuple(
-        Outcome(
-            str(step),
-            change.changed,
-            change.rewrites,
-            index in guilty,
-            guilty.get(index) or "; ".join(change.refusals),
-        )
-        for index, (step, change) in enumerate(zip(steps, changes, strict=True))
-    )
-    return Optimized(states[-1], GraphSize.of(model), GraphSize.of(states[-1]), outcomes, verified)
+        wrong = _first_wrong(model, applied, batches)
+        guilty[wrong.step] = str(verified.first_mismatch)
+    outcomes = tuple(_outcome(step, applied, guilty.get(step)) for step in steps)
+    return Optimized(result, GraphSize.of(model), GraphSize.of(result), outcomes, verified)
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """One step of one round: what it did and the model after it."""
+
+    step: Pass
+    change: Change
+    model: Model
 
 
 def _apply(
-    model: Model, steps: Sequence[Pass], facts: Facts | None, skipped: Mapping[int, str]
-) -> tuple[list[Model], list[Change]]:
-    """The model after each step, and what each did; clones share their tensors."""
-    states, changes = [], []
-    for index, step in enumerate(steps):
-        if index in skipped:
-            change = Change()
-        else:
+    model: Model, steps: Sequence[Pass], facts: Facts | None, guilty: Mapping[Pass, str]
+) -> list[_Applied]:
+    """The steps in order, round after round until nothing changes; clones share their tensors."""
+    applied: list[_Applied] = []
+    for _ in range(MOST_ROUNDS):
+        changed = False
+        for step in steps:
+            if step in guilty:
+                continue
             model, change = step.apply(model, facts)
-        states.append(model)
-        changes.append(change)
-    return states or [model], changes
+            applied.append(_Applied(step, change, model))
+            changed = changed or change.changed
+        if not changed:
+            break
+    return applied
+
+
+def _outcome(step: Pass, applied: Sequence[_Applied], fault: str | None) -> Outcome:
+    """What ``step`` did in all rounds; its refusals are those of the last one."""
+    changes = [item.change for item in applied if item.step == step]
+    rewrites = sum(change.rewrites for change in changes)
+    refusals = changes[-1].refusals if changes else ()
+    reason = fault or "; ".join(refusals)
+    return Outcome(str(step), rewrites > 0, rewrites, fault is not None, reason)
 
 
 def _first_wrong(
-    model: Model, states: Sequence[Model], batches: Callable[[], Iterable[Feeds]]
-) -> int:
-    """The first step after which the outputs differ; the last one is known to."""
-    low, high = 0, len(states) - 1
+    model: Model, applied: Sequence[_Applied], batches: Callable[[], Iterable[Feeds]]
+) -> _Applied:
+    """The first step after which the outputs differ, by bisection; after the last one they do."""
+    low, high = 0, len(applied) - 1
     while low < high:
         middle = (low + high) // 2
-        if _verify(model, states[middle], batches).ok:
+        if _verify(model, applied[middle].model, batches).ok:
             low = middle + 1
         else:
             high = middle
-    return low
+    return applied[low]
 
 
 def _verify(a: Model, b: Model, batches: Callable[[], Iterable[Feeds]]) -> Verified:
