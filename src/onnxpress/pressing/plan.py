@@ -141,7 +141,7 @@ def _float_model(
     optimized = optimize(
         converted.model,
         lambda: (random_feeds(signature, size, size, origin.example) for size in sizes),
-        Recipe.parse(DEFAULT_RECIPE),
+        Recipe.parse(f"upgrade_opset,{DEFAULT_RECIPE}"),
     )
     optimized.model.save(work.path("float", key))
     story: dict[str, object] = {

@@ -68,8 +68,7 @@ def compare(
 ) -> Verified:
     """Run both sessions on the same feeds and compare all outputs of ``a`` with ``b``'s.
 
-    ``rtol`` replaces the tolerances of float types: it is then relative to each output's largest
-    magnitude. NaN equals NaN. Raises ``InputError`` where the outputs have different names.
+    ``rtol`` replaces both tolerances of float types. NaN equals NaN. Raises ``InputError`` where the outputs have different names.
     """
     missing = {s.name for s in a.signature.outputs} ^ {s.name for s in b.signature.outputs}
     if missing:
@@ -127,7 +126,7 @@ def _compare(
     else:
         relative, share = TOLERANCES[a.dtype.name]
         if rtol is not None:
-            relative, share = 0.0, rtol
+            relative, share = rtol, rtol
         left, right = a.astype(np.float64), b.astype(np.float64)
         same = (left == right) | (np.isnan(left) & np.isnan(right))
         with np.errstate(invalid="ignore"):
@@ -136,7 +135,7 @@ def _compare(
         scale = float(finite.max(initial=0.0))
         atol = share * scale
         wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
-        worst.rtol, worst.atol = max(worst.rtol, rtol or relative), max(worst.atol, atol)
+        worst.rtol, worst.atol = max(worst.rtol, relative), max(worst.atol, atol)
         worst.relative = max(
             worst.relative, _ratio(float(np.nan_to_num(difference, nan=np.inf).max()), scale)
         )

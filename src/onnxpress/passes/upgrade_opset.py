@@ -1,0 +1,53 @@
+"""A newer opset, for what older ones cannot say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+from onnx.version_converter import ConvertError
+
+from onnxpress.model import Model
+from onnxpress.recipe import Change, Facts, Pass
+
+PROTOBUF_BYTES = 1 << 31
+"""The converter takes the model as one protobuf message."""
+
+
+IR_VERSION = 8
+"""The least that opset 17 may be saved with."""
+
+
+@dataclass(frozen=True)
+class UpgradeOpset(Pass):
+    """``model`` in the standard opset ``n < to`` → the same model in opset ``to``.
+
+    By onnx's version converter, which follows each operator's specification. Per-channel
+    quantisation needs 13. A model in a newer opset stays as it is.
+    """
+
+    to: int = 17
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        now = model.ir.opset_imports.get("", 0)
+        if not 0 < now < self.to:
+            return Change()
+        if model.size_bytes >= PROTOBUF_BYTES:
+            return Change(0, ("the model is larger than onnx's version converter takes",))
+        before, proto = model.signature, ir.to_proto(model.ir)
+        # Before 4, initializers had to be inputs too; many files do not keep to that.
+        proto.ir_version = max(proto.ir_version, IR_VERSION)
+        try:
+            upgraded = onnx.version_converter.convert_version(proto, self.to)
+            onnx.checker.check_model(upgraded, full_check=True)
+        except (RuntimeError, ConvertError, onnx.checker.ValidationError) as error:
+            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            return Change(0, (f"opset {now} cannot be upgraded to {self.to}: {told}",))
+        converted = Model(ir.from_proto(upgraded))
+        if converted.signature != before:
+            return Change(0, (f"upgrading opset {now} to {self.to} changes the signature",))
+        converted.ir.metadata_props.update(model.ir.metadata_props)
+        model.ir = converted.ir
+        return Change(1)

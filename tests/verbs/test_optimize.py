@@ -1,0 +1,118 @@
+"""Optimising is guarded: what breaks the outputs is found, undone and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxpress.model import Model, load
+from onnxpress.recipe import Change, Facts, Pass, Recipe
+from onnxpress.signature import Feeds
+from onnxpress.verbs import optimize as verb
+from onnxpress.verbs.feeds import random_feeds
+from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
+
+
+@dataclass(frozen=True)
+class Wreck(Pass):
+    """Doubles every bias: wrong, and quick to run."""
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        count = 0
+        for value in model.ir.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and len(tensor.shape) == 1 and tensor.dtype == ir.DataType.FLOAT:
+                if "wrecked" not in model.metadata:
+                    value.const_value = ir.tensor(tensor.numpy() * 2 + 1, name=value.name)
+                    count += 1
+        if count:
+            model.metadata["wrecked"] = "yes"
+        return Change(count)
+
+
+@dataclass(frozen=True)
+class Rename(Pass):
+    """Renames one node a round, twice: work that needs several rounds."""
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        done = int(model.metadata.get("renamed", "0"))
+        if done == 2:
+            return Change()
+        model.metadata["renamed"] = str(done + 1)
+        return Change(1)
+
+
+@pytest.fixture
+def mlp(zoo_model: Callable[[str], Path]) -> Model:
+    return load(zoo_model("mlp"))
+
+
+def batches(model: Model) -> Callable[[], Iterable[Feeds]]:
+    return lambda: [random_feeds(model.signature, size, size) for size in (1, 2)]
+
+
+def test_a_pass_that_breaks_the_outputs_is_undone_and_named(mlp: Model) -> None:
+    good = Recipe.parse("fold_constants,eliminate_identity").passes
+    recipe = Recipe((*good, Wreck(), *Recipe.parse("eliminate_dead").passes))
+    result = optimize(mlp, batches(mlp), recipe)
+    assert result.verified.ok
+    undone = [outcome for outcome in result.passes if outcome.reverted]
+    assert len(undone) == 1
+    assert "Wreck" in undone[0].name or undone[0].name == Wreck().name
+    assert "output" in undone[0].reason
+    assert "wrecked" not in result.model.metadata
+
+
+def test_two_guilty_passes_are_both_undone(mlp: Model) -> None:
+    @dataclass(frozen=True)
+    class Again(Wreck):
+        """Another one."""
+
+    result = optimize(mlp, batches(mlp), Recipe((Wreck(), Again())))
+    assert [outcome.reverted for outcome in result.passes] == [True, True]
+    assert result.verified.ok
+
+
+def test_all_well_costs_two_runs(mlp: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    real = verb._verify
+    monkeypatch.setattr(verb, "_verify", lambda *args: runs.append(1) or real(*args))
+    optimize(mlp, batches(mlp))
+    assert len(runs) == 1
+
+
+def test_a_recipe_runs_until_nothing_changes(mlp: Model) -> None:
+    result = optimize(mlp, batches(mlp), Recipe((Rename(),)))
+    assert result.passes[0].rewrites == 2
+    assert [entry.rewrites for entry in result.model.journal.entries][-2:] == [1, 1]
+
+
+def test_the_original_is_untouched_and_never_grows(zoo_model: Callable[[str], Path]) -> None:
+    path = zoo_model("cnn_bn")
+    model, before = load(path), path.read_bytes()
+    result = optimize(model, batches(model), Recipe.parse(DEFAULT_RECIPE))
+    assert path.read_bytes() == before
+    assert result.after.nodes < result.before.nodes
+    assert "BatchNormalization" not in result.after.ops
+    assert result.after.size_bytes <= result.before.size_bytes
+    assert result.to_dict()["verified"]["ok"] is True  # type: ignore[index]
+
+
+def test_outputs_agree_on_new_inputs(zoo_model: Callable[[str], Path], tmp_path: Path) -> None:
+    import onnxruntime
+
+    path = zoo_model("cnn_bn")
+    model = load(path)
+    saved = optimize(model, batches(model)).model.save(tmp_path / "optimized.onnx")
+    feeds = random_feeds(model.signature, 5, seed=99)
+    one, two = (
+        onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, feeds)
+        for file in (path, saved)
+    )
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
