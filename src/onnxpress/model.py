@@ -10,21 +10,33 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import google.protobuf.message
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common
 
 from onnxpress.errors import ModelError
+from onnxpress.external_data import (
+    check_external_data,
+    data_files,
+    embedded,
+    external_tensors,
+    fresh,
+    rooms,
+)
 from onnxpress.signature import Signature, TensorSpec
 
 JOURNAL_KEY = "onnxpress.journal"
 EXTERNAL_DATA_BYTES = 1 << 30
 """Initializers of more bytes than this go to external data; protobuf's own limit is 2 GiB."""
+
+FOREIGN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""What reading another program's metadata as a journal may raise."""
+UNREADABLE = (google.protobuf.message.DecodeError, ir.serde.SerdeError, *FOREIGN)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Journal:
     @classmethod
     def from_json(cls, text: str) -> Journal:
         """The journal of ``text``; metadata that is not ours reads as an empty journal."""
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        with contextlib.suppress(*FOREIGN):
             return cls(
                 [
                     Entry(str(raw["step"]), int(raw["rewrites"]), tuple(raw["refusals"]))
@@ -109,12 +121,13 @@ class Model:
     @property
     def size_bytes(self) -> int:
         """Bytes of the model when it is saved: the weights and everything else."""
-        shell = self.clone()
+        shell, weights = self.clone(), 0
         for graph in shell.ir.graphs():
             for value in graph.initializers.values():
-                value.const_value = None
-            graph.initializers.clear()
-        return self.weight_bytes + int(ir.to_proto(shell.ir).ByteSize())
+                if value.const_value is not None:
+                    weights += value.const_value.nbytes
+                    value.const_value = _hollow(value.const_value)
+        return weights + int(ir.to_proto(shell.ir).ByteSize())
 
     @property
     def parameters(self) -> int:
@@ -154,127 +167,97 @@ class Model:
     def save(self, path: str | Path) -> Path:
         """Write to ``path`` (and ``path.data`` for large weights), all or nothing.
 
-        Raises ``ModelError`` where the folder does not exist.
+        Raises ``ModelError`` where the folder does not exist or cannot be written.
         """
         path = Path(path)
+        if path.is_dir():
+            raise ModelError(f"cannot write {path}", "a file", "it is a folder")
         if not path.parent.is_dir():
             raise ModelError(f"cannot write {path}", "an existing folder", f"create {path.parent}")
         if self.journal.entries:
             self.ir.metadata_props[JOURNAL_KEY] = self.journal.to_json()
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            data = f"{path.name}.data"
-            if self.weight_bytes <= EXTERNAL_DATA_BYTES:
-                with _embedded(self.ir):
-                    ir.save(self.ir, written)
-                data = ""
-            else:
-                data = _fresh(path, data)
-                ir.save(self.ir, written, external_data=data)
-                Path(Path(folder) / data).replace(path.parent / data)
-            old = _data_files(path)
-            Path(written).replace(path)
+        data = fresh(path) if self.weight_bytes > EXTERNAL_DATA_BYTES else ""
+        try:
+            # Data of this very model may be what is replaced; held in memory it stays readable.
+            with embedded(self.ir):
+                self._replace(path, data)
+        except OSError as error:
+            raise ModelError(
+                f"cannot write {path} ({error.strerror or error})", "a folder with room to write"
+            ) from error
+        return path
+
+    def _replace(self, path: Path, data: str) -> None:
+        """Write beside ``path`` and rename, the graph last; then remove the old graph's data."""
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
+            folder = Path(name)
+            ir.save(self.ir, folder / path.name, format="protobuf", external_data=data or None)
+            old = data_files(path)
+            try:
+                if data:
+                    (folder / data).replace(path.parent / data)
+                (folder / path.name).replace(path)
+            except BaseException:
+                if data:
+                    (path.parent / data).unlink(missing_ok=True)
+                raise
         for stale in old - {data}:
             (path.parent / stale).unlink(missing_ok=True)
-        return path
 
 
 def load(path: str | Path) -> Model:
     """Read an ONNX file. External data stays on disk until it is used.
 
-    Raises ``ModelError`` for a missing, truncated or non-ONNX file, and for external data that
-    is missing or leaves the model's folder (absolute paths, ``..``, links; CVE-2022-25882).
+    Raises ``ModelError`` for a missing, truncated or non-ONNX file, for a graph with a value that
+    nothing makes, and for external data that is missing or leaves the model's folder (absolute
+    paths, ``..``, links; CVE-2022-25882).
     """
     path = Path(path)
-    if path.is_dir():
-        raise ModelError(f"{path} is a folder", "an ONNX file")
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist", "an ONNX file")
     try:
-        graph = ir.load(path)
-    except (google.protobuf.message.DecodeError, ValueError, KeyError, TypeError) as error:
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder", "an ONNX file")
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist", "an ONNX file")
+        # Absolute, so that external data is found wherever the process goes meanwhile.
+        graph = ir.load(path.absolute(), format="protobuf")
+        _check_values(graph, path)
+        check_external_data(graph, path)
+    except (*UNREADABLE, OSError) as error:
         raise ModelError(
             f"{path} cannot be read as ONNX ({_first_line(error)})", "a whole ONNX file"
         ) from error
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
-    _check_external_data(graph, path)
     return Model(graph, path)
 
 
 def external_data_files(model: Model) -> list[Path]:
     """The files beside the model that hold its external data, sorted."""
-    return sorted({Path(tensor.path) for tensor in _external_tensors(model.ir)})
+    return sorted({Path(tensor.path) for tensor in external_tensors(model.ir)})
 
 
-def _check_external_data(graph: ir.Model, path: Path) -> None:
-    folder = path.parent.resolve()
-    for tensor in _external_tensors(graph):
-        location = Path(str(tensor.location))
-        inside = (folder / location).resolve().is_relative_to(folder)
-        if location.is_absolute() or ".." in location.parts or not inside:
-            raise ModelError(
-                f"{path}: tensor '{tensor.name}' points outside the model's folder ({location})",
-                "external data beside the model",
-            )
-        if not (folder / location).is_file():
-            raise ModelError(
-                f"{path}: external data {location} of tensor '{tensor.name}' is missing",
-                f"the file in {path.parent}",
-            )
-        size, end = (folder / location).stat().st_size, (tensor.offset or 0) + (tensor.length or 0)
-        if size < end:
-            raise ModelError(
-                f"{path}: external data {location} has {size} bytes",
-                f"at least {end} for tensor '{tensor.name}'",
-            )
+def _check_values(graph: ir.Model, path: Path) -> None:
+    """onnx-ir reads what a damaged graph refers to as one more input; later steps would fail."""
+    for room in rooms(graph):
+        outputs = [(value, "the graph's outputs") for value in getattr(room, "outputs", ())]
+        read = [(value, f"node '{node.name}'") for node in room for value in node.inputs if value]
+        for value, reader in read + outputs:
+            made = value.producer() or value.is_graph_input() or value.is_initializer()
+            if not made or not isinstance(value.name, str):
+                raise ModelError(
+                    f"{path}: nothing makes the value {value.name!r} that {reader} takes",
+                    "a whole ONNX file",
+                )
+        for node in room:
+            if not all(
+                isinstance(text or "", str) for text in (node.name, node.op_type, node.domain)
+            ):
+                raise ModelError(f"{path} names a node {node.name!r}", "UTF-8", "export it again")
 
 
-def _external_tensors(graph: ir.Model) -> Iterator[ir.ExternalTensor]:
-    for inner in graph.graphs():
-        for value in inner.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
-        for node in inner:
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and isinstance(
-                    attribute.value, ir.ExternalTensor
-                ):
-                    yield attribute.value
-
-
-@contextlib.contextmanager
-def _embedded(model: ir.Model) -> Iterator[None]:
-    """Within the block, initializers that live in external files are held in memory instead."""
-    values = [
-        (value, value.const_value)
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    ]
-    for value, tensor in values:
-        assert tensor is not None
-        value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
-    try:
-        yield
-    finally:
-        for value, tensor in values:
-            value.const_value = tensor
-
-
-def _fresh(path: Path, name: str) -> str:
-    """``name``, or one that no file has: the old graph needs its old data until the rename."""
-    return name if not (path.parent / name).exists() else f"{path.name}.{uuid.uuid4().hex[:8]}.data"
-
-
-def _data_files(path: Path) -> set[str]:
-    """The data files of our own naming that the model at ``path`` refers to."""
-    try:
-        old = ir.load(path)
-    except Exception:  # noqa: BLE001  # whatever stands there is about to be replaced
-        return set()
-    names = {str(tensor.location) for tensor in _external_tensors(old)}
-    return {name for name in names if name.startswith(f"{path.name}.") and name.endswith(".data")}
+def _hollow(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A tensor with everything of ``tensor`` but its values."""
+    return ir.Tensor(np.empty((0,) * len(tensor.shape), np.uint8), name=tensor.name)
 
 
 def _spec(value: ir.Value) -> TensorSpec:
@@ -289,8 +272,11 @@ def _dim(dim: int | ir.SymbolicDim) -> int | str:
 
 
 def _dtype_name(dtype: ir.DataType | None) -> str:
-    return "unknown" if dtype is None else dtype.numpy().name
+    return "unknown" if dtype is None or dtype == ir.DataType.UNDEFINED else dtype.numpy().name
 
 
 def _first_line(error: Exception) -> str:
+    """Of the error that began it: onnx-ir wraps each error in one for every level of the graph."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,6 +23,9 @@ from onnxpress.errors import PluginError
 
 T = TypeVar("T")
 
+_NAMES: dict[type, str] = {}
+"""Plug-in class → the name that it was found under; an entry point's need not be its module's."""
+
 CONTRACTS: Mapping[str, str] = {
     "sources": "onnxpress.source:Source",
     "passes": "onnxpress.recipe:Pass",
@@ -46,23 +49,26 @@ def get(socket: str, name: str) -> type:
     """The plug-in class called ``name`` (in ``commands``: the function).
 
     Raises ``PluginError`` with the known names where there is none, where the file holds no
-    plug-in or several, and where its ``api_version`` is not the socket's.
+    plug-in or several, where its ``api_version`` is not the socket's, and where the plug-in of
+    another package cannot be imported.
     """
     modules = _modules(socket)
     if name not in modules:
         raise PluginError(
             f"unknown {_singular(socket)} '{name}'", f"one of {', '.join(sorted(modules))}"
         )
-    module, _, attribute = modules[name].partition(":")
-    loaded: object = importlib.import_module(module)
-    for part in attribute.split(".") if attribute else ():
-        loaded = getattr(loaded, part)
+    loaded = _load(socket, name, modules[name])
     if isinstance(loaded, ModuleType):
         loaded = _plugin_in(socket, name, loaded)
     contract = _contract(socket)
     if contract is not None:
-        _check(socket, name, loaded, contract)
+        _NAMES[_check(socket, name, loaded, contract)] = name
     return loaded  # type: ignore[return-value]  # checked above; a function in `commands`
+
+
+def name_of(plugin: type) -> str:
+    """The name of a plug-in class: the one that ``get`` found it under, or that of its file."""
+    return _NAMES.get(plugin) or plugin.__module__.rpartition(".")[2].rstrip("_")
 
 
 def create(contract: type[T], socket: str, name: str) -> T:
@@ -72,7 +78,23 @@ def create(contract: type[T], socket: str, name: str) -> T:
     return plugin
 
 
-def _check(socket: str, name: str, plugin: object, contract: type) -> None:
+def _load(socket: str, name: str, target: str) -> object:
+    module, _, attribute = target.partition(":")
+    try:
+        loaded: object = importlib.import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            loaded = getattr(loaded, part)
+    except (ImportError, AttributeError) as error:
+        if (name, target) in _built_in(socket):
+            raise
+        raise PluginError(
+            f"{_singular(socket)} '{name}' cannot be loaded from {target} ({error})",
+            fix="upgrade or uninstall the package that brings it",
+        ) from error
+    return loaded
+
+
+def _check(socket: str, name: str, plugin: object, contract: type) -> type:
     if not (inspect.isclass(plugin) and issubclass(plugin, contract)):
         raise PluginError(
             f"{_singular(socket)} '{name}' is {plugin!r}", f"a subclass of {contract.__name__}"
@@ -84,6 +106,7 @@ def _check(socket: str, name: str, plugin: object, contract: type) -> None:
             f"api_version {want}",
             "upgrade the package that brings it",
         )
+    return plugin
 
 
 def _plugin_in(socket: str, name: str, module: ModuleType) -> object:

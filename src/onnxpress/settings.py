@@ -39,9 +39,10 @@ class Settings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Settings:
+        """What ``to_dict`` gave. Raises ``KeyError`` or ``TypeError`` for anything else."""
         options, threads = data.get("options") or {}, data.get("threads")
-        assert isinstance(options, Mapping)
-        assert threads is None or isinstance(threads, int)
+        if not isinstance(options, Mapping) or not isinstance(threads, int | None):
+            raise TypeError(f"settings have options {options!r} and threads {threads!r}")
         return cls(
             str(data["engine"]),
             str(data.get("provider") or ""),
@@ -56,7 +57,7 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not (equals and key):
+        if not (equals and key.strip()):
             raise InputError(f"--session {pair}", "KEY=VALUE")
         options[key.strip()] = value.strip()
     return options

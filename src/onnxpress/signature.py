@@ -32,9 +32,13 @@ class TensorSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> TensorSpec:
-        shape = data["shape"]
-        assert shape is None or isinstance(shape, Sequence)
-        return cls(str(data["name"]), str(data["dtype"]), None if shape is None else tuple(shape))
+        """What ``to_dict`` gave. Raises ``KeyError`` or ``TypeError`` for anything else."""
+        name, dtype, shape = str(data["name"]), str(data["dtype"]), data["shape"]
+        if shape is None:
+            return cls(name, dtype, None)
+        if not isinstance(shape, list | tuple) or not all(isinstance(d, int | str) for d in shape):
+            raise TypeError(f"the shape of {name} is {shape!r}")
+        return cls(name, dtype, tuple(shape))
 
     @property
     def dynamic_batch(self) -> bool:

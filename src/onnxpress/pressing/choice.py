@@ -38,10 +38,14 @@ def floor_of(asked: float | None, bound: Bound, origin: Quality) -> Floor:
     where the samples cannot prove the wish.
     """
     if origin.low <= 0 and (asked is None or asked > 0):
+        right = "" if origin.origin is None else f"; the original gets {origin.origin:.1%} right"
+        fix = "give --floor 0 to look at speed alone"
+        if origin.origin is not None:
+            fix = f"check that the labels' order is that of the model's classes, or {fix}"
         raise SamplesError(
-            f"{origin.n} scoring samples prove no quality ({origin.metric})",
+            f"{origin.n} scoring samples prove no quality ({origin.metric}{right})",
             "more, or more varied samples",
-            "or give --floor 0 to look at speed alone",
+            fix,
         )
     if asked is None:
         if origin.low >= DEFAULT_FLOOR:
