@@ -115,6 +115,7 @@ def quality(name: str, folder: Path, seconds: float, rounds: int) -> dict[str, o
 
 
 def main() -> None:
+    """Print the tables; with ``--json`` write them too."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=20)

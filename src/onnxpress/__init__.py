@@ -30,23 +30,22 @@ _HOME = {
 }
 
 __all__ = [
-    *_HOME,
-    "__version__",
-    "Samples",
-    "Processing",
-    "Predictor",
-    "open",
     "Model",
-    "load",
     "OnnxpressError",
+    "Predictor",
+    "Processing",
+    "Samples",
+    "__version__",
     "convert",
     "inspect",
+    "load",
     "measure",
+    "open",
     "optimize",
     "press",
     "quantize",
     "verify",
-]  # noqa: PLE0604  # each key is a name that __getattr__ gives
+]
 
 if TYPE_CHECKING:
     from onnxpress.api import convert, inspect, measure, optimize, press, quantize, verify

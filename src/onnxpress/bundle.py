@@ -7,6 +7,7 @@ and files that nothing names are removed. No code is in it and none is run on op
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ from onnxpress.signature import Signature
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 HASHED = re.compile(r"[0-9a-f]{16}\.(onnx|onnx\.data|xml|bin)")
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError)
+"""What a manifest that we did not write may raise on the way to our types."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def read(folder: str | Path) -> Manifest:
                 "upgrade onnxpress, or press again",
             )
         manifest = Manifest(
-            task=data["task"],
+            task=str(data["task"]),
             signature=Signature.from_dict(data["signature"]),
             processing=Processing.from_dict(data["processing"]) if data["processing"] else None,
             forms=tuple(BundledForm.from_dict(form) for form in data["forms"]),
@@ -130,7 +133,7 @@ def read(folder: str | Path) -> Manifest:
             provenance=data["provenance"],
             measurements=data["measurements"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise BundleError(
             f"{path} is damaged ({type(error).__name__}: {error})", "a manifest", "press again"
         ) from error
@@ -158,7 +161,7 @@ def refuse_foreign(folder: Path) -> None:
     """Raise ``BundleError`` where ``folder`` exists, is not empty and is no bundle."""
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file", "a folder to write, or a bundle to replace")
-    if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    if folder.is_dir() and not _replaceable(folder):
         raise BundleError(
             f"{folder} exists and is not a bundle",
             "a new folder, an empty one, or a bundle to replace",
@@ -176,10 +179,13 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> Manife
     folder.mkdir(exist_ok=True)
     forms = []
     for form in manifest.forms:
-        digest = _sha256(files[form.name])
-        name = f"{digest[:16]}.onnx"
-        _copy(files[form.name], folder / name)
-        forms.append(replace(form, file=name, sha256=digest))
+        source = files[form.name]
+        name = f"{_sha256(source)[:16]}.onnx"
+        if any(source.parent.glob(f"{glob.escape(source.name)}*.data")):
+            _copy_with_data(source, folder / name)
+        else:
+            _copy(source, folder / name)
+        forms.append(replace(form, file=name, sha256=_sha256(folder / name)))
     manifest = replace(manifest, forms=tuple(forms))
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -187,6 +193,16 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> Manife
     Path(temporary).replace(folder / MANIFEST)
     _sweep(folder, {form.file for form in forms})
     return manifest
+
+
+def _replaceable(folder: Path) -> bool:
+    """A bundle, or nothing but what an interrupted ``write`` left."""
+    if not (folder / MANIFEST).is_file():
+        return all(_is_ours(path.name) for path in folder.iterdir())
+    try:
+        return "format_version" in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except DAMAGED:
+        return True  # as the reader of a damaged bundle is told to do
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -199,6 +215,20 @@ def _copy(source: Path, target: Path) -> None:
     Path(temporary).replace(target)
 
 
+def _copy_with_data(source: Path, target: Path) -> None:
+    """Copy a model and its external data, whose name in the graph becomes one of ours."""
+    from onnxpress.model import load
+
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    saved = load(source).save(temporary / target.name)
+    # The data first: a hashed name of a graph always finds its data.
+    for path in sorted(temporary.iterdir(), key=lambda path: path == saved):
+        _copy(path, target.with_name(path.name))
+    shutil.rmtree(temporary)
+
+
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -207,11 +237,24 @@ def _sync(path: Path) -> None:
 def _sweep(folder: Path, keep: set[str]) -> None:
     """Remove our own files that the manifest does not name; never anything else."""
     for path in folder.iterdir():
-        ours = HASHED.fullmatch(path.name.removeprefix(".").removesuffix(".tmp"))
-        if ours and path.name not in keep and path.name.removesuffix(".data") not in keep:
+        if not _is_ours(path.name) or {path.name, path.name.removesuffix(".data")} & keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MANIFEST:
             path.unlink(missing_ok=True)
 
 
+def _is_ours(name: str) -> bool:
+    bare = name.removeprefix(".").removesuffix(".tmp") if name.endswith(".tmp") else name
+    return bare == MANIFEST or HASHED.fullmatch(bare) is not None
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of the file, and of the external data beside it where there is some."""
+    digest = hashlib.sha256()
+    for part in (path, path.with_name(f"{path.name}.data")):
+        if part == path or part.is_file():
+            with part.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import typer
 
 from onnxpress import __version__, registry
 from onnxpress.errors import OnnxpressError
 
-USAGE_ERROR = typer.BadParameter.__mro__[1]
+USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What typer raises for words that do not fit: missing, unknown or wrong ones."""
 
 HELP = "Press a trained model into the fastest faithful form for this machine, and prove it."
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = app()(args=words or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except OnnxpressError as error:
         _fail(str(error))
     except USAGE_ERROR as error:
@@ -58,9 +60,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _stop_writing()
+    except SystemExit as stopped:
+        # What rich and typer make of a closed pipe.
+        if not isinstance(stopped.__context__, BrokenPipeError):
+            raise
+        _stop_writing()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop_writing() -> NoReturn:
+    """Whoever reads our output has seen enough; Python shall not try to write the rest at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
 
 
 def _fail(line: str, fix: str = "") -> NoReturn:

@@ -39,17 +39,18 @@ def _macs(node: ir.Node) -> int | None:
     left, right, out = _dims(node.inputs[0]), _dims(node.inputs[1]), _dims(node.outputs[0])
     if left is None or right is None or out is None or len(right) == 0:
         return None
-    match node.op_type:
-        case "Conv":
-            return math.prod(out) * math.prod(right[1:])
-        case "ConvTranspose":
-            return math.prod(left) * math.prod(right[1:])
-        case "MatMul" | "MatMulInteger":
-            return math.prod(out) * left[-1]
-        case "Gemm":
-            inner = left[0] if node.attributes.get_int("transA", 0) else left[-1]
-            return math.prod(out) * inner
-    return None
+    inner = left[0] if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0 else left[-1]
+    per_output = {
+        "Conv": math.prod(right[1:]),
+        "ConvTranspose": math.prod(right[1:]),
+        "MatMul": inner,
+        "MatMulInteger": inner,
+        "Gemm": inner,
+    }
+    if node.op_type not in per_output:
+        return None
+    counted = left if node.op_type == "ConvTranspose" else out
+    return math.prod(counted) * per_output[node.op_type]
 
 
 def _dims(value: ir.Value | None) -> Sequence[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from onnxpress.errors import BundleError, EngineError, SamplesError
 from onnxpress.machine import this_machine
 from onnxpress.samples import Raw, Record, Samples
 from onnxpress.signature import Feeds
-from onnxpress.task import Task
+from onnxpress.task import Bound, Task
 
 
 class Predictor:
@@ -26,12 +27,15 @@ class Predictor:
     """
 
     def __init__(
-        self, manifest: Manifest, form: BundledForm, session: Session, skipped: Mapping[str, str]
+        self,
+        manifest: Manifest,
+        form: BundledForm,
+        session: Session,
+        bound: Bound,
+        skipped: Mapping[str, str],
     ) -> None:
         self.manifest, self.form, self.skipped = manifest, form, dict(skipped)
-        self._session = session
-        task = registry.create(Task, "tasks", manifest.task)
-        self._bound = task.bind(manifest.signature, manifest.processing)
+        self._session, self._bound = session, bound
 
     def predict(self, inputs: Sequence[Raw | Record]) -> list[object]:
         """One prediction per input, in order, as the task decodes them.
@@ -73,6 +77,8 @@ def open(folder: str | Path, threads: int | None = None) -> Predictor:
     """
     folder = Path(folder)
     manifest = bundle.read(folder)
+    task = registry.create(Task, "tasks", manifest.task)
+    bound = task.bind(manifest.signature, manifest.processing)
     skipped: dict[str, str] = {}
     for form in manifest.forms:
         reason = _unfit(form)
@@ -81,9 +87,11 @@ def open(folder: str | Path, threads: int | None = None) -> Predictor:
             engine = registry.create(Engine, "engines", form.settings.engine)
             settings = form.settings.with_threads(threads) if threads else form.settings
             try:
-                return Predictor(manifest, form, engine.open(path, settings), skipped)
+                session = engine.open(path, settings)
             except EngineError as error:
                 reason = str(error)
+            else:
+                return Predictor(manifest, form, session, bound, skipped)
         skipped[form.name] = reason
     told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
     raise BundleError(f"no form of {folder} runs on this machine ({told})", "one that does")
@@ -103,13 +111,15 @@ def write_lines(path: Path, names: Iterable[str], results: Iterable[object]) -> 
     """One JSON object per line with ``name`` and ``output``, whole or not at all; how many."""
     if not path.resolve().parent.is_dir():
         raise SamplesError(f"the folder of {path} does not exist", "an existing folder")
+    if path.is_dir():
+        raise SamplesError(f"{path} is a folder", "a file to write")
     temporary = path.with_name(f".{path.name}.tmp")
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as file:
             for name, result in zip(names, results, strict=False):
                 line = {"name": name, "output": plain(result)}
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(line, allow_nan=False) + "\n")
                 count += 1
         temporary.replace(path)
     finally:
@@ -118,12 +128,17 @@ def write_lines(path: Path, names: Iterable[str], results: Iterable[object]) -> 
 
 
 def plain(value: object) -> object:
-    """Arrays as nested lists, so that a prediction becomes JSON."""
+    """A prediction for JSON: arrays as nested lists, infinities and NaN as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(value, np.ndarray | np.generic):
+        # ml_dtypes' own numbers, such as bfloat16, are no JSON.
+        value = value.astype(np.float32) if value.dtype.kind == "V" else value
+        odd = value.dtype.kind == "f" and not np.isfinite(value).all()
+        return plain(value.tolist()) if odd else value.tolist()
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _unfit(form: BundledForm) -> str:

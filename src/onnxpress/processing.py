@@ -130,7 +130,8 @@ class Processing:
         if not isinstance(image, Mapping):
             return cls(None, tuple(map(str, labels)))
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in image.items()}
-        return cls(ImageProcessing(**values), tuple(map(str, labels)))
+        processing = ImageProcessing(**values)  # type: ignore[arg-type]  # checked by it
+        return cls(processing, tuple(map(str, labels)))
 
     @classmethod
     def parse(cls, text: str) -> Processing:

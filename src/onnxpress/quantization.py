@@ -1,4 +1,4 @@
-"""Affine quantisation of tensors: q = clip(round(x / scale) + zero_point), x ≈ (q - zero_point) · scale.
+"""Affine quantisation: q = clip(round(x / scale) + zero_point), x ≈ (q - zero_point) · scale.
 
 The arithmetic of ONNX's QuantizeLinear and DequantizeLinear, and how quantised constants enter a
 graph. Weights are symmetric (zero point 0), as every fast integer kernel wants them.
@@ -23,7 +23,7 @@ WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 
 @dataclass(frozen=True)
 class Grid:
-    """The integers that stand for a tensor's values: ``scale`` float32 and ``zero_point``, scalars."""
+    """The integers that stand for a tensor's values: float32 ``scale``, ``zero_point``; scalars."""
 
     scale: np.ndarray
     zero_point: np.ndarray
@@ -55,7 +55,7 @@ class QuantizedWeight:
 def quantize_weight(
     weight: np.ndarray, axis: int, bits: int = 8, least_scale: np.ndarray | None = None
 ) -> QuantizedWeight:
-    """Symmetric per-channel weights in ``bits`` bits; ``least_scale`` (channels) bounds the scale."""
+    """Symmetric weights of ``bits`` bits per channel, each scale at least ``least_scale``."""
     limit = 2 ** (bits - 1) - 1
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scale = np.abs(weight).max(axis=others).astype(np.float32) / np.float32(limit)
@@ -74,7 +74,7 @@ def channel_axis(node: ir.Node, weight: np.ndarray) -> int:
         return 0
     if node.op_type == "ConvTranspose":
         return 1
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0
     return 0 if transposed else weight.ndim - 1
 
 

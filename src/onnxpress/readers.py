@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import numpy as np
 
@@ -207,7 +207,7 @@ def _npz(path: Path) -> Samples:
     return _of_file(path, stream, "tensors")
 
 
-def _header(member: object, path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
+def _header(member: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:
     from numpy.lib import format as npy
 
     major, _ = npy.read_magic(member)

@@ -91,13 +91,13 @@ class Pass(abc.ABC):
 
     @property
     def name(self) -> str:
-        """The plug-in's name: the file that holds it."""
-        return type(self).__module__.rpartition(".")[2]
+        """The plug-in's name: of the file that holds it, or of its entry point."""
+        return registry.name_of(type(self))
 
     def __str__(self) -> str:
         """The pass as recipe text, fields that differ from their defaults only."""
         keys = [
-            f"{f.name}={getattr(self, f.name)}"
+            f"{f.name}={_text(getattr(self, f.name))}"
             for f in dataclasses.fields(self)
             if getattr(self, f.name) != f.default
         ]
@@ -125,32 +125,64 @@ class Recipe(Pass):
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
-        """A recipe from its text. Raises ``PluginError`` for an unknown pass, ``InputError`` else."""
+        """A recipe from its text. Raises ``PluginError`` (unknown pass) or ``InputError``."""
         return cls(tuple(_parse_pass(part) for part in _split(text)))
 
 
 def _split(text: str) -> list[str]:
-    """The commas outside parentheses separate the passes."""
-    return [part.strip() for part in re.split(r",(?![^()]*\))", text) if part.strip()]
+    """The commas outside brackets and quotes separate passes, and the fields of one pass."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _parse_pass(text: str) -> Pass:
-    found = re.fullmatch(r"(\w+)(?:\((.*)\))?", text, re.DOTALL)
+    found = re.fullmatch(r"([\w-]+)(?:\((.*)\))?", text, re.DOTALL)
     if not found:
         raise InputError(f"recipe step '{text}'", "NAME or NAME(key=value, …)")
     plugin = registry.get("passes", found[1])
     assert issubclass(plugin, Pass)
-    fields = {f.name for f in dataclasses.fields(plugin)}
+    fields = {f.name: f.default for f in dataclasses.fields(plugin)}
     values: dict[str, object] = {}
-    for pair in filter(None, (pair.strip() for pair in (found[2] or "").split(","))):
+    for pair in _split(found[2] or ""):
         key, equals, value = (piece.strip() for piece in pair.partition("="))
         if not equals or key not in fields:
             known = ", ".join(sorted(fields)) or "no fields"
             raise InputError(
                 f"recipe step '{text}' sets '{pair}'", f"key=value with key in {known}"
             )
-        values[key] = _literal(value)
+        values[key] = _value(text, pair, value, fields[key])
     return plugin(**values)
+
+
+def _value(step: str, pair: str, text: str, default: object) -> object:
+    """``text`` as the type of the field's default, where there is one."""
+    value = _literal(text)
+    if isinstance(default, str) and not isinstance(value, str):
+        return text
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if isinstance(default, int | float | str | tuple) and type(value) is not type(default):
+        kind = type(default).__name__
+        raise InputError(f"recipe step '{step}' sets '{pair}'", f"{kind}, such as {default!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    """``value`` as ``_value`` reads it again: quoted where the bare text would be misread."""
+    bare = str(value)
+    plain = not isinstance(value, str) or re.fullmatch(r"[\w./*+-]+", value)
+    return bare if plain and _literal(bare) == value else repr(value)
 
 
 def _literal(value: str) -> object:

@@ -76,7 +76,7 @@ class Signature:
         return bool(self.inputs) and all(spec.dynamic_batch for spec in self.inputs)
 
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
-        """Raise ``SamplesError`` where ``feeds`` lacks an input or has a wrong name, type or shape."""
+        """Raise ``SamplesError`` where ``feeds`` lack an input or one has a wrong type or shape."""
         wanted = {spec.name for spec in self.inputs}
         for name in feeds:
             if name not in wanted:

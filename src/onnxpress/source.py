@@ -6,14 +6,16 @@ import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from onnxpress import registry
 from onnxpress.engine import Session
 from onnxpress.errors import InputError
-from onnxpress.model import Model
 from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, TensorSpec
+
+if TYPE_CHECKING:
+    from onnxpress.model import Model  # takes half a second, and memory, that no origin needs
 
 Exporter = Literal["auto", "dynamo", "torchscript"]
 

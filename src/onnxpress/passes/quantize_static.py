@@ -144,9 +144,8 @@ class _Placed:
         if any(pair is None for pair in pairs):
             return False
         for index, value in enumerate(node.inputs):
-            if value in values:
-                pair = self._pairs[value]  # type: ignore[index]  # None is not in values
-                node.replace_input_with(index, pair[0])
+            if value in self._pairs and value in values:
+                node.replace_input_with(index, self._pairs[value][0])
         self.rewrites += 1
         return True
 

@@ -6,7 +6,6 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from onnxpress import registry
 from onnxpress.engine import Engine, Form, ModelFacts
@@ -183,19 +182,17 @@ def _is_random(samples: object) -> bool:
 
 def _samples(request: Request, model: Model | None) -> Samples:
     signature = None if model is None else model.signature
-    return cast(
-        "Samples",
-        Samples.open(
-            request.samples,
-            label=request.label,
-            limit=request.limit,
-            seed=request.seed,
-            signature=signature,
-        ),
+    return Samples.open(
+        request.samples,
+        label=request.label,
+        limit=request.limit,
+        seed=request.seed,
+        signature=signature,
     )
 
 
 def version(package: str) -> str:
+    """The installed version, empty where there is none."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

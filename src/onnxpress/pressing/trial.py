@@ -113,7 +113,7 @@ def run_trials(
     if known is not None:
         return Trials(Measured.from_dict(known["measured"]), tuple(known["warnings"]))  # type: ignore[arg-type]  # what ``write`` below kept
     trials = _run(ref, origin, prepared, candidates, settings, request, progress)
-    kept = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
+    kept: dict[str, object] = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
     work.write("measured", key, kept)
     return trials
 

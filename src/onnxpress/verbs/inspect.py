@@ -68,12 +68,14 @@ def inspect(model: Model) -> Inspected:
     )
 
 
-FUSED = {"Attention", "MultiHeadAttention", "LayerNormalization", "RMSNormalization",
-         "SkipLayerNormalization", "Gelu", "BiasGelu", "FastGelu", "RotaryEmbedding",
-         "EmbedLayerNormalization", "FusedConv", "FusedMatMul", "FusedGemm", "LSTM", "GRU"}  # fmt: skip
+FUSED = frozenset(
+    "Attention MultiHeadAttention LayerNormalization RMSNormalization SkipLayerNormalization Gelu "
+    "BiasGelu FastGelu RotaryEmbedding EmbedLayerNormalization FusedConv FusedMatMul FusedGemm "
+    "LSTM GRU".split()
+)
+"""Operators that stand for what was many."""
 
 
 def _fused(ops: Mapping[str, int]) -> dict[str, int]:
-    """Operators that stand for what was many."""
     short = {name: name.rpartition("::")[2] for name in ops}
     return {short[name]: count for name, count in ops.items() if short[name] in FUSED}

@@ -150,7 +150,7 @@ def quantize(
             measured = measure(
                 candidates, one, baseline=FLOAT, batch=1, runners=runners, progress=progress
             )
-            share = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
+            in_int8 = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
         finally:
             for runner in runners.values():
                 runner.close()
@@ -168,7 +168,7 @@ def quantize(
         kept_float=change.refusals,
         calibration_samples=0 if calibrating is None else len(calibrating),
         peak_rss_bytes=peak,
-        int8_macs_share=share,
+        int8_macs_share=in_int8,
         random_samples=samples.random,
     )
 

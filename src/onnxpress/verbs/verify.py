@@ -49,7 +49,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Verified:
-    """``|a - b| <= atol + rtol·|a|`` for every value of every case; ``atol`` is the largest used."""
+    """``|a - b| <= atol + rtol·|a|`` for every value; ``atol`` is the largest that was used."""
 
     ok: bool
     rtol: float
@@ -68,7 +68,8 @@ def compare(
 ) -> Verified:
     """Run both sessions on the same feeds and compare all outputs of ``a`` with ``b``'s.
 
-    ``rtol`` replaces both tolerances of float types. NaN equals NaN. Raises ``InputError`` where the outputs have different names.
+    ``rtol`` replaces both tolerances of float types. NaN equals NaN. Raises ``InputError`` where
+    the outputs have different names.
     """
     missing = {s.name for s in a.signature.outputs} ^ {s.name for s in b.signature.outputs}
     if missing:

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from onnxpress.engine import Session
+from onnxpress.engine import Executed, Session
 from onnxpress.errors import InputError, MissingExtra, SourceError
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
-from onnxpress.sources._torch.export import Example, example_of, export, flatten
+from onnxpress.sources._torch.example import Example, example_of, flatten
 from onnxpress.sources._torch.factory import factory_of, shown, user_code
 
 
@@ -48,10 +48,9 @@ class TorchOrigin(Origin):
         if options.checkpoint is not None:
             _load_checkpoint(self._module, options.checkpoint)
         self._example = example_of(self._module, example, options)
-        with user_code(f"{type(module).__name__}.forward on {self._example}"):
-            with torch.inference_mode():
-                outputs = flatten(self._example.call(self._module))
-        self._outputs = outputs
+        told = f"{type(module).__name__}.forward on {self._example}"
+        with user_code(told), torch.inference_mode():
+            self._outputs = flatten(self._example.call(self._module))
 
     @property
     def example(self) -> Feeds:
@@ -65,6 +64,8 @@ class TorchOrigin(Origin):
         return _TorchSession(self._module, self._example, self._outputs)
 
     def export(self, options: ExportOptions) -> Exported:
+        from onnxpress.sources._torch.export import export
+
         return export(self._module, self._example, tuple(self._outputs), options)
 
     def fingerprint(self) -> str:
@@ -99,6 +100,12 @@ class _TorchSession(Session):
         with user_code("the model"), torch.inference_mode():
             outputs = flatten(self._example.with_tensors(tensors).call(self._module))
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in outputs.items()}
+
+    def executed(self) -> tuple[Executed, ...]:
+        """One for the whole module: the type of its first floating-point weight."""
+        types = [p.dtype for p in self._module.parameters() if p.dtype.is_floating_point]
+        precision = str(types[0]).removeprefix("torch.") if types else "unknown"
+        return (Executed(type(self._module).__name__, "eager", precision),)
 
 
 def _free(name: str, tensor: torch.Tensor) -> TensorSpec:

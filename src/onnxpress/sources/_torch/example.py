@@ -1,0 +1,144 @@
+"""Example inputs of a module, and its outputs by name. Needs PyTorch alone, no ONNX."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from onnxpress.errors import InputError, SourceError
+from onnxpress.source import OpenOptions
+
+EXAMPLE_BATCH = 2
+"""torch.export takes a dimension of size 0 or 1 for a constant, so examples have two rows."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs that a module accepts: tensors by input name, and how they are passed."""
+
+    tensors: Mapping[str, torch.Tensor]
+    keywords: bool = False
+
+    def call(self, module: torch.nn.Module) -> object:
+        result: object = module(**self.tensors) if self.keywords else module(*self.tensors.values())
+        return result
+
+    def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Example:
+        """The same call with other tensors, in this example's order."""
+        return Example({name: tensors[name] for name in self.tensors}, self.keywords)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name}: {str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+            for name, tensor in self.tensors.items()
+        ]
+        return ", ".join(parts)
+
+
+def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> Example:
+    """The example that the factory gave, or one made from ``--input`` or the image size.
+
+    Raises ``InputError`` that names the flags where nothing tells what the module takes.
+    """
+    names = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    ]
+    if isinstance(given, Mapping):
+        return Example({str(name): _tensor(value) for name, value in given.items()}, keywords=True)
+    if given is not None:
+        values = list(given) if isinstance(given, tuple | list) else [given]
+        return Example(dict(zip(_named(names, len(values)), map(_tensor, values), strict=True)))
+    if options.inputs:
+        tensors = {spec.name: _random(spec.dtype, spec.shape or ()) for spec in options.inputs}
+        return Example(tensors, keywords=set(tensors) <= set(names))
+    image = options.processing.image if options.processing else None
+    size = (image.crop or image.size) if image else None
+    if image is None or size is None:
+        raise InputError(
+            f"nothing says what {type(module).__name__} takes",
+            "a factory that returns (module, example_inputs)",
+            "or give --input NAME:DTYPE[dims], such as --input x:float32[batch,3,224,224], "
+            "or --preprocess size=… for images",
+        )
+    channels = _image_channels(module) or max(len(image.mean), len(image.std), 1)
+    height, width = size
+    shape = (EXAMPLE_BATCH, channels, height, width)
+    if image.layout == "nhwc":
+        shape = (EXAMPLE_BATCH, height, width, channels)
+    return Example({_named(names, 1)[0]: _random("float32", shape)})
+
+
+def flatten(outputs: object) -> dict[str, torch.Tensor]:
+    """Any nesting of tuples, dicts and dataclasses as named tensors; None is left out.
+
+    A lone tensor is ``output``, the items of a tuple ``output_0``, ``output_1``, …; the keys of
+    a dict and the fields of a dataclass keep their names, nested ones joined by ``_``.
+    """
+    if isinstance(outputs, torch.Tensor):
+        return {"output": outputs}
+    found: dict[str, torch.Tensor] = {}
+    _flatten(outputs, "", found)
+    if not found:
+        raise SourceError(f"the model returned a {type(outputs).__name__}", "tensors")
+    return found
+
+
+def _flatten(value: object, prefix: str, found: dict[str, torch.Tensor]) -> None:
+    if isinstance(value, torch.Tensor):
+        found[prefix] = value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _flatten(item, f"{prefix}_{key}" if prefix else str(key), found)
+    elif dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            name = f"{prefix}_{item.name}" if prefix else item.name
+            _flatten(getattr(value, item.name), name, found)
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            _flatten(item, f"{prefix or 'output'}_{index}", found)
+    elif value is not None:
+        raise SourceError(f"the model returned a {type(value).__name__} in its outputs", "tensors")
+
+
+def _tensor(value: object) -> torch.Tensor:
+    """A tensor with at least two rows: a batch of one is repeated."""
+    if not isinstance(value, torch.Tensor):
+        value = torch.as_tensor(value)
+    if value.dim() > 0 and value.shape[0] == 1:
+        return value.repeat(EXAMPLE_BATCH, *[1] * (value.dim() - 1))
+    return value
+
+
+def _random(dtype: str, shape: tuple[int | str, ...]) -> torch.Tensor:
+    """Seeded values; a free first dimension has two rows, any other free one 16."""
+    sizes = [
+        dim if isinstance(dim, int) else EXAMPLE_BATCH if axis == 0 else 16
+        for axis, dim in enumerate(shape)
+    ]
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise InputError(f"--input has the type {dtype}", "float32, int64, bool, …")
+    generator = torch.Generator().manual_seed(0)
+    if kind.is_floating_point:
+        return torch.randn(sizes, generator=generator).to(kind)
+    return torch.randint(0, 2, sizes, generator=generator).to(kind)
+
+
+def _named(names: list[str], count: int) -> list[str]:
+    """The forward parameters' names for ``count`` positional inputs."""
+    plain = [name for name in names if name not in ("args", "kwargs")]
+    return plain[:count] if len(plain) >= count else [f"input_{i}" for i in range(count)]
+
+
+def _image_channels(module: torch.nn.Module) -> int | None:
+    """How many channels the module's first convolution reads."""
+    for inner in module.modules():
+        if isinstance(inner, torch.nn.Conv2d):
+            return inner.in_channels
+    return None
