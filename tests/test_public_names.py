@@ -34,6 +34,7 @@ with onnxpress.open(sys.argv[1]) as predictor:
 HIDE = """
 from importlib.machinery import PathFinder
 class Hidden:
+    find_distributions = staticmethod(PathFinder.find_distributions)
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] not in sys.argv[2].split(","):
             return PathFinder.find_spec(name, path, target)

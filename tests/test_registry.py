@@ -118,7 +118,7 @@ def test_create_is_typed_by_its_contract() -> None:
 def test_an_entry_point_is_a_plug_in_by_its_own_name(installed) -> None:
     installed("[onnxpress.passes]\nmy_pass = plugpack.rewriting:Renamed\n", rewriting=PASS)
     assert "my_pass" in registry.names("passes")
-    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model = parse("(float[2] x) => (float[2] y) { y = Relu(x) }")
     recipe = Recipe.parse("my_pass(to=other)")
     assert str(recipe) == "my_pass(to=other)"
     after, change = recipe.apply(model)
@@ -155,7 +155,10 @@ def test_two_plug_ins_of_one_name_are_an_error_that_names_both(installed) -> Non
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (PASS.replace("    to:", "    api_version = 0\n    to:"), "made for api_version 0.*api_version 1"),
+        (
+            PASS.replace("    to:", "    api_version = 0\n    to:"),
+            "made for api_version 0.*api_version 1",
+        ),
         (PASS + "\nclass Second(Renamed):\n    pass\n", "holds 2 passes; expected one"),
         ("", "holds 0 passes; expected one, called 'my_pass'"),
         ("import no_such_package", r"cannot be loaded from plugpack\.my_pass \(No module named"),
@@ -199,7 +202,7 @@ def test_private_files_and_foreign_classes_are_no_plug_ins() -> None:
 
 @pytest.fixture
 def relu(tmp_path: Path) -> Path:
-    model = parse("g (float[2] x) => (float[2] y) { y = Relu(x) }")
+    model = parse("(float[2] x) => (float[2] y) { y = Relu(x) }")
     return model.save(tmp_path / "m.onnx")
 
 

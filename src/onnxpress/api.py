@@ -174,10 +174,9 @@ def measure(
 
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
     """
-    named: list[Thing] = []
+    processing = _processing(preprocess)
     everything = [*([] if against is None else [against]), *things]
-    for thing in everything:
-        named.append(Thing.of(thing, engine, threads, _processing(preprocess)))
+    named = [Thing.of(thing, engine, threads, processing) for thing in everything]
     return bench(
         named,
         samples=lambda signature: Samples.open(
@@ -248,19 +247,19 @@ def press(
 def missed_gates(
     results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
 ) -> list[str]:
-    """One line for each row that is slower than the baseline by more than the share, beyond the
-    noise, or whose quality, at the lower end of its interval, is below ``min_quality``.
+    """One line for each row that misses a gate.
+
+    It is slower than the baseline by more than the share, beyond the noise; or its quality, at
+    the lower end of its interval, is below ``min_quality``.
     """
+    least = None if fail_if_slower is None else 1 / (1 + fail_if_slower)
     missed = []
     for result in results:
         for row in result.rows:
             if row.name == result.baseline:
                 continue
-            if fail_if_slower is not None and row.speedup:
-                if row.speedup.high < 1 / (1 + fail_if_slower):
-                    missed.append(
-                        f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time"
-                    )
+            if least is not None and row.speedup and row.speedup.high < least:
+                missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
             if min_quality is not None and row.quality and row.quality.low < min_quality:
                 missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
         missed += [f"{name} failed: {why}" for name, why in result.failures.items()]

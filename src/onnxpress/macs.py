@@ -39,7 +39,8 @@ def _macs(node: ir.Node) -> int | None:
     left, right, out = _dims(node.inputs[0]), _dims(node.inputs[1]), _dims(node.outputs[0])
     if left is None or right is None or out is None or len(right) == 0:
         return None
-    inner = left[0] if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0 else left[-1]
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0
+    inner = left[0] if transposed else left[-1]
     per_output = {
         "Conv": math.prod(right[1:]),
         "ConvTranspose": math.prod(right[1:]),

@@ -25,9 +25,10 @@ def show_pressed(result: Result) -> None:
     out.print(rows_table([*candidates, result["baseline"]], result["chosen"]))
     machine, samples = result["environment"]["machine"], result["samples"]
     out.print(
-        f"median ms per call ± standard deviation, batch {result['batch']}, {result['threads']} threads, "
-        f"{result['rounds']} interleaved rounds; quality on {samples['scoring']} samples that "
-        f"calibration never saw, floor {result['floor']:.4g} (✗ does not hold it); {machine['cpu']}",
+        f"median ms per call ± standard deviation, batch {result['batch']}, "
+        f"{result['threads']} threads, {result['rounds']} interleaved rounds; quality on "
+        f"{samples['scoring']} samples that calibration never saw, floor {result['floor']:.4g} "
+        f"(✗ does not hold it); {machine['cpu']}",
         style="dim",
         markup=False,
     )
@@ -63,6 +64,7 @@ def _show_plan(result: Result) -> None:
 
 
 def show_converted(result: Result) -> None:
+    """The file, its signature and the comparison."""
     out = console()
     out.print(
         f"{result['model']}: {result['size_bytes'] / 1e6:.2f} MB, opset {result['opset']}, made by "
@@ -93,6 +95,7 @@ def show_verified(verified: Result, mismatch: str) -> None:
 
 
 def show_inspected(name: str, result: Result) -> None:
+    """Everything that there is to know of a model, on one screen."""
     out = console()
     opsets = ", ".join(f"{domain} {version}" for domain, version in result["opsets"].items())
     out.print(f"{name}: {result['nodes']} nodes, {opsets}, IR {result['ir_version']}", markup=False)
@@ -115,13 +118,14 @@ def show_inspected(name: str, result: Result) -> None:
 
 
 def show_optimized(result: Result) -> None:
+    """What each pass did, the sizes and the comparison."""
     out = console()
     before, after = result["before"], result["after"]
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("pass", "rewrites", ""):
         table.add_column(name, overflow="fold")
     for step in result["passes"]:
-        note = f"undone: {step['reason']}" if step["reverted"] else step["reason"]
+        note = f"undone: {step['reason']}" if step["reverted"] else _short(step["reason"])
         table.add_row(step["name"], str(step["rewrites"]), note)
     out.print(table)
     out.print(
@@ -133,6 +137,7 @@ def show_optimized(result: Result) -> None:
 
 
 def show_quantized(result: Result) -> None:
+    """What was gained and what it cost."""
     out = console()
     before, after, quality = result["before"], result["after"], result["quality"]
     speedup = result["speedup"]
@@ -171,6 +176,7 @@ def show_bench(results: Sequence[Result]) -> None:
 
 
 def show_doctor(result: Result) -> None:
+    """The machine, the engines and what is missing."""
     out = console()
     cpu = result["cpu"]
     quota = f", container quota {cpu['quota']:g} cores" if cpu["quota"] else ""
@@ -190,6 +196,12 @@ def show_doctor(result: Result) -> None:
     out.print(f"versions: {told}", style="dim", markup=False)
     for item in result["missing"]:
         out.print(f"missing: {item['package']}; run: {item['fix']}", markup=False)
+
+
+def _short(reason: str) -> str:
+    """The first of many reasons, and how many more there are; ``--json`` has them all."""
+    first, *others = reason.split("; ")
+    return f"{first} (and {len(others)} more)" if others else first
 
 
 def _spec(spec: Result) -> str:

@@ -14,7 +14,7 @@ from onnxpress.passes.upgrade_opset import UpgradeOpset
 
 
 def old_model(opset: int = 9, ir_version: int = 3) -> onnx.ModelProto:
-    """Squeeze and Pad-like attributes of opset 9; initializers that are no inputs, as files have."""
+    """Opset 9 writes axes as attributes; initializers are no inputs, as in many files."""
     weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         [

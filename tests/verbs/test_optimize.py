@@ -26,10 +26,10 @@ class Wreck(Pass):
         count = 0
         for value in model.ir.graph.initializers.values():
             tensor = value.const_value
-            if tensor is not None and len(tensor.shape) == 1 and tensor.dtype == ir.DataType.FLOAT:
-                if "wrecked" not in model.metadata:
-                    value.const_value = ir.tensor(tensor.numpy() * 2 + 1, name=value.name)
-                    count += 1
+            bias = tensor is not None and len(tensor.shape) == 1
+            if bias and tensor.dtype == ir.DataType.FLOAT and "wrecked" not in model.metadata:
+                value.const_value = ir.tensor(tensor.numpy() * 2 + 1, name=value.name)
+                count += 1
         if count:
             model.metadata["wrecked"] = "yes"
         return Change(count)

@@ -202,7 +202,7 @@ class _Placed:
         grid: Grid,
         node: ir.Node,
     ) -> tuple[ir.Value, np.ndarray]:
-        """The dequantised weight and its scales, wide enough that the int32 bias cannot overflow."""
+        """The dequantised weight and its scales, so wide that the int32 bias cannot overflow."""
         key = (old.name or "", axis)
         if key not in self._weights:
             least = None if bias is None else np.abs(bias) / (grid.scale * BIAS_LIMIT)

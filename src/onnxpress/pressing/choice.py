@@ -177,8 +177,8 @@ def verdict(
     told = f"{speedup.value:.2f}×" if not noisy else f"at least {speedup.low:.2f}×"
     return (
         f"{chosen.name} is {told} as fast as {baseline} "
-        f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.p50:.3g} ms) and keeps "
-        f"{quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
+        f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.p50:.3g} ms) and "
+        f"keeps {quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
         f"n={quality.n})."
     )
 

@@ -111,10 +111,16 @@ def run_trials(
     )
     known = work.read("measured", key)
     if known is not None:
-        return Trials(Measured.from_dict(known["measured"]), tuple(known["warnings"]))  # type: ignore[arg-type]  # what ``write`` below kept
+        measured, warnings = known["measured"], known["warnings"]
+        assert isinstance(measured, dict)
+        assert isinstance(warnings, list)
+        return Trials(Measured.from_dict(measured), tuple(warnings))
     trials = _run(ref, origin, prepared, candidates, settings, request, progress)
-    kept: dict[str, object] = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
-    work.write("measured", key, kept)
+    work.write(
+        "measured",
+        key,
+        {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)},
+    )
     return trials
 
 
@@ -127,7 +133,7 @@ def _run(
     request: Request,
     progress: Progress,
 ) -> Trials:
-    """Score first, then time what could be scored, in processes that hold nothing of the scoring."""
+    """Score first, then time what could be scored, in fresh processes."""
     baseline, warnings = _baseline(ref, origin, prepared, request, progress)
     timed = [Candidate(ORIGIN, baseline, origin.kind, "float32", 0)]
     for item in candidates:
@@ -210,6 +216,7 @@ def batch_of(request: Request) -> int:
 
 
 def settings_of(form: Form, request: Request) -> Settings:
+    """The form's settings with the threads that the user, or this machine, wants."""
     return form.settings.with_threads(request.threads or this_machine().threads)
 
 

@@ -68,11 +68,23 @@ def inspect(model: Model) -> Inspected:
     )
 
 
-FUSED = frozenset(
-    "Attention MultiHeadAttention LayerNormalization RMSNormalization SkipLayerNormalization Gelu "
-    "BiasGelu FastGelu RotaryEmbedding EmbedLayerNormalization FusedConv FusedMatMul FusedGemm "
-    "LSTM GRU".split()
-)
+FUSED = {
+    "Attention",
+    "BiasGelu",
+    "EmbedLayerNormalization",
+    "FastGelu",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "GRU",
+    "Gelu",
+    "LSTM",
+    "LayerNormalization",
+    "MultiHeadAttention",
+    "RMSNormalization",
+    "RotaryEmbedding",
+    "SkipLayerNormalization",
+}
 """Operators that stand for what was many."""
 
 
