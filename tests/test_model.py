@@ -1,0 +1,549 @@
+"""Models are loaded or refused in one line, and saved whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import zoo
+from onnxpress import model as model_module
+from onnxpress.errors import ModelError
+from onnxpress.model import JOURNAL_KEY, Journal, Model, external_data_files, load
+from zoo.graphs import answers, parse, serialized
+
+ZooModel = Callable[[str], Path]
+WEIGHT = np.arange(400, dtype=np.float32).reshape(4, 100)
+FEEDS = {"x": np.ones((2, 4), np.float32)}
+
+
+def linear(weight: np.ndarray = WEIGHT) -> Model:
+    return parse("(float[n, 4] x) => (float[n, 100] y) { y = MatMul(x, w) }", w=weight)
+
+
+def answer(model: Model, feeds: dict[str, np.ndarray] = FEEDS) -> np.ndarray:
+    """Of the model as it stands in memory, with external data read."""
+    with model_module.embedded(model.ir):
+        return answers(model, feeds)[0]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def external(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything larger than 1 kB goes to external data."""
+    monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", 1000)
+
+
+# --- loading -----------------------------------------------------------------------------------
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
+    text, empty, array = tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "c.onnx"
+    text.write_text("not a model, only a few words")
+    empty.touch()
+    array.write_bytes(numpy_helper.from_array(WEIGHT, "w").SerializeToString())
+    (tmp_path / "d.json").write_text("{}")
+    (tmp_path / "e.textproto").write_text("ir_version: 8")
+    told = {
+        tmp_path / "none.onnx": "none.onnx does not exist; expected an ONNX file",
+        tmp_path / ("n" * 300): "cannot be read as ONNX",
+        tmp_path: "is a folder; expected an ONNX file",
+        text: "a.onnx cannot be read as ONNX",
+        empty: "b.onnx holds no ONNX graph",
+        array: "c.onnx (cannot be read as|holds no) ONNX",
+        tmp_path / "d.json": "d.json (cannot be read as|holds no) ONNX",
+        tmp_path / "e.textproto": "e.textproto (cannot be read as|holds no) ONNX",
+    }
+    for path, message in told.items():
+        with pytest.raises(ModelError, match=message):
+            load(path)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lstm"])
+def test_every_prefix_of_a_model_is_refused(name: str, zoo_model: ZooModel, tmp_path: Path) -> None:
+    whole = zoo_model(name).read_bytes()
+    proto = onnx.ModelProto.FromString(whole)
+    # Cut after its last needed field, a file is a whole model without its last metadata.
+    proto.ClearField("metadata_props")
+    needed = len(proto.SerializeToString())
+    cut = tmp_path / "cut.onnx"
+    lengths = {*range(64), *range(64, needed, 97), *range(needed - 40, needed)}
+    read = []
+    for length in sorted(lengths):
+        cut.write_bytes(whole[:length])
+        try:
+            read.append(serialized(load(cut)))
+        except ModelError as error:
+            assert "cut.onnx" in str(error)
+            assert "\n" not in str(error)
+    assert len(read) <= 2, "only a cut between the last fields may give a model"
+    for model in read:
+        assert (
+            onnx.ModelProto.FromString(model).graph
+            == onnx.ModelProto.FromString(serialized(load(zoo_model(name)))).graph
+        )
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6)
+)
+def test_a_damaged_model_is_refused_or_works(
+    flips: list[tuple[int, int]], zoo_model: ZooModel, tmp_path: Path
+) -> None:
+    data = bytearray(zoo_model("lstm").read_bytes())
+    for position, value in flips:
+        data[position % len(data)] = value
+    (tmp_path / "m.onnx").write_bytes(data)
+    try:
+        model = load(tmp_path / "m.onnx")
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return
+    assert model.signature.inputs is not None
+    assert model.op_counts()
+    assert model.parameters >= 0
+    assert model.clone().journal == model.journal
+
+
+@pytest.mark.parametrize("part", ["node", "output"])
+def test_a_value_that_nothing_makes_is_refused(part: str, tmp_path: Path) -> None:
+    proto = onnx.ModelProto.FromString(serialized(linear()))
+    if part == "node":
+        proto.graph.node[0].input[1] = "elsewhere"
+    else:
+        proto.graph.output[0].name = "elsewhere"
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="nothing makes the value 'elsewhere'"):
+        load(tmp_path / "m.onnx")
+
+
+def test_functions_subgraphs_and_absent_inputs_are_no_missing_values(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17, "local": 1]>
+    g (float[2] x, bool c) => (float[2] y) {
+        h = local.twice (x)
+        y = If (c) <
+            then_branch = t () => (float[2] a) { a = Clip (h, , x0) },
+            else_branch = e () => (float[2] b) { b = Identity (h) }
+        >
+    }
+    <domain: "local", opset_import: ["": 17]>
+    twice (v) => (w) { w = Add (v, v) }"""
+    proto = onnx.parser.parse_model(text.replace(", , x0", ""))
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
+    assert model.op_counts() == {"Clip": 1, "Identity": 1, "If": 1, "local::twice": 1}
+    assert model.inlined().op_counts() == {"Add": 1, "Clip": 1, "Identity": 1, "If": 1}
+    assert "local::twice" in model.op_counts(), "inlined() leaves its model alone"
+
+
+# --- saving ------------------------------------------------------------------------------------
+
+
+def test_saving_and_loading_keep_the_model(tmp_path: Path) -> None:
+    model = linear()
+    model.metadata["author"] = "me"
+    model.journal.add("fold_constants", 3, ("w: too large",))
+    assert model.save(tmp_path / "m.onnx") == tmp_path / "m.onnx"
+    again = load(tmp_path / "m.onnx")
+    assert again.path == tmp_path / "m.onnx"
+    assert again.metadata["author"] == "me"
+    assert again.journal == model.journal
+    assert again.signature == model.signature
+    assert np.array_equal(answer(again), answer(model))
+    again.journal.add("eliminate_dead", 1)
+    again.save(tmp_path / "m.onnx")
+    assert [entry.step for entry in load(tmp_path / "m.onnx").journal.entries] == [
+        "fold_constants",
+        "eliminate_dead",
+    ]
+    assert names(tmp_path) == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "null", "[1]", '{"a": 1}', '[{"step": 1}]', "[" * 100_000,
+     '[{"step": "a", "rewrites": Infinity, "refusals": []}]'],
+)  # fmt: skip
+def test_a_journal_that_is_not_ours_reads_as_empty(text: str) -> None:
+    assert Journal.from_json(text) == Journal()
+    model = linear()
+    model.metadata[JOURNAL_KEY] = text
+    assert Model(model.ir).journal == Journal()
+
+
+def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected an existing folder; create"):
+        linear().save(tmp_path / "none" / "m.onnx")
+    with pytest.raises(ModelError, match="it is a folder"):
+        linear().save(tmp_path)
+    with pytest.raises(ModelError, match="cannot write /proc/m.onnx"):
+        linear().save("/proc/m.onnx")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("step", ["save", "replace"])
+def test_a_save_that_fails_leaves_the_old_model(
+    step: str, large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", 1000)
+    path = linear().save(tmp_path / "m.onnx")
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    real = Path.replace
+
+    def fails(*arguments: object, **_: object) -> None:
+        if step == "save":
+            Path(str(arguments[1])).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        if arguments[1] == path:
+            raise OSError(28, "No space left on device")
+        real(*arguments)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(*((ir, "save", fails) if step == "save" else (Path, "replace", fails)))
+    with pytest.raises(ModelError, match=r"cannot write .*m\.onnx \(No space left on device\)"):
+        linear(WEIGHT + 1).save(path)
+    monkeypatch.undo()
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+    assert np.array_equal(answer(load(path)), answer(linear()))
+
+
+KILLED = """
+import sys
+import numpy as np
+from onnxpress import model
+from onnxpress.model import load
+model.EXTERNAL_DATA_BYTES = int(sys.argv[2])
+loaded = load(sys.argv[1])
+print("ready", flush=True)
+while True:
+    loaded.save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("limit", [1000, 1 << 30])
+def test_a_save_that_is_killed_leaves_a_whole_model(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", limit)
+    weight = np.random.default_rng(0).standard_normal((4, 50_000)).astype(np.float32)
+    path = parse(
+        "(float[n, 4] x) => (float[n, 50000] y) { y = MatMul(x, w) }", w=weight
+    ).save(tmp_path / "m.onnx")  # fmt: skip
+    expected = answer(load(path))
+    for delay in (0.0, 0.003, 0.007, 0.011):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED, path, str(limit)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        with writer, writer.stdout:
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(delay)
+            writer.send_signal(signal.SIGKILL)
+        assert np.array_equal(answer(load(path)), expected)
+
+
+# --- external data -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("external")
+def test_large_weights_go_to_one_file_beside_the_model(tmp_path: Path) -> None:
+    path = linear().save(tmp_path / "m.onnx")
+    assert names(tmp_path) == ["m.onnx", "m.onnx.data"]
+    model = load(path)
+    assert external_data_files(model) == [tmp_path / "m.onnx.data"]
+    assert model.file_bytes == path.stat().st_size + WEIGHT.nbytes
+    assert np.array_equal(answer(model), FEEDS["x"] @ WEIGHT)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_a_small_copy_of_a_model_with_external_data_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", 1000)
+    model = load(linear().save(tmp_path / "m.onnx"))
+    monkeypatch.undo()
+    (tmp_path / "sub").mkdir()
+    copy = model.save(tmp_path / "sub" / "m.onnx")
+    assert names(tmp_path / "sub") == ["m.onnx"]
+    assert np.array_equal(answer(load(copy)), answer(model))
+    assert external_data_files(model) == [tmp_path / "m.onnx.data"], "the model itself is as it was"
+
+
+@pytest.mark.parametrize("still_large", [True, False])
+@pytest.mark.usefixtures("external")
+def test_a_model_may_be_saved_over_the_data_that_it_reads(
+    still_large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = linear().save(tmp_path / "m.onnx")
+    model = load(path)  # nothing of its data is read yet
+    clone = model.clone()
+    if not still_large:
+        monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", 1 << 30)
+    for _ in range(3):
+        model.save(path)
+        assert np.array_equal(answer(load(path)), FEEDS["x"] @ WEIGHT)
+        assert len(names(tmp_path)) == (2 if still_large else 1), "old data is removed"
+    for held in (model, clone):
+        assert np.array_equal(answer(held), FEEDS["x"] @ WEIGHT)
+        again = held.save(tmp_path / "other.onnx")
+        assert np.array_equal(answer(load(again)), FEEDS["x"] @ WEIGHT)
+
+
+@pytest.mark.usefixtures("external")
+def test_data_files_of_other_models_are_left_alone(tmp_path: Path) -> None:
+    others = ("weights.bin", "m.onnx.data", "m.onnx.backup.data", "n.onnx.data", "m.onnx.data.old")
+    for name in others:
+        (tmp_path / name).write_bytes(b"precious")
+    path = linear().save(tmp_path / "m.onnx")
+    linear(WEIGHT + 1).save(path)
+    assert np.array_equal(answer(load(path)), FEEDS["x"] @ (WEIGHT + 1))
+    for name in others:
+        assert (tmp_path / name).read_bytes() == b"precious"
+    assert len(names(tmp_path)) == len(others) + 2
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "m.onnx.d/../../victim.data"])
+def test_foreign_data_of_a_replaced_model_is_left_alone(location: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / "m.onnx.d").mkdir(parents=True)
+    target = (folder / location).resolve()
+    onnx.save(pointing_to(location), folder / "m.onnx")
+    target.write_bytes(WEIGHT.tobytes())
+    linear().save(folder / "m.onnx")
+    assert target.read_bytes() == WEIGHT.tobytes()
+
+
+def pointing_to(location: str, offset: int = 0, length: int | None = None) -> onnx.ModelProto:
+    """``linear()`` whose weight is ``location``'s."""
+    proto = onnx.ModelProto.FromString(serialized(linear()))
+    point(proto.graph.initializer[0], location, offset, length)
+    return proto
+
+
+def point(tensor: TensorProto, location: str, offset: int = 0, length: int | None = None) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = {"location": location, "offset": str(offset), "length": str(length)}
+    for key, value in entries.items():
+        if value != "None":
+            tensor.external_data.add(key=key, value=value)
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("/etc/passwd", r"points outside the model's folder \(/etc/passwd\)"),
+        ("../secret", "points outside"),
+        ("sub/../../secret", "points outside"),
+        ("link", "points outside"),
+        ("linked/secret", "points outside"),
+        ("none.data", "none.data of tensor 'w' is missing"),
+        ("sub", "sub of tensor 'w' is missing"),
+        ("short.data", "short.data has 1599 bytes; expected bytes 0 to 1600"),
+        ("hard.data", "is a hard link"),
+    ],
+)
+@pytest.mark.parametrize("where", ["initializer", "constant", "function", "branch"])
+def test_external_data_that_is_unsafe_or_not_whole_is_refused(
+    location: str, told: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    for path in (tmp_path / "secret", folder / "own.data"):
+        path.write_bytes(WEIGHT.tobytes())
+    (folder / "short.data").write_bytes(WEIGHT.tobytes()[:-1])
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "hard.data").hardlink_to(folder / "own.data")
+    proto = placed(where, location)
+    onnx.save(proto, folder / "m.onnx")
+    with pytest.raises(ModelError, match=told.replace("'w'", "'.*'")):
+        load(folder / "m.onnx")
+    monkeypatch.chdir(folder)
+    with pytest.raises(ModelError, match=told.replace("'w'", "'.*'")):
+        load("m.onnx")
+
+
+def placed(where: str, location: str) -> onnx.ModelProto:
+    """A model whose weight is ``location``'s, in each of the places that a tensor may be in."""
+    if where == "initializer":
+        return pointing_to(location)
+    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(WEIGHT, "w"))
+    point(constant.attribute[0].t, location)
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 100])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    nodes, functions, initializers = [constant, product], [], []
+    if where == "function":
+        functions = [helper.make_function("local", "f", ["x"], ["y"], nodes, opsets[:1])]
+        nodes = [helper.make_node("f", ["x"], ["y"], domain="local")]
+    elif where == "branch":
+        branch = helper.make_graph(nodes, "branch", [], [y])
+        initializers = [numpy_helper.from_array(np.array(True), "c")]
+        nodes = [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
+    graph = helper.make_graph(nodes, "g", [x], [y], initializers)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=functions)
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant", "function", "branch"])
+def test_external_data_is_read_wherever_it_is_used(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, copy = tmp_path / "model", tmp_path / "copy.onnx"
+    folder.mkdir()
+    (folder / "own.data").write_bytes(WEIGHT.tobytes())
+    onnx.save(placed(where, "own.data"), folder / "m.onnx")
+    monkeypatch.chdir(folder)
+    model = load("m.onnx")
+    monkeypatch.chdir(tmp_path)  # the data is found from there too
+    assert external_data_files(model) == [folder / "own.data"]
+    assert np.array_equal(answer(model), FEEDS["x"] @ WEIGHT)
+    assert np.array_equal(answer(load(model.save(copy))), FEEDS["x"] @ WEIGHT)
+    assert external_data_files(load(copy)) == []
+    assert external_data_files(model) == [folder / "own.data"]
+    assert np.array_equal(answer(model.inlined()), FEEDS["x"] @ WEIGHT)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(4, None), (4, 1600), (-4, None), (0, 1700)])
+def test_a_window_beyond_the_data_file_is_refused(
+    offset: int, length: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "w.data").write_bytes(WEIGHT.tobytes())
+    onnx.save(pointing_to("w.data", offset, length), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"w\.data has 1600 bytes; expected bytes"):
+        load(tmp_path / "m.onnx")
+
+
+def test_a_link_within_the_folder_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "real.data").write_bytes(WEIGHT.tobytes())
+    (tmp_path / "w.data").symlink_to("real.data")
+    onnx.save(pointing_to("w.data"), tmp_path / "m.onnx")
+    assert np.array_equal(answer(load(tmp_path / "m.onnx")), FEEDS["x"] @ WEIGHT)
+
+
+# --- clones and facts --------------------------------------------------------------------------
+
+
+def test_a_clone_shares_every_tensor_and_nothing_else(zoo_model: ZooModel) -> None:
+    model = load(zoo_model("transformer"))
+    before = serialized(model)
+    clone = model.clone()
+    tensors = {id(value.const_value) for value in model.ir.graph.initializers.values()}
+    assert {id(value.const_value) for value in clone.ir.graph.initializers.values()} == tensors
+    for node in clone.nodes():
+        node.name = "renamed"
+    clone.metadata["new"] = "yes"
+    clone.journal.add("step", 1)
+    assert serialized(model) == before
+    assert model.journal == Journal()
+    assert "new" not in model.metadata
+
+
+def test_counts_include_subgraphs_and_name_foreign_domains() -> None:
+    model = parse(
+        """(float[2] x, bool c) => (float[2] y) {
+            z = If (c) <
+                then_branch = t () => (float[2] a) { a = Relu (x) },
+                else_branch = e () => (float[2] b) {
+                    b = If (c) <
+                        then_branch = u () => (float[2] d) { d = Relu (x) },
+                        else_branch = v () => (float[2] f) { f = Neg (x) }
+                    >
+                }
+            >
+            y = Relu (z)
+        }"""
+    )
+    next(node for node in model.nodes() if node.op_type == "Neg").domain = "com.microsoft"
+    assert model.op_counts() == {"Relu": 3, "If": 2, "com.microsoft::Neg": 1}
+    assert list(model.op_counts()) == ["Relu", "If", "com.microsoft::Neg"]
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_size_is_that_of_the_saved_file(name: str, zoo_model: ZooModel, tmp_path: Path) -> None:
+    model = load(zoo_model(name))
+    saved = model.save(tmp_path / "m.onnx").stat().st_size
+    assert model.size_bytes == pytest.approx(saved, rel=0.01)
+    assert load(tmp_path / "m.onnx").file_bytes == saved
+
+
+@pytest.mark.usefixtures("external")
+def test_size_counts_external_and_shared_weights(tmp_path: Path) -> None:
+    model = parse(
+        "(float[n, 4] x) => (float[n, 100] y) { a = MatMul(x, v) b = MatMul(x, w) y = Add(a, b) }",
+        v=WEIGHT,
+        w=WEIGHT,
+    )
+    values = model.ir.graph.initializers
+    values["v"].const_value = values["w"].const_value
+    loaded = load(model.save(tmp_path / "m.onnx"))
+    for each in (model, loaded):
+        assert each.size_bytes == pytest.approx(loaded.file_bytes, rel=0.05)
+    assert model.weight_bytes == WEIGHT.nbytes, "shared tensors count once in memory"
+
+
+def test_parameters_are_weights_and_no_shapes(tmp_path: Path) -> None:
+    model = parse(
+        "(float[n, 4] x) => (float[n, 100] y) "
+        "{ a = MatMul(x, w) b = Mul(a, s) c = Add(b, h) y = Reshape(c, shape) }",
+        w=WEIGHT,
+        h=np.ones(100, np.float16).astype(np.float32),
+        s=np.float32(2),
+        shape=np.array([-1, 100]),
+    )
+    assert model.parameters == 500
+    assert load(model.save(tmp_path / "m.onnx")).parameters == 500
+
+
+def test_the_signature_says_what_one_feeds() -> None:
+    model = parse("(float[n, 4] x, float[4, 100] w) => (float[n, 100] y) { y = MatMul(x, w) }")
+    assert [str(spec) for spec in model.signature.inputs] == [
+        "x: float32[n, 4]",
+        "w: float32[4, 100]",
+    ]
+    model = parse(
+        "(float[n, 4] x, float[4, 100] w) => (float[n, 100] y) { y = MatMul(x, w) }", w=WEIGHT
+    )
+    assert [str(spec) for spec in model.signature.inputs] == ["x: float32[n, 4]"]
+    untyped = helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)
+    proto = onnx.ModelProto.FromString(serialized(model))
+    proto.graph.output[0].CopyFrom(untyped)
+    assert str(Model(ir.from_proto(proto)).signature.outputs[0]) == "y: unknown[…]"
+
+
+def test_text_inputs_are_objects(tmp_path: Path) -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.STRING, [None])
+    y = helper.make_tensor_value_info("y", TensorProto.STRING, None)
+    words = helper.make_tensor("w", TensorProto.STRING, [1], [b"hello"])
+    graph = helper.make_graph(
+        [helper.make_node("Concat", ["x", "w"], ["y"], axis=0)], "g", [x], [y], [words]
+    )
+    onnx.save(helper.make_model(graph, ir_version=8), tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
+    assert [str(spec) for spec in (*model.signature.inputs, *model.signature.outputs)] == [
+        "x: object[?]",
+        "y: object[…]",
+    ]
+    assert model.size_bytes == pytest.approx(
+        os.stat(model.save(tmp_path / "n.onnx")).st_size, abs=8
+    )
