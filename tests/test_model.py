@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -140,13 +139,15 @@ def test_functions_subgraphs_and_absent_inputs_are_no_missing_values(tmp_path: P
     g (float[2] x, bool c) => (float[2] y) {
         h = local.twice (x)
         y = If (c) <
-            then_branch = t () => (float[2] a) { a = Clip (h, , x0) },
+            then_branch = t () => (float[2] a) { a = Clip (h) },
             else_branch = e () => (float[2] b) { b = Identity (h) }
         >
     }
     <domain: "local", opset_import: ["": 17]>
     twice (v) => (w) { w = Add (v, v) }"""
-    proto = onnx.parser.parse_model(text.replace(", , x0", ""))
+    proto = onnx.parser.parse_model(text)
+    branch = next(a.g for a in proto.graph.node[1].attribute if a.name == "then_branch")
+    branch.node[0].input.extend(["", "x"])
     onnx.save(proto, tmp_path / "m.onnx")
     model = load(tmp_path / "m.onnx")
     assert model.op_counts() == {"Clip": 1, "Identity": 1, "If": 1, "local::twice": 1}
@@ -194,7 +195,7 @@ def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
         linear().save(tmp_path / "none" / "m.onnx")
     with pytest.raises(ModelError, match="it is a folder"):
         linear().save(tmp_path)
-    with pytest.raises(ModelError, match="cannot write /proc/m.onnx"):
+    with pytest.raises(ModelError, match=r"cannot write /proc/m\.onnx"):
         linear().save("/proc/m.onnx")
     assert names(tmp_path) == []
 
@@ -424,7 +425,7 @@ def test_external_data_is_read_wherever_it_is_used(
     assert np.array_equal(answer(model.inlined()), FEEDS["x"] @ WEIGHT)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(4, None), (4, 1600), (-4, None), (0, 1700)])
+@pytest.mark.parametrize(("offset", "length"), [(4, None), (4, 1600), (0, 1700)])
 def test_a_window_beyond_the_data_file_is_refused(
     offset: int, length: int | None, tmp_path: Path
 ) -> None:
@@ -545,5 +546,5 @@ def test_text_inputs_are_objects(tmp_path: Path) -> None:
         "y: object[…]",
     ]
     assert model.size_bytes == pytest.approx(
-        os.stat(model.save(tmp_path / "n.onnx")).st_size, abs=8
+        model.save(tmp_path / "n.onnx").stat().st_size, abs=8
     )

@@ -107,7 +107,7 @@ def test_names_imports_no_plug_in() -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(PluginError, match=r"unknown pass 'fold'; expected one of .*fold_constants"):
         registry.get("passes", "fold")
-    with pytest.raises(PluginError, match="unknown socket 'sockets'; expected one of .*passes"):
+    with pytest.raises(PluginError, match=r"unknown socket 'sockets'; expected one of .*passes"):
         registry.names("sockets")
 
 

@@ -26,6 +26,7 @@ from onnxpress.signature import Signature
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 HASHED = re.compile(r"[0-9a-f]{16}\.(onnx|onnx\.data|xml|bin)")
+WORK = re.compile(r"\.[0-9a-f]{16}\.tmp")
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError)
 """What a manifest that we did not write may raise on the way to our types."""
 
@@ -219,7 +220,7 @@ def _copy_with_data(source: Path, target: Path) -> None:
     """Copy a model and its external data, whose name in the graph becomes one of ours."""
     from onnxpress.model import load
 
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.stem}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     saved = load(source).save(temporary / target.name)
@@ -247,7 +248,7 @@ def _sweep(folder: Path, keep: set[str]) -> None:
 
 def _is_ours(name: str) -> bool:
     bare = name.removeprefix(".").removesuffix(".tmp") if name.endswith(".tmp") else name
-    return bare == MANIFEST or HASHED.fullmatch(bare) is not None
+    return bare == MANIFEST or bool(HASHED.fullmatch(bare) or WORK.fullmatch(name))
 
 
 def _sha256(path: Path) -> str:

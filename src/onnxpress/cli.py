@@ -14,6 +14,9 @@ from onnxpress.errors import OnnxpressError
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What typer raises for words that do not fit: missing, unknown or wrong ones."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 HELP = "Press a trained model into the fastest faithful form for this machine, and prove it."
 FIRST = ("press", "run", "demo", "doctor")
 """The commands that a newcomer needs come first in the help."""
@@ -57,8 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         told = getattr(error, "format_message", error.__str__)()
         _fail(" ".join(told.split()), "see --help")
     except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        _interrupted()
     except BrokenPipeError:
         _stop_writing()
     except SystemExit as stopped:
@@ -66,7 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
         if not isinstance(stopped.__context__, BrokenPipeError):
             raise
         _stop_writing()
+    if code == INTERRUPTED:  # so newer versions of typer say it
+        _interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    sys.stderr.write("interrupted\n")
+    sys.exit(INTERRUPTED)
 
 
 def _stop_writing() -> NoReturn:

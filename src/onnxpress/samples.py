@@ -32,7 +32,7 @@ class Samples:
 
     ``kind`` is ``images``, ``texts``, ``rows`` or ``tensors``; ``classes`` are the names behind
     integer labels, where there are any; ``random`` marks made-up values. ``identity`` is what
-    ``fingerprint`` hashes: everything that decides the records.
+    ``fingerprint`` hashes, or makes it when asked: everything that decides the records.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Samples:
         kind: str,
         description: str,
         *,
-        identity: str = "",
+        identity: str | Callable[[], str] = "",
         random: bool = False,
         classes: tuple[str, ...] = (),
         labels: Sequence[Label | None] | None = None,
@@ -73,6 +73,8 @@ class Samples:
 
         if limit is not None and limit < 1:
             raise SamplesError(f"--limit {limit}", "a number of at least 1")
+        if seed < 0:
+            raise SamplesError(f"--seed {seed}", "a number of at least 0")
         samples = ref if isinstance(ref, Samples) else read(ref, label, seed, signature)
         if len(samples) == 0:
             raise SamplesError(f"{samples.description} holds no samples", "at least one")
@@ -96,7 +98,7 @@ class Samples:
         return any(label is not None for label in self.labels())
 
     def limit(self, count: int, seed: int = 0) -> Samples:
-        """At most ``count`` records: the first ones, or as many of each class where labelled."""
+        """At most ``count`` records: the first ones, or of each class its share of the first."""
         if count >= len(self):
             return self
         return self._subset(self._draw(count, seed))
@@ -113,7 +115,8 @@ class Samples:
     def fingerprint(self) -> str:
         """SHA-256 of what decides the records: files with sizes and times, code, subset."""
         chosen = "all" if self._chosen is None else repr(sorted(self._chosen))
-        text = "\n".join((self.kind, self.description, self._identity, chosen))
+        identity = self._identity if isinstance(self._identity, str) else self._identity()
+        text = "\n".join((self.kind, self.description, identity, chosen))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _subset(self, chosen: frozenset[int]) -> Samples:
@@ -142,15 +145,16 @@ class Samples:
         groups: dict[str, list[int]] = {}
         for index in sorted(self._indices()):
             groups.setdefault(_group(every[index]), []).append(index)
-        rng = random.Random(seed)
+        classes = list(groups.values())
         if shuffled:
-            for members in groups.values():
+            rng = random.Random(seed)
+            rng.shuffle(classes)  # or the first ones would get what cannot be divided
+            for members in classes:
                 rng.shuffle(members)
+        shares = _shares([len(members) for members in classes], count)
         return frozenset(
             index
-            for members, share in zip(
-                groups.values(), _shares([len(m) for m in groups.values()], count), strict=True
-            )
+            for members, share in zip(classes, shares, strict=True)
             for index in members[:share]
         )
 

@@ -20,7 +20,7 @@ SIGNATURE = Signature(
 
 
 def write_model(path: Path, bias: float = -1.0, padding: int = 0) -> Path:
-    """``y = max(x + bias, 0)`` for rows of three; ``padding`` unused floats make the file larger."""
+    """``y = max(x + bias, 0)`` for rows of three; ``padding`` unused floats make it larger."""
     constants = [numpy_helper.from_array(np.full(3, bias, np.float32), "b")]
     if padding:
         noise = np.random.default_rng(0).standard_normal(padding).astype(np.float32)

@@ -84,6 +84,8 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
 
     Raises ``OnnxpressError`` where any of it does not fit together.
     """
+    if request.task is not None:
+        registry.get("tasks", request.task)  # an unknown name is said before any work
     early = None if _is_random(request.samples) else _samples(request, None)
     progress("reading the model", 0, 0)
     fingerprint = origin.fingerprint()

@@ -1,0 +1,412 @@
+"""The main job, as a user does it: a factory file, a folder of images, a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import onnxpress
+from onnxpress import api
+from onnxpress.engine import Form, ModelFacts
+from onnxpress.engines.onnxruntime import OnnxRuntime
+from onnxpress.machine import Machine
+from onnxpress.pressing.result import Pressed
+from onnxpress.settings import Settings
+
+from .conftest import PREPROCESS, Project, tensor
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished press of the command line."""
+
+    bundle: Path
+    result: dict[str, object]
+    table: str
+
+
+def command(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "onnxpress", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80"},
+        check=False,
+        timeout=240,
+    )
+
+
+def press_words(project: Project, bundle: Path) -> list[object]:
+    return ["press", project.ref, "--samples", project.images, "--preprocess", PREPROCESS,
+            "--rounds", ROUNDS, "-o", bundle]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def done(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    bundle = tmp_path_factory.mktemp("done") / "bundle"
+    words = press_words(project, bundle)
+    first = command(*words, "--json")
+    assert first.returncode == 0, first.stderr
+    second = command(*words)
+    assert second.returncode == 0, second.stderr
+    return Done(bundle, json.loads(first.stdout), second.stdout)
+
+
+def candidates(done: Done) -> list[dict[str, object]]:
+    found = done.result["candidates"]
+    assert isinstance(found, list)
+    return found
+
+
+class TestResult:
+    def test_json_has_the_keys_of_the_contract(self, done: Done) -> None:
+        assert {"schema_version", "chosen", "reason", "floor", "objective", "baseline",
+                "candidates", "bundle"} - {"reason"} <= set(done.result)  # fmt: skip
+        for row in candidates(done):
+            assert {"name", "file", "engine", "settings", "requested", "executed", "latency_ms",
+                    "throughput_per_s", "size_bytes", "quality", "speedup", "tie", "ok",
+                    "reason"} <= set(row)  # fmt: skip
+
+    def test_every_form_was_measured_and_the_chosen_one_is_the_fastest(self, done: Done) -> None:
+        ok = {row["name"]: row["speedup"]["value"] for row in candidates(done) if row["ok"]}  # type: ignore[index]
+        assert {"onnxruntime-float32", "onnxruntime-int8-static", "openvino-float32"} <= {
+            row["name"] for row in candidates(done)
+        }
+        assert done.result["chosen"] == max(ok, key=lambda name: ok[name])
+
+    def test_calibration_and_scoring_share_no_sample(self, done: Done) -> None:
+        samples = done.result["samples"]
+        assert isinstance(samples, dict)
+        assert samples["calibration"] + samples["scoring"] == 600
+        assert all(row["quality"]["n"] == samples["scoring"] for row in candidates(done))  # type: ignore[index]
+
+    def test_int8_ran_as_int8(self, done: Done) -> None:
+        executed = {row["name"]: row["executed"] for row in candidates(done)}
+        assert executed["onnxruntime-int8-static"] == "int8"
+        assert executed["onnxruntime-float32"] == "float32"
+
+    def test_table_report_and_json_agree(self, done: Done) -> None:
+        assert all(len(line) <= 80 for line in done.table.splitlines())
+        report = json.loads((done.bundle / "report.json").read_text())
+        html = (done.bundle / "report.html").read_text()
+        markdown = (done.bundle / "report.md").read_text()
+        for row, kept in zip(candidates(done), report["candidates"], strict=True):
+            assert {k: row[k] for k in ("name", "latency_ms", "quality", "speedup")} == {
+                k: kept[k] for k in ("name", "latency_ms", "quality", "speedup")
+            }
+            line = next(li for li in done.table.splitlines() if str(row["name"]) in li.split())
+            quality = row["quality"]
+            assert f"{quality['value']:.4f}" in line  # type: ignore[index]
+            assert f"{row['speedup']['value']:.2f}×" in line  # type: ignore[index]
+            assert str(row["name"]) in html
+            assert str(row["name"]) in markdown
+        assert str(done.result["verdict"]) in " ".join(done.table.split())
+        assert report["verdict"] == done.result["verdict"]
+
+    def test_no_path_of_this_machine_is_in_the_bundle(self, project: Project, done: Done) -> None:
+        for path in done.bundle.glob("*.onnx"):
+            assert str(project.folder).encode() not in path.read_bytes()
+        manifest = json.loads((done.bundle / "bundle.json").read_text())
+        assert str(project.folder) not in json.dumps(manifest["provenance"])
+
+
+class TestBundle:
+    def test_gives_the_classes_of_the_original(self, project: Project, done: Done) -> None:
+        paths = list(project.labels)[::7]
+        pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+        with torch.inference_mode():
+            expected = project.module(tensor(pixels)).argmax(1).tolist()
+        with onnxpress.open(done.bundle) as predictor:
+            answers = [answer["index"] for answer in predictor.predict(paths)]  # type: ignore[index]
+        assert np.mean(np.equal(answers, expected)) >= 0.97
+
+    def test_run_prints_the_class(self, project: Project, done: Done) -> None:
+        path = next(iter(project.labels))
+        told = command("run", done.bundle, path, "--json")
+        assert told.returncode == 0, told.stderr
+        output = json.loads(told.stdout)["outputs"][0]
+        with torch.inference_mode():
+            pixels = tensor(np.asarray(Image.open(path))[None])
+            assert output["index"] == int(project.module(pixels).argmax())
+        assert output["class"] == str(output["index"])
+
+    def test_input_file_and_output(self, project: Project, done: Done, tmp_path: Path) -> None:
+        told = command(
+            "run", done.bundle, "--input-file", project.images, "-o", tmp_path / "o.jsonl"
+        )
+        assert told.returncode == 0, told.stderr
+        lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+        assert len(lines) == 600
+        right = [line["output"]["class"] == line["name"].split("/")[0] for line in lines]
+        measured = next(row for row in candidates(done) if row["name"] == done.result["chosen"])
+        assert np.mean(right) == pytest.approx(measured["quality"]["candidate"], abs=0.03)  # type: ignore[index]
+
+
+class TestAgain:
+    def test_another_floor_measures_nothing_again(
+        self, project: Project, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def never(*_: object, **__: object) -> None:
+            raise AssertionError("measured again")
+
+        monkeypatch.setattr("onnxpress.pressing.trial.measure", never)
+        before = done.result["candidates"]
+        again = api.press(
+            project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS, floor=0.5,
+            output=done.bundle,
+        )  # fmt: skip
+        assert isinstance(again, Pressed)
+        assert again.floor.value == 0.5
+        kept = json.loads(json.dumps(again.to_dict()))["candidates"]
+        assert [row["latency_ms"] for row in kept] == [row["latency_ms"] for row in before]  # type: ignore[index, union-attr]
+
+    def test_a_dry_run_writes_nothing(self, project: Project, tmp_path: Path) -> None:
+        told = command(*press_words(project, tmp_path / "b"), "--dry-run")
+        assert told.returncode == 0, told.stderr
+        assert "onnxruntime-int8-static" in told.stdout
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+    def test_an_interrupted_press_leaves_the_old_bundle(
+        self, project: Project, done: Done, tmp_path: Path, how: signal.Signals
+    ) -> None:
+        import shutil
+
+        bundle = tmp_path / "bundle"
+        shutil.copytree(done.bundle, bundle)
+        for moment in (3.0, 8.0, 14.0):
+            words = [sys.executable, "-m", "onnxpress", *map(str, press_words(project, bundle))]
+            process = subprocess.Popen(
+                [*words, "--seed", str(moment)[0]], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            time.sleep(moment)
+            process.send_signal(how)
+            process.communicate(timeout=60)
+            with onnxpress.open(bundle) as predictor:
+                assert len(predictor.predict(list(project.labels)[:2])) == 2
+        finished = command(*press_words(project, bundle))
+        assert finished.returncode == 0, finished.stderr
+
+
+@pytest.fixture
+def wrecked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """ONNX Runtime also offers forms that are fast and wrong."""
+    from onnxpress import registry
+    from onnxpress.model import Model
+    from onnxpress.recipe import Change, Facts, Pass
+
+    @dataclass(frozen=True)
+    class Wreck(Pass):
+        """A constant predictor, or classes in another order."""
+
+        rtol = None
+        how: str = "constant"
+
+        def rewrite(self, model: Model, facts: Facts) -> Change:
+            import onnx_ir as ir
+
+            gemm = next(node for node in model.ir.graph if node.op_type == "Gemm")
+            weight = gemm.inputs[1]
+            assert weight is not None
+            assert weight.const_value is not None
+            array = weight.const_value.numpy()
+            changed = array * 0 if self.how == "constant" else np.roll(array, 1, axis=0)
+            weight.const_value = ir.tensor(changed.copy(), name=weight.name)
+            return Change(1)
+
+        @property
+        def name(self) -> str:
+            return "wreck"
+
+    real_get, real_forms = registry.get, OnnxRuntime.forms
+    names = ["wrecked-constant", "wrecked-shuffled"]
+
+    def get(socket: str, name: str) -> type:
+        return Wreck if (socket, name) == ("passes", "wreck") else real_get(socket, name)
+
+    def forms(self: OnnxRuntime, model: ModelFacts, machine: Machine) -> list[Form]:
+        settings = Settings("onnxruntime")
+        return [
+            *real_forms(self, model, machine)[:1],
+            *(
+                Form(name, f"wreck(how={name.removeprefix('wrecked-')})", settings, "float32")
+                for name in names
+            ),
+        ]
+
+    monkeypatch.setattr(registry, "get", get)
+    monkeypatch.setattr(OnnxRuntime, "forms", forms)
+    yield names
+
+
+class TestHonesty:
+    def test_wrong_models_never_hold_the_floor(self, project: Project, wrecked: list[str]) -> None:
+        result = api.press(
+            project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS
+        )
+        assert isinstance(result, Pressed)
+        trials = {trial.name: trial for trial in result.candidates}
+        for name in wrecked:
+            assert not trials[name].ok
+            assert "below the floor" in trials[name].reason
+            assert trials[name].row is not None
+            quality = trials[name].row.quality  # type: ignore[union-attr]
+            assert quality is not None
+            assert quality.value < 0.3
+        assert result.chosen not in wrecked
+
+    def test_nothing_wins_writes_no_bundle(
+        self, project: Project, wrecked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("onnxpress.pressing.press.fastest", lambda trials: None)
+        output = tmp_path / "bundle"
+        result = api.press(
+            project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS, output=output
+        )
+        assert isinstance(result, Pressed)
+        assert result.chosen is None
+        assert result.verdict.startswith("Nothing beats PyTorch eager")
+        assert not output.exists()
+        assert result.report is not None
+        assert result.report.is_file()
+        kept = api.press(
+            project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS,
+            output=output, keep_float=True,
+        )  # fmt: skip
+        assert isinstance(kept, Pressed)
+        with onnxpress.open(output) as predictor:
+            assert predictor.form.name == "onnxruntime-float32"
+
+    def test_an_unseeded_factory_is_measured_as_it_was_converted(self, project: Project) -> None:
+        result = api.press(
+            project.ref.replace(":make", ":unseeded"),
+            samples=project.images,
+            preprocess=PREPROCESS,
+            rounds=ROUNDS,
+            floor=0,
+        )
+        assert isinstance(result, Pressed)
+        assert any("another model" in warning for warning in result.warnings)
+        row = next(t.row for t in result.candidates if t.name == "onnxruntime-float32")
+        assert row is not None
+        assert row.quality is not None
+        assert row.quality.value > 0.95
+
+    def test_a_live_module_without_labels(self, project: Project) -> None:
+        paths = list(project.labels)[:120]
+        result = api.press(project.module, samples=paths, preprocess=PREPROCESS, rounds=ROUNDS)
+        assert isinstance(result, Pressed)
+        assert result.floor.value < 0.99
+        assert "can prove" in result.floor.note
+        assert result.chosen is not None
+
+    def test_random_samples_are_said_to_be_random(self, project: Project) -> None:
+        result = api.press(
+            project.ref, samples="random:40", preprocess=PREPROCESS, task="tensor", rounds=ROUNDS
+        )
+        assert isinstance(result, Pressed)
+        assert any("random" in warning for warning in result.warnings)
+
+
+class TestBadInput:
+    """One line on stderr, exit code 2, nothing on stdout and nothing written."""
+
+    @pytest.fixture
+    def words(self, project: Project, tmp_path: Path) -> dict[str, object]:
+        return {
+            "source": project.ref,
+            "--samples": project.images,
+            "--preprocess": PREPROCESS,
+            "-o": tmp_path / "out" / "bundle",
+        }
+
+    def refused(self, words: dict[str, object], expected: str) -> None:
+        output = Path(str(words["-o"]))
+        if words["-o"] and not output.parent.exists() and output.parent.name == "out":
+            output.parent.mkdir(parents=True)
+        before = sorted(output.parent.rglob("*")) if output.parent.exists() else []
+        line = ["press", words["source"]]
+        for key, value in words.items():
+            if key != "source" and value is not None:
+                line += [key, value]
+        told = command(*line)
+        assert told.returncode == 2, told.stderr + told.stdout
+        assert told.stdout == ""
+        assert len(told.stderr.strip().splitlines()) == 1, told.stderr
+        assert re.match("error: .*" + expected, told.stderr), told.stderr
+        after = sorted(output.parent.rglob("*")) if output.parent.exists() else []
+        assert before == after
+
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [
+            ("source", "torch:nowhere.py:make", "nowhere.py does not exist"),
+            ("source", "torch:{folder}/net.py:raises", "the weights are gone"),
+            (
+                "source",
+                "torch:{folder}/net.py:nothing",
+                "returned None; expected a torch.nn.Module",
+            ),
+            ("source", "torch:{folder}/net.py:absent", "no factory 'absent'"),
+            ("source", "{folder}/nowhere.onnx", "does not exist"),
+            ("source", "{folder}/net.pt", "no source reads"),
+            ("--samples", "{folder}/nowhere", "does not exist"),
+            ("--samples", "{folder}/empty", "holds no images"),
+            ("--preprocess", None, "--preprocess"),
+            ("--preprocess", "size=24,mean=a", "mean=a; expected numbers"),
+            ("--task", "levitation", "unknown task 'levitation'; expected one of"),
+            ("--floor", "much", "'--floor'"),
+            ("--floor", "nan", "--floor nan"),
+            ("--floor", "0.9999", "cannot be proven with .* expected at least"),
+            ("--batch", "0", "--batch 0"),
+            ("--threads", "-1", "--threads -1"),
+            ("-o", "{folder}/images", "exists and is not a bundle"),
+            ("-o", "{folder}/nowhere/bundle", "does not exist"),
+        ],
+    )
+    def test_one_line(
+        self,
+        project: Project,
+        words: dict[str, object],
+        key: str,
+        value: str | None,
+        expected: str,
+    ) -> None:
+        (project.folder / "empty").mkdir(exist_ok=True)
+        filled = None if value is None else value.format(folder=project.folder)
+        self.refused({**words, key: filled}, expected)
+
+    def test_samples_that_do_not_fit(
+        self, project: Project, words: dict[str, object], tmp_path: Path
+    ) -> None:
+        np.savez(tmp_path / "bad.npz", input=np.zeros((40, 3, 24, 23), np.float32))
+        self.refused(
+            {**words, "--samples": tmp_path / "bad.npz", "--task": "tensor"},
+            r".*float32\[3, 24, 23\].*expected",
+        )
+
+    @pytest.mark.parametrize("cut", [0, 10, 1000])
+    def test_a_broken_onnx_file(
+        self, project: Project, words: dict[str, object], tmp_path: Path, cut: int
+    ) -> None:
+        path = tmp_path / "cut.onnx"
+        api.convert(project.ref, preprocess=PREPROCESS).model.save(tmp_path / "whole.onnx")
+        path.write_bytes((tmp_path / "whole.onnx").read_bytes()[:cut])
+        self.refused({**words, "source": path}, "cut.onnx")

@@ -1,0 +1,105 @@
+"""Predictions come in order, a batch at a time, and become JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import onnxpress
+from onnxpress.errors import SamplesError
+from onnxpress.predictor import Predictor, plain, records_of, write_lines
+from zoo.bundles import write_bundle
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Predictor]:
+    with onnxpress.open(write_bundle(tmp_path / "b")) as predictor:
+        yield predictor
+
+
+def rows(count: int) -> list[np.ndarray]:
+    return [np.full(3, value, np.float32) for value in range(count)]
+
+
+def test_a_stream_keeps_order_and_reads_one_batch_ahead_at_most(opened: Predictor) -> None:
+    read = []
+
+    def source() -> Iterator[np.ndarray]:
+        for row in rows(50):
+            read.append(row)
+            yield row
+
+    stream = opened.stream(source(), rows=4)
+    assert read == []
+    values = [float(next(stream)["y"][0])]  # type: ignore[index]  # a mapping
+    assert len(read) == 4
+    values += [float(row["y"][0]) for row in stream]  # type: ignore[index]  # a mapping
+    assert values == [max(value - 1.0, 0.0) for value in range(50)]
+
+
+def test_no_input_gives_no_prediction(opened: Predictor) -> None:
+    assert opened.predict([]) == []
+
+
+def test_an_input_that_does_not_fit_is_named(opened: Predictor) -> None:
+    with pytest.raises(SamplesError, match="x"):
+        opened.predict([np.zeros(4, np.float32)])
+    with pytest.raises(SamplesError, match="got float64"):
+        opened.run({"x": np.zeros((1, 3))})
+
+
+def test_predictions_are_plain_json() -> None:
+    value = {
+        "array": np.array([[1.5, np.nan], [np.inf, -np.inf]], np.float32),
+        "whole": np.arange(3),
+        "half": np.array([0.5], ml_dtypes.bfloat16),
+        "nested": [{"scalar": np.float32(2), "odd": float("nan")}, ("text", None, True)],
+        7: np.int64(3),
+    }
+    text = json.dumps(plain(value), allow_nan=False)
+    assert json.loads(text) == {
+        "array": [[1.5, None], [None, None]],
+        "whole": [0, 1, 2],
+        "half": [0.5],
+        "nested": [{"scalar": 2.0, "odd": None}, ["text", None, True]],
+        "7": 3,
+    }
+
+
+def test_lines_are_written_whole_or_not_at_all(tmp_path: Path, opened: Predictor) -> None:
+    path = tmp_path / "out.jsonl"
+    assert write_lines(path, ["a", "b"], opened.stream(rows(2))) == 2
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"name": "a", "output": {"y": [0.0, 0.0, 0.0]}},
+        {"name": "b", "output": {"y": [0.0, 0.0, 0.0]}},
+    ]
+    before = path.read_text()
+    with pytest.raises(SamplesError):
+        write_lines(path, "abc", opened.stream([*rows(2), np.zeros(9, np.float32)], rows=1))
+    assert path.read_text() == before
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_where_lines_cannot_go_is_said_first(tmp_path: Path) -> None:
+    def never() -> Iterator[object]:
+        raise AssertionError
+        yield
+
+    with pytest.raises(SamplesError, match="is a folder; expected a file to write"):
+        write_lines(tmp_path, ["a"], never())
+    with pytest.raises(SamplesError, match="expected an existing folder"):
+        write_lines(tmp_path / "none" / "out.jsonl", ["a"], never())
+
+
+def test_records_of_an_argument(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 3), np.float32))
+    (tmp_path / "a.png").touch()
+    assert len(records_of(str(tmp_path / "x.npz"))) == 4
+    assert [record.name for record in records_of(str(tmp_path / "a.png"))] == ["a.png"]
+    with pytest.raises(SamplesError, match=r"none\.png does not exist"):
+        records_of(str(tmp_path / "none.png"))
