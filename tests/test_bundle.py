@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import numpy as np
 import pytest
 
 import onnxpress
+from crashes import survey
 from onnxpress import bundle, predictor
 from onnxpress import model as model_module
 from onnxpress.bundle import MANIFEST, BundledForm, Manifest
@@ -157,34 +154,48 @@ def test_a_damaged_bundle_can_be_replaced(folder: Path) -> None:
     assert predicted(folder) == [0, 0, 1]
 
 
-KILLED = """
-import sys
-from pathlib import Path
+SETUP = """
 from onnxpress import bundle
-folder, models = Path(sys.argv[1]), [Path(text) for text in sys.argv[2:]]
-manifest = bundle.read(folder)
-print("ready", flush=True)
-while True:
-    for model in models:
-        bundle.write(folder, manifest, {"onnxruntime-float32": model})
+manifest = bundle.read(folder / "b")
+
+def write(name):
+    bundle.write(folder / "b", manifest, {"onnxruntime-float32": folder / name})
+
+def seen():
+    [form] = bundle.read(folder / "b").forms
+    return bundle.check_file(folder / "b", form).name
 """
 
 
-def test_a_killed_write_leaves_a_bundle_that_opens(tmp_path: Path) -> None:
-    models = [write_model(tmp_path / f"{bias}.onnx", bias, padding=200_000) for bias in (-1.0, 1.0)]
+@pytest.mark.parametrize("large", [False, True])
+def test_a_write_that_is_killed_anywhere_leaves_a_whole_bundle(
+    large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "EXTERNAL_DATA_BYTES", 1000 if large else 1 << 30)
     folder = write_bundle(tmp_path / "b")
-    for delay in (0.0, 0.002, 0.005, 0.009, 0.014):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", KILLED, folder, *models], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        with writer, writer.stdout:
-            assert writer.stdout.readline() == "ready\n"
-            time.sleep(delay)
-            writer.send_signal(signal.SIGKILL)
-        assert predicted(folder) in ([0, 0, 1], [1, 2, 3])
-    write_bundle(folder)
-    assert len(names(folder)) == 2, "what was left is removed"
+    [old] = folder.glob("*.onnx")
+    new = load(write_model(tmp_path / "new.onnx", 1.0, padding=1000)).save(tmp_path / "new.onnx")
+    setup = SETUP
+    if large:
+        setup += "\nfrom onnxpress import model\nmodel.EXTERNAL_DATA_BYTES = 1000\n"
+    answers = survey(tmp_path, setup, "write('new.onnx')", "seen()", "write('b-model.onnx')")
+    assert len(answers) > 5
+    switched = answers.index(answers[-1])
+    assert answers[:switched] == [old.name] * switched
+    assert len(set(answers[switched:])) == 1
+    assert predicted(folder) == [1, 2, 3]
+    assert len(names(folder)) == (3 if large else 2), "what was left is removed"
+    assert new.exists()
+
+
+def test_a_first_write_that_is_killed_anywhere_can_be_done_again(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "b")
+    setup = SETUP + "import shutil\nshutil.rmtree(folder / 'b')\n"
+    again = "write('b-model.onnx') or len(list((folder / 'b').iterdir()))"
+    remove = "shutil.rmtree(folder / 'b')"
+    answers = survey(tmp_path, setup, "write('b-model.onnx')", again, remove)
+    assert len(answers) > 3
+    assert set(answers) == {"2"}
 
 
 @pytest.mark.parametrize("step", ["copy", "manifest"])

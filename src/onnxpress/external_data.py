@@ -21,6 +21,7 @@ def check_external_data(graph: ir.Model, path: Path) -> None:
     """Raise ``ModelError`` where data of the model at ``path`` is missing, short or elsewhere."""
     folder = path.parent.resolve()
     for tensor in external_tensors(graph):
+        # Absolute, so that the data is found wherever the process goes meanwhile.
         tensor.base_dir = path.parent.absolute()
         location = Path(str(tensor.location))
         inside = (folder / location).resolve().is_relative_to(folder)

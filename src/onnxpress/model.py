@@ -218,8 +218,7 @@ def load(path: str | Path) -> Model:
             raise ModelError(f"{path} is a folder", "an ONNX file")
         if not path.is_file():
             raise ModelError(f"{path} does not exist", "an ONNX file")
-        # Absolute, so that external data is found wherever the process goes meanwhile.
-        graph = ir.load(path.absolute(), format="protobuf")
+        graph = ir.load(path, format="protobuf")
         _check_values(graph, path)
         check_external_data(graph, path)
     except (*UNREADABLE, OSError) as error:
