@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from onnxpress import cli, registry
 from onnxpress.commands import doctor as doctor_command
@@ -191,6 +192,11 @@ def test_a_command_may_return_nothing(run: Run, monkeypatch: pytest.MonkeyPatch)
 def test_an_error_of_many_lines_is_told_in_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, InputError("a\n b", "c\nd", "e."))
     assert run("doctor") == (2, "", "error: a b; expected c d; e\n")
+
+
+def test_so_is_a_usage_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, typer.BadParameter("a\n b."))
+    assert run("doctor") == (2, "", "error: Invalid value: a b; see --help\n")
 
 
 def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

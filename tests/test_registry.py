@@ -34,6 +34,10 @@ class Renamed(Pass):
             node.name = self.to
         return Change(len(found))
 '''
+PRIVATE = """
+class _Private(Renamed):
+    pass
+"""
 COMMAND = '''
 import typer
 
@@ -127,7 +131,7 @@ def test_an_entry_point_is_a_plug_in_by_its_own_name(installed) -> None:
 
 
 def test_an_entry_point_may_name_the_module_alone(installed) -> None:
-    installed("[onnxpress.passes]\nmy_pass = plugpack.my_pass\n", my_pass=PASS)
+    installed("[onnxpress.passes]\nmy_pass = plugpack.my_pass\n", my_pass=PASS + PRIVATE)
     assert registry.get("passes", "my_pass").__name__ == "Renamed"
 
 

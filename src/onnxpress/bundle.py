@@ -223,9 +223,8 @@ def _copy_with_data(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.stem}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    saved = load(source).save(temporary / target.name)
-    # The data first: a hashed name of a graph always finds its data.
-    for path in sorted(temporary.iterdir(), key=lambda path: path == saved):
+    load(source).save(temporary / target.name)
+    for path in temporary.iterdir():
         _copy(path, target.with_name(path.name))
     shutil.rmtree(temporary)
 

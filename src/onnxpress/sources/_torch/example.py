@@ -27,6 +27,24 @@ class Example:
         result: object = module(**self.tensors) if self.keywords else module(*self.tensors.values())
         return result
 
+    def plain_outputs(self, module: torch.nn.Module) -> bool:
+        """Whether the module returns nothing but tensors, tuples, lists and dicts."""
+        with torch.inference_mode():
+            return _is_plain(self.call(module))
+
+    def free_batch(self, module: torch.nn.Module) -> bool:
+        """Whether the module runs with one row more, too."""
+        longer = {
+            name: torch.cat([tensor, tensor[:1]]) if tensor.dim() else tensor
+            for name, tensor in self.tensors.items()
+        }
+        try:
+            with torch.inference_mode():
+                self.with_tensors(longer).call(module)
+        except Exception:  # noqa: BLE001  # whatever its code raises, the answer is no
+            return False
+        return True
+
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Example:
         """The same call with other tensors, in this example's order."""
         return Example({name: tensors[name] for name in self.tensors}, self.keywords)
@@ -72,6 +90,14 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
     if image.layout == "nhwc":
         shape = (EXAMPLE_BATCH, height, width, channels)
     return Example({_named(names, 1)[0]: _random("float32", shape)})
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, dict):
+        return type(value) is dict and all(map(_is_plain, value.values()))
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, torch.Tensor)
 
 
 def flatten(outputs: object) -> dict[str, torch.Tensor]:

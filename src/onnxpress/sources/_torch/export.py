@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -18,7 +19,7 @@ import torch
 from onnxpress.errors import InputError, SourceError
 from onnxpress.model import Model, load
 from onnxpress.source import Exported, ExportOptions
-from onnxpress.sources._torch.example import Example
+from onnxpress.sources._torch.example import Example, flatten
 
 TORCHSCRIPT_OPSET = 17
 
@@ -32,15 +33,19 @@ def export(
     """
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
     dynamic = {} if options.static else _dynamic_axes(example, options)
+    reasons: list[str] = []
+    if dynamic and not options.shapes and not example.free_batch(module):
+        reasons.append("the model itself takes no other batch size than the example's")
+        dynamic = {}
     tries = [(name, dynamic) for name in exporters]
     if dynamic and not options.shapes:
         tries += [(name, {}) for name in exporters]
-    reasons: list[str] = []
+    traced = module if example.plain_outputs(module) else _Flat(module, outputs)
     for name, axes in tries:
         run = _dynamo if name == "dynamo" else _torchscript
         try:
             with _quiet():
-                model = run(module, example, outputs, axes, options.opset)
+                model = run(traced, example, outputs, axes, options.opset)
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
             reasons.append(f"{name}{'' if axes else ', fixed batch'}: {_reason(error)}")
             continue
@@ -55,6 +60,23 @@ def export(
         f"no exporter could convert {type(module).__name__} ({'; '.join(reasons)})",
         "a model that torch.export or torch.jit.trace can follow",
     )
+
+
+class _Flat(torch.nn.Module):
+    """The module with its outputs as a plain tuple, since exporters know no dataclasses."""
+
+    def __init__(self, module: torch.nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = module
+        self.eval()
+        # Both exporters read the inputs' names off the signature.
+        self.forward = functools.wraps(module.forward)(functools.partial(self._flat, outputs))
+
+    def _flat(
+        self, outputs: tuple[str, ...], *args: torch.Tensor, **kwargs: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        found = flatten(self.model(*args, **kwargs))
+        return tuple(found[name] for name in outputs)
 
 
 def _dynamo(
@@ -157,7 +179,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line that says something, without colours and hints."""
+    """The first line that says something, without colours and hints; of the cause, if known."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
     return re.sub(r"\x1b\[[0-9;]*m", "", cause)[:300]

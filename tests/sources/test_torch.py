@@ -1,0 +1,297 @@
+"""PyTorch models of many shapes become proven ONNX, or one clear line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onnxpress import api
+from onnxpress.errors import InputError, OnnxpressError, SourceError
+from onnxpress.model import load
+from onnxpress.source import ExportOptions, OpenOptions, Origin, open_source
+from onnxpress.sources._torch import export as exporting
+from onnxpress.verbs.convert import Converted, convert
+
+
+class Two(nn.Module):
+    """Keyword inputs, integers among them; outputs in a dict with a tuple inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 6)
+        self.mix = nn.Linear(6, 3)
+
+    def forward(self, ids: torch.Tensor, scale: torch.Tensor) -> dict[str, object]:
+        x = self.table(ids) * scale[:, None, None]
+        return {"logits": self.mix(x), "pooled": (x.mean(1), x.amax(1)), "none": None}
+
+
+@dataclass
+class Named:
+    """A model's own output class."""
+
+    first: torch.Tensor
+    second: torch.Tensor | None = None
+
+
+class Fields(nn.Module):
+    """Outputs in a dataclass, as transformers' models have them."""
+
+    def forward(self, x: torch.Tensor) -> Named:
+        return Named(first=x * 2)
+
+
+class Training(nn.Module):
+    """Answers differ between training and evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.9), nn.BatchNorm1d(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.layers(x)
+        return result
+
+
+class Branch(nn.Module):
+    """Python control flow on data: torch.export refuses it, tracing follows the example."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if float(x.abs().sum()) >= 0 else x - 1
+
+
+class FixedBatch(nn.Module):
+    """Works with two rows only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(2, 6) * 2
+
+
+def origin(module: nn.Module, example: object, folder: Path) -> Origin:
+    """By a factory, as a user gives an example."""
+    holder = folder / "holder.py"
+    holder.write_text("made = None\n\ndef make():\n    return made\n", encoding="utf-8")
+    from onnxpress.sources._torch.origin import TorchOrigin
+
+    return TorchOrigin(module, example, OpenOptions(), "")
+
+
+def converted(module: nn.Module, example: object, folder: Path, **options: object) -> Converted:
+    with origin(module, example, folder) as opened:
+        return convert(opened, ExportOptions(**options))  # type: ignore[arg-type]  # shorthand
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_keywords_integers_and_nested_outputs(tmp_path: Path, exporter: str) -> None:
+    example = {"ids": torch.randint(0, 11, (1, 5)), "scale": torch.ones(1)}
+    result = converted(Two(), example, tmp_path, exporter=exporter)
+    assert result.exporter == exporter
+    assert result.verified is not None
+    assert result.verified.ok
+    assert [case.shapes["ids"][0] for case in result.verified.cases] == [1, 2, 5]
+    signature = result.model.signature
+    assert [spec.name for spec in signature.inputs] == ["ids", "scale"]
+    assert [spec.name for spec in signature.outputs] == ["logits", "pooled_0", "pooled_1"]
+    assert signature.dynamic_batch
+
+
+def test_a_dataclass_of_outputs(tmp_path: Path) -> None:
+    result = converted(Fields(), torch.ones(1, 3), tmp_path)
+    assert [spec.name for spec in result.model.signature.outputs] == ["first"]
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+def test_training_mode_is_left(tmp_path: Path) -> None:
+    module = Training().train()
+    result = converted(module, torch.randn(3, 4), tmp_path)
+    assert result.verified is not None
+    assert result.verified.ok
+    assert not module.training
+
+
+def test_torchscript_is_the_fallback_and_the_reason_is_kept(tmp_path: Path) -> None:
+    result = converted(Branch(), torch.ones(2, 3), tmp_path)
+    assert result.exporter == "torchscript"
+    assert result.fallback_reason is not None
+    assert result.fallback_reason.startswith("dynamo: ")
+    assert "\n" not in result.fallback_reason
+    saved = load(result.model.save(tmp_path / "m.onnx"))
+    assert "torchscript" in saved.metadata["onnxpress.exporter"]
+    assert saved.metadata["onnxpress.fallback_reason"] == result.fallback_reason
+
+
+def test_a_batch_that_cannot_be_free_is_fixed_and_said(tmp_path: Path) -> None:
+    result = converted(FixedBatch(), torch.ones(2, 6), tmp_path)
+    assert result.model.signature.inputs[0].shape == (2, 6)
+    assert result.fallback_reason is not None
+    assert "no other batch size" in result.fallback_reason
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = exporting._dynamo
+
+    def wrong(module: nn.Module, *rest: object) -> object:
+        broken = nn.Linear(4, 2)
+        broken.load_state_dict(module.state_dict())
+        with torch.no_grad():
+            broken.bias[1] += 0.5
+        return real(broken.eval(), *rest)  # type: ignore[arg-type]  # what ``export`` hands over
+
+    monkeypatch.setattr(exporting, "_dynamo", wrong)
+    result = converted(nn.Linear(4, 2), torch.ones(2, 4), tmp_path, exporter="dynamo")
+    assert result.verified is not None
+    assert not result.verified.ok
+    mismatch = result.verified.first_mismatch
+    assert mismatch is not None
+    assert (mismatch.output, mismatch.index) == ("output", (0, 1))
+    assert float(mismatch.b) - float(mismatch.a) == pytest.approx(0.5, abs=1e-4)
+    # With both exporters allowed the other one is tried, and is right.
+    saved = converted(nn.Linear(4, 2), torch.ones(2, 4), tmp_path)
+    assert saved.verified is not None
+    assert saved.verified.ok
+    assert saved.exporter == "torchscript"
+    assert "differs" in str(saved.fallback_reason)
+
+
+def test_shapes_that_the_user_frees(tmp_path: Path) -> None:
+    net = nn.Conv2d(3, 4, 3)
+    result = converted(
+        net, torch.ones(2, 3, 16, 16), tmp_path, shapes={"input": ("batch", 3, "height", "width")}
+    )
+    assert result.model.signature.inputs[0].shape == ("batch", 3, "height", "width")
+    with pytest.raises(InputError, match="--shape names input 'y'; expected one of input"):
+        converted(net, torch.ones(2, 3, 16, 16), tmp_path, shapes={"y": ("batch",)})
+
+
+FILE = """
+import torch
+from torch import nn
+from sibling import WIDTH
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU()), torch.ones(1, WIDTH)
+
+def bare():
+    return nn.Linear(4, 3)
+
+def other():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(WIDTH, 3), nn.ReLU()), torch.ones(1, WIDTH)
+
+def needs(argument):
+    return nn.Linear(4, 3)
+
+def text():
+    return "a model"
+
+crashes = lambda: 1 / 0
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "sibling.py").write_text("WIDTH = 4\n", encoding="utf-8")
+    path = tmp_path / "mine.py"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+class TestFactory:
+    def test_a_file_with_a_sibling(self, file: Path, tmp_path: Path) -> None:
+        result = api.convert(f"torch:{file}:make")
+        assert result.verified is not None
+        assert result.verified.ok
+        saved = result.model.save(tmp_path / "m.onnx").read_bytes()
+        assert str(tmp_path).encode() not in saved, "a path of this machine is in the model"
+
+    def test_inputs_come_from_the_flag(self, file: Path) -> None:
+        from onnxpress.options import parse_inputs
+
+        inputs = parse_inputs(["input:float32[batch,4]"])
+        result = api.convert(f"torch:{file}:bare", inputs=inputs)
+        assert result.model.signature.inputs[0].shape == ("batch", 4)
+        with pytest.raises(InputError, match="--input NAME:DTYPE"):
+            api.convert(f"torch:{file}:bare")
+
+    @pytest.mark.parametrize(
+        ("ref", "expected"),
+        [
+            ("{file}:needs", "raised TypeError: .*argument"),
+            ("{file}:text", "returned a str; expected a torch.nn.Module"),
+            ("{file}:crashes", r"ZeroDivisionError: division by zero \(mine.py, line"),
+            ("{file}:absent", "no factory 'absent'; expected one of .*make"),
+            ("{folder}/syntax.py:make", "raised SyntaxError"),
+            ("{folder}/gone.py:make", "does not exist"),
+            ("no.such.package:make", "ModuleNotFoundError"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(self, file: Path, ref: str, expected: str) -> None:
+        (file.parent / "syntax.py").write_text("def make(:\n", encoding="utf-8")
+        with pytest.raises(OnnxpressError, match=expected) as caught:
+            open_source("torch:" + ref.format(file=file, folder=file.parent))
+        assert "\n" not in str(caught.value)
+
+    def test_the_fingerprint_is_of_weights_and_code(self, file: Path) -> None:
+        def fingerprint(name: str) -> str:
+            with open_source(f"torch:{file}:{name}") as opened:
+                return opened.fingerprint()
+
+        first = fingerprint("make")
+        assert first == fingerprint("make")
+        assert first != fingerprint("other")
+        file.write_text(FILE + "\nEXTRA = 1\n", encoding="utf-8")
+        assert first != fingerprint("make")
+
+
+class TestCheckpoint:
+    def weights(self, folder: Path, module: nn.Module, name: str) -> Path:
+        torch.save(module.state_dict(), folder / name)
+        return folder / name
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_weights_are_loaded(self, file: Path, tmp_path: Path, wrapped: bool) -> None:
+        module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        state = module.state_dict()
+        torch.save({"state_dict": state} if wrapped else state, tmp_path / "w.pt")
+        options = OpenOptions(checkpoint=tmp_path / "w.pt")
+        with open_source(f"torch:{file}:make", options) as opened, opened.session() as session:
+            x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+            with torch.inference_mode():
+                expected = module(torch.from_numpy(x)).numpy()
+            np.testing.assert_allclose(session.run({"input": x})["output"], expected, rtol=1e-6)
+
+    def test_safetensors(self, file: Path, tmp_path: Path) -> None:
+        from safetensors.torch import save_file
+
+        module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        save_file(module.state_dict(), tmp_path / "w.safetensors")
+        options = OpenOptions(checkpoint=tmp_path / "w.safetensors")
+        with open_source(f"torch:{file}:make", options) as opened:
+            assert opened.fingerprint()
+
+    def test_code_in_a_checkpoint_is_not_run(self, file: Path, tmp_path: Path) -> None:
+        class Bomb:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return (Path.touch, (Path(tmp_path / "exploded"),))  # type: ignore[return-value]
+
+        torch.save(Bomb(), tmp_path / "bomb.pt")
+        options = OpenOptions(checkpoint=tmp_path / "bomb.pt")
+        with pytest.raises(SourceError, match="cannot be read as weights"):
+            open_source(f"torch:{file}:make", options)
+        assert not (tmp_path / "exploded").exists()
+
+    def test_what_does_not_fit(self, file: Path, tmp_path: Path) -> None:
+        path = self.weights(tmp_path, nn.Linear(5, 5), "w.pt")
+        with pytest.raises(SourceError, match="does not fit the model"):
+            open_source(f"torch:{file}:make", OpenOptions(checkpoint=path))
+        with pytest.raises(InputError, match="does not exist"):
+            open_source(f"torch:{file}:make", OpenOptions(checkpoint=tmp_path / "no.pt"))
