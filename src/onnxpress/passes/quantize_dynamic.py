@@ -70,7 +70,11 @@ class QuantizeDynamic(Pass):
         w = add_initializer(graph, f"{old.name}_int8", values)
         w_scale = add_initializer(graph, f"{old.name}_scale", small.scale)
         w_zero = add_initializer(graph, f"{old.name}_zero", np.zeros(small.scale.shape, np.int8))
-        product = ir.node("MatMulInteger", [x, w, x_zero, w_zero], name=f"{node.name}_quant")
+        product = ir.node(
+            "MatMulInteger",
+            [x, w, x_zero, w_zero],
+            name=f"{node.name}_quant" if node.name else None,
+        )
         cast = ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT.value})
         scale = ir.node("Mul", [x_scale, w_scale])
         scaled = ir.node("Mul", [cast.outputs[0], scale.outputs[0]])

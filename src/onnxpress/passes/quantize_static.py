@@ -116,6 +116,9 @@ class _Placed:
         source, old = node.inputs[0], node.inputs[1]
         assert source is not None
         assert old is not None
+        if node.op_type == "MatMul" and weight.ndim != 2:
+            self.refusals.append(f"{node.name}: its weight has {weight.ndim} dimensions")
+            return False
         if node.op_type == "Gemm" and _odd_gemm(node):
             self.refusals.append(f"{node.name}: transA, alpha or beta is set")
             return False
