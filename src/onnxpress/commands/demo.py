@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from onnxpress import options, screens, terminal
+from onnxpress.commands.run import run
 
 
 def demo(
@@ -21,7 +22,7 @@ def demo(
 
     Example: onnxpress demo digits -o demo/
     """
-    from onnxpress import api, predictor
+    from onnxpress import api
     from onnxpress.bundle import refuse_foreign
     from onnxpress.demos import digits
     from onnxpress.pressing.result import Pressed
@@ -51,14 +52,9 @@ def demo(
         screens.show_pressed(data)
     if result.bundle is None:
         return 3
-    with predictor.open(bundle) as opened:
-        answer = opened.predict([trained.held_out])[0]
-    if not as_json and not quiet:
-        assert isinstance(answer, dict)
-        out.print(
-            f"\nonnxpress run {bundle} {trained.held_out}\n"
-            f"{trained.held_out.name}: {answer['class']} ({answer['score']:.1%}); "
-            f"it is a {trained.held_out_label}",
-            markup=False,
-        )
+    if as_json or quiet:
+        return 0
+    out.print(f"\nonnxpress run {bundle} {trained.held_out}", markup=False)
+    run(bundle, [str(trained.held_out)])
+    out.print(f"(it is a {trained.held_out_label})", markup=False)
     return 0
