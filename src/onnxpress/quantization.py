@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.calibrator import Range
+from onnxpress.errors import InputError
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear has an axis."""
@@ -41,6 +42,12 @@ def activation_grid(observed: Range, dtype: str) -> Grid:
     scale = np.float32((high - low) / 255) or np.float32(1)
     zero_point = np.clip(np.round(-low / scale), 0, 255)
     return Grid(np.array(scale), np.array(zero_point, np.uint8))
+
+
+def check_bits(name: str, bits: int) -> None:
+    """Raise ``InputError`` unless ``bits`` is 2 to 8, what int8 can hold."""
+    if not 2 <= bits <= 8:
+        raise InputError(f"{name}={bits}", "2 to 8")
 
 
 @dataclass(frozen=True)

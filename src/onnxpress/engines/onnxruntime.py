@@ -43,8 +43,10 @@ class OnnxRuntime(Engine):
     def available(self) -> Availability:
         if importlib.util.find_spec("onnxruntime") is None:
             return Availability(False, "run: pip install 'onnxpress[onnxruntime]'")
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return Availability(False, f"onnxruntime is installed but fails to import ({error})")
         providers = tuple(onnxruntime.get_available_providers())
         return Availability(True, "", onnxruntime.__version__, providers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import queue
@@ -33,7 +34,12 @@ class OpenVino(Engine):
     def available(self) -> Availability:
         if importlib.util.find_spec("openvino") is None:
             return Availability(False, "run: pip install 'onnxpress[openvino]'")
-        return Availability(True, "", importlib.metadata.version("openvino"), ("CPU",))
+        try:
+            version = importlib.metadata.version("openvino")
+            importlib.import_module("openvino")
+        except ImportError as error:  # of the package itself, or of its metadata
+            return Availability(False, f"openvino is installed but fails to import ({error})")
+        return Availability(True, "", version, ("CPU",))
 
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
         """float32; bfloat16 where the CPU has it; int8 QDQ; int8 weights with int8 activations.

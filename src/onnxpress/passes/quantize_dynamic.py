@@ -11,6 +11,7 @@ from onnxpress.model import Model
 from onnxpress.quantization import (
     add_initializer,
     channel_axis,
+    check_bits,
     constant_weight,
     drop_unused_initializers,
     quantize_weight,
@@ -32,6 +33,9 @@ class QuantizeDynamic(Pass):
 
     rtol = None
     weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits("weight_bits", self.weight_bits)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph

@@ -16,6 +16,7 @@ from onnxpress.quantization import (
     activation_grid,
     add_initializer,
     channel_axis,
+    check_bits,
     constant_weight,
     dequantized,
     drop_unused_initializers,
@@ -53,8 +54,7 @@ class QuantizeStatic(Pass):
     def __post_init__(self) -> None:
         if self.activations not in ("uint8", "int8"):
             raise InputError(f"activations={self.activations}", "uint8 or int8")
-        if not (isinstance(self.weight_bits, int) and 2 <= self.weight_bits <= 8):
-            raise InputError(f"weight_bits={self.weight_bits}", "2 to 8")
+        check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:
         return (Ranges(self.calibrator),)

@@ -11,6 +11,7 @@ from onnxpress.quantization import (
     PER_CHANNEL_OPSET,
     WEIGHT_INPUT,
     channel_axis,
+    check_bits,
     constant_weight,
     dequantized,
     drop_unused_initializers,
@@ -30,6 +31,9 @@ class QuantizeWeights(Pass):
 
     rtol = None
     bits: int = 8
+
+    def __post_init__(self) -> None:
+        check_bits("bits", self.bits)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph

@@ -11,6 +11,7 @@ from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.progress import Progress
+from onnxpress.quantization import check_bits
 from onnxpress.recipe import Recipe
 from onnxpress.runner import Artifact, peak_rss_bytes
 from onnxpress.samples import Record, Samples
@@ -95,8 +96,7 @@ def recipe_for(scheme: str, calibrator: str, bits: int) -> Recipe:
     }
     if scheme not in recipes:
         raise InputError(f"--scheme {scheme}", f"one of {', '.join(recipes)}")
-    if not 2 <= bits <= 8:
-        raise InputError(f"--bits {bits}", "2 to 8")
+    check_bits("--bits", bits)
     return Recipe.parse(recipes[scheme])
 
 
