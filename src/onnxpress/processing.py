@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -149,6 +150,8 @@ class Processing:
                 pairs[-1].append(part)
             else:
                 raise InputError(f"{FLAG} {text}", "KEY=VALUE,…, such as size=224,mean=0.5,std=0.5")
+        if not pairs:
+            raise InputError(f"{FLAG} is empty", "KEY=VALUE,…, such as size=224,mean=0.5,std=0.5")
         values: dict[str, object] = {}
         for key, *texts in pairs:
             items = [item for text in texts for item in re.split(r"[/:\s]+", text) if item]
@@ -172,17 +175,23 @@ def open_image(raw: object) -> Image.Image:
             raise SamplesError(
                 f"an image is {raw.dtype}{list(raw.shape)}", "uint8[H, W] or uint8[H, W, C]"
             )
-        return Image.fromarray(raw[:, :, 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw)
+        if raw.size == 0 or raw.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise SamplesError(f"an image is uint8{list(raw.shape)}", "1, 3 or 4 channels")
+        return Image.fromarray(raw[:, :, 0] if raw.shape[2:] == (1,) else raw)
     if not isinstance(raw, str | Path | bytes):
         raise SamplesError(f"a record is a {type(raw).__name__}", "an image")
     try:
-        image = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
-        if image.width * image.height > MAX_PIXELS:
-            raise SamplesError(
-                f"{name} has {image.width}×{image.height} pixels", f"at most {MAX_PIXELS:,}"
-            )
-        image.load()
-        return ImageOps.exif_transpose(image)
+        with warnings.catch_warnings():
+            # Pillow warns of images so large that we refuse them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise SamplesError(
+                    f"{name} has {image.width}×{image.height} pixels", f"at most {MAX_PIXELS:,}"
+                )
+            image.load()
+            return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise SamplesError(f"{name} does not exist", "an image file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -192,13 +201,24 @@ def open_image(raw: object) -> Image.Image:
         ) from error
 
 
-def _mode(image: Image.Image, wanted: str | None, channels: int) -> Image.Image:
-    """8-bit gray or RGB; 16-bit gray is scaled, since Pillow would clip it."""
+def pixels(image: Image.Image) -> np.ndarray:
+    """A Pillow image of any mode as uint8 (H, W) or (H, W, 3)."""
+    image = _eight_bit(image)
+    return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit gray scaled, since Pillow would clip it; a palette with transparency as RGBA."""
     from PIL import Image
 
     if image.mode.startswith("I"):
         array = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((array / 257).round().clip(0, 255).astype(np.uint8))
+        return Image.fromarray((array / 257).round().clip(0, 255).astype(np.uint8))
+    return image.convert("RGBA") if "transparency" in image.info else image
+
+
+def _mode(image: Image.Image, wanted: str | None, channels: int) -> Image.Image:
+    """8-bit gray or RGB, as the model's channels ask for."""
     gray = wanted == "gray" or (wanted is None and channels == 1)
     if gray != (channels == 1) or channels not in (1, 3):
         raise InputError(
@@ -206,7 +226,7 @@ def _mode(image: Image.Image, wanted: str | None, channels: int) -> Image.Image:
             "1 for gray, 3 for rgb and bgr",
             "give --preprocess channels=…",
         )
-    return image.convert("L" if gray else "RGB")
+    return _eight_bit(image).convert("L" if gray else "RGB")
 
 
 def _shorter_side(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:

@@ -159,6 +159,15 @@ class Samples:
         )
 
 
+def stamp(path: Path) -> str:
+    """What tells whether a file is still the same: its place, size and time."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return f"{path} missing\n"
+    return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n"
+
+
 def _group(label: Label | None) -> str:
     """Classes by label; numbers with a fraction are no classes."""
     return "" if isinstance(label, float) and not label.is_integer() else repr(label)

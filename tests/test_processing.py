@@ -1,0 +1,163 @@
+"""Images become tensors exactly as torchvision prepares them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.processing import ImageProcessing, Processing, open_image
+
+RNG = np.random.default_rng(0)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def picture(height: int, width: int, channels: int = 3) -> Image.Image:
+    small = RNG.integers(0, 256, (height // 7 + 2, width // 7 + 2, channels), dtype=np.uint8)
+    image = Image.fromarray(small[:, :, 0] if channels == 1 else small)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def transforms() -> object:
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):  # a CPU build of torch lacks what torchvision's wheel expects
+        with contextlib.suppress(RuntimeError):
+            library.define(f"{name}(Tensor a, Tensor b, float c) -> Tensor")
+    from torchvision import transforms
+
+    return transforms
+
+
+@pytest.mark.parametrize("size", [(231, 310), (310, 231), (256, 256), (90, 400), (33, 20)])
+def test_parity_with_torchvision(size: tuple[int, int], transforms: object) -> None:
+    t = transforms
+    image = picture(*size)
+    expected = t.Compose(  # type: ignore[attr-defined]
+        [t.Resize(64), t.CenterCrop(56), t.ToTensor(), t.Normalize(MEAN, STD)]  # type: ignore[attr-defined]
+    )(image).numpy()
+    mine = Processing.parse("size=64,crop=56,mean=0.485/0.456/0.406,std=0.229,0.224,0.225").image
+    assert mine is not None
+    np.testing.assert_allclose(mine.apply(image, 3, "nchw", "float32"), expected, atol=2e-6)
+    channels_last = mine.apply(image, 3, "nhwc", "float32")
+    np.testing.assert_allclose(channels_last.transpose(2, 0, 1), expected, atol=2e-6)
+
+
+def test_a_crop_larger_than_the_image(transforms: object) -> None:
+    image = picture(40, 31)
+    t = transforms
+    expected = t.Compose([t.CenterCrop(48), t.ToTensor()])(image).numpy()  # type: ignore[attr-defined]
+    mine = ImageProcessing(crop=(48, 48)).apply(image, 3, "nchw", "float32")
+    np.testing.assert_allclose(mine, expected, atol=1e-6)
+
+
+class TestModes:
+    def test_gray_models_and_gray_images(self) -> None:
+        gray, colour = picture(8, 8, 1), picture(8, 8)
+        assert ImageProcessing().apply(colour, 1, "nchw", "float32").shape == (1, 8, 8)
+        three = ImageProcessing().apply(gray, 3, "nchw", "float32")
+        np.testing.assert_array_equal(three[0], three[2])
+
+    def test_bgr_and_uint8(self) -> None:
+        image = picture(6, 5)
+        rgb = ImageProcessing().apply(image, 3, "nhwc", "uint8")
+        assert rgb.dtype == np.uint8
+        np.testing.assert_array_equal(rgb, np.asarray(image))
+        bgr = ImageProcessing(channels="bgr").apply(image, 3, "nhwc", "uint8")
+        np.testing.assert_array_equal(bgr, rgb[:, :, ::-1])
+
+    @pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "CMYK", "1"])
+    def test_other_modes(self, mode: str) -> None:
+        image = (
+            picture(8, 8).convert("L").convert(mode)
+            if mode == "LA"
+            else picture(8, 8).convert(mode)
+        )
+        assert ImageProcessing().apply(image, 3, "nchw", "float32").shape == (3, 8, 8)
+
+    def test_16_bit_gray_is_scaled(self) -> None:
+        image = Image.fromarray(np.array([[0, 65535], [32896, 257]], np.uint16))
+        values = ImageProcessing().apply(image, 1, "nchw", "float32")
+        np.testing.assert_allclose(values[0], [[0, 1], [128 / 255, 1 / 255]], atol=1e-6)
+
+    def test_mean_must_fit_the_channels(self) -> None:
+        with pytest.raises(InputError, match="mean has 3 values; expected 1 or 1"):
+            ImageProcessing(mean=MEAN).apply(picture(4, 4), 1, "nchw", "float32")
+
+
+class TestOpen:
+    def test_exif_turns_the_image(self, tmp_path: Path) -> None:
+        image = picture(10, 20)
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(tmp_path / "turned.jpg", exif=exif)
+        assert open_image(tmp_path / "turned.jpg").size == (10, 20)
+
+    def test_bytes_and_arrays(self) -> None:
+        image = picture(5, 6)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        for raw in (buffer.getvalue(), np.asarray(image), image):
+            np.testing.assert_array_equal(np.asarray(open_image(raw)), np.asarray(image))
+
+    def test_what_is_no_image(self, tmp_path: Path) -> None:
+        picture(60, 60).save(tmp_path / "whole.png")
+        whole = (tmp_path / "whole.png").read_bytes()
+        (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "text.png").write_text("no image")
+        for name in ("cut.png", "text.png"):
+            with pytest.raises(SamplesError, match=f"{name} cannot be read as an image"):
+                open_image(tmp_path / name)
+        with pytest.raises(SamplesError, match="does not exist"):
+            open_image(tmp_path / "gone.png")
+        with pytest.raises(SamplesError, match=r"float64\[4\]; expected uint8"):
+            open_image(np.zeros(4))
+
+    def test_a_huge_image_is_refused_from_its_header(self, tmp_path: Path) -> None:
+        Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
+        with pytest.raises(SamplesError, match="9000×9000 pixels"):
+            open_image(tmp_path / "huge.png")
+
+
+class TestText:
+    def test_sizes_and_lists(self) -> None:
+        parsed = Processing.parse(
+            "size=256x192, mean=[0.5, 0.4, 0.3], std=0.2, scale=1/128, layout=NHWC"
+        )
+        assert parsed.image == ImageProcessing(
+            (256, 192), None, (0.5, 0.4, 0.3), (0.2,), "nhwc", 1 / 128
+        )
+        assert Processing.from_dict(parsed.to_dict()) == parsed
+        assert Processing.from_dict(parsed.with_labels(["a"]).to_dict()).labels == ("a",)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("size", "expected KEY=VALUE"),
+            ("size=", "size=; expected a value"),
+            ("size=wide", "size=wide; expected numbers"),
+            ("size=0", "expected at least one pixel"),
+            ("size=1x2x3", "one number, or HEIGHTxWIDTH"),
+            ("colour=red", "has the key 'colour'; expected one of"),
+            ("std=0", "expected numbers other than 0"),
+            ("mean=nan", "expected numbers"),
+            ("layout=cube", "expected one of nchw, nhwc"),
+            ("channels=cmyk", "expected one of rgb, bgr, gray"),
+        ],
+    )
+    def test_refusals(self, text: str, expected: str) -> None:
+        with pytest.raises(InputError, match=expected):
+            Processing.parse(text)
+
+    def test_unknown_keys_are_refused(self) -> None:
+        with pytest.raises(InputError, match="processing has the keys sound"):
+            Processing.from_dict({"sound": 1})
