@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from onnxpress import registry
+from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
+from onnxpress.bundle import MANIFEST
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.model import Model, load
 from onnxpress.pressing.plan import Request
@@ -21,6 +23,7 @@ from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
 from onnxpress.recipe import Recipe
+from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
@@ -76,13 +79,16 @@ def verify(
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
+    inputs: Sequence[TensorSpec] = (),
+    checkpoint: str | Path | None = None,
+    trust: bool = False,
 ) -> Verified:
     """Compare two models of any kind on ``samples``, or on random feeds of 1, 2 and 5 rows."""
     processing = _processing(preprocess)
-    options = OpenOptions(processing=processing)
+    options = _open_options(inputs, processing, checkpoint, trust)
     with ExitStack() as stack:
-        first = stack.enter_context(open_source(a, options))
-        second = stack.enter_context(open_source(b, options))
+        first = stack.enter_context(open_source(a, _fitting(options, a)))
+        second = stack.enter_context(open_source(b, _fitting(options, b)))
         one = stack.enter_context(first.session())
         two = stack.enter_context(second.session())
         known = one.signature if first.kind == "onnx" else two.signature
@@ -135,6 +141,9 @@ def quantize(
     Calibration and scoring use different parts of ``samples``. A quality below ``floor`` is not
     an error: see ``Quantized.holds``.
     """
+    _check_at_least_one(threads=threads)
+    if floor is not None and not floor <= 1:
+        raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
     opened = _model(model)
     processing = _processing(preprocess)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
@@ -168,22 +177,30 @@ def measure(
     limit: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
+    inputs: Sequence[TensorSpec] = (),
+    checkpoint: str | Path | None = None,
+    trust: bool = False,
     progress: Progress = silent,
 ) -> list[Measured]:
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
 
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
+    ``engine`` runs ONNX files; a bundle says itself what runs it here.
     """
-    processing = _processing(preprocess)
-    everything = [*([] if against is None else [against]), *things]
-    named = [Thing.of(thing, engine, threads, processing) for thing in everything]
+    _check_at_least_one(rounds=rounds, threads=threads)
+    for size in batches:
+        _check_at_least_one(batch=size)
+    options = _open_options(inputs, preprocess, checkpoint, trust)
+    others = [thing for thing in things if against is None or str(thing) != str(against)]
+    everything = others if against is None else [against, *others]
+    named = [_thing(thing, engine, threads, _fitting(options, thing)) for thing in everything]
     return bench(
         named,
         samples=lambda signature: Samples.open(
             samples, label=label, limit=limit, seed=seed, signature=signature
         ),
         task=task,
-        processing=_processing(preprocess),
+        processing=options.processing,
         batches=batches,
         rounds=rounds,
         seconds=seconds,
@@ -244,28 +261,6 @@ def press(
     return run_press(source, request, None if output is None else Path(output), progress)
 
 
-def missed_gates(
-    results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
-) -> list[str]:
-    """One line for each row that misses a gate.
-
-    It is slower than the baseline by more than the share, beyond the noise; or its quality, at
-    the lower end of its interval, is below ``min_quality``.
-    """
-    least = None if fail_if_slower is None else 1 / (1 + fail_if_slower)
-    missed = []
-    for result in results:
-        for row in result.rows:
-            if row.name == result.baseline:
-                continue
-            if least is not None and row.speedup and row.speedup.high < least:
-                missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
-            if min_quality is not None and row.quality and row.quality.low < min_quality:
-                missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
-        missed += [f"{name} failed: {why}" for name, why in result.failures.items()]
-    return list(dict.fromkeys(missed))
-
-
 def _open_options(
     inputs: Sequence[TensorSpec],
     preprocess: str | Processing | None,
@@ -274,6 +269,36 @@ def _open_options(
 ) -> OpenOptions:
     path = None if checkpoint is None else Path(checkpoint)
     return OpenOptions(tuple(inputs), _processing(preprocess), path, trust)
+
+
+def _fitting(options: OpenOptions, ref: object) -> OpenOptions:
+    """``options`` for one of several models: an ONNX file has its weights."""
+    return replace(options, checkpoint=None) if str(ref).endswith(".onnx") else options
+
+
+def _thing(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
+    """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
+    if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
+        return Thing.of(ref, engine, threads, options)
+    with predictor.open(ref, threads) as opened:
+        form, manifest = opened.form, opened.manifest
+    path = Path(ref) / form.file
+    settings = form.settings.with_threads(threads or form.settings.threads)
+    return Thing(
+        f"{ref} ({form.name})",
+        Artifact(path, settings),
+        settings.engine,
+        form.requested,
+        load(path).file_bytes,
+        manifest.task,
+        manifest.processing,
+    )
+
+
+def _check_at_least_one(**flags: int | None) -> None:
+    for name, value in flags.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}", "a number of at least 1")
 
 
 def _processing(preprocess: str | Processing | None) -> Processing | None:
@@ -312,6 +337,8 @@ def _batches(
 ) -> Callable[[], Iterable[Feeds]]:
     """Feeds to compare on: the samples' first batches, or random ones of several sizes."""
     if samples is None:
+        if seed < 0:
+            raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
         return lambda: (random_feeds(signature, size, seed + size, example) for size in sizes)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)

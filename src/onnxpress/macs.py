@@ -11,6 +11,9 @@ import onnx_ir.passes.common as passes
 from onnxpress.model import Model
 
 
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger")
+
+
 def macs_per_node(model: Model, free: int = 1) -> dict[str, int]:
     """Node name → MACs of Conv, ConvTranspose, Gemm and MatMul (their QDQ forms included).
 
@@ -34,24 +37,17 @@ def macs_per_node(model: Model, free: int = 1) -> dict[str, int]:
 
 
 def _macs(node: ir.Node) -> int | None:
-    if node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in LINEAR:
         return None
-    left, right, out = _dims(node.inputs[0]), _dims(node.inputs[1]), _dims(node.outputs[0])
-    if left is None or right is None or out is None or len(right) == 0:
+    left, right, out = (_dims(v) for v in (*node.inputs[:2], node.outputs[0]))
+    if left is None or right is None or out is None:
         return None
+    if node.op_type == "Conv":
+        return math.prod(out) * math.prod(right[1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(left) * math.prod(right[1:])
     transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0
-    inner = left[0] if transposed else left[-1]
-    per_output = {
-        "Conv": math.prod(right[1:]),
-        "ConvTranspose": math.prod(right[1:]),
-        "MatMul": inner,
-        "MatMulInteger": inner,
-        "Gemm": inner,
-    }
-    if node.op_type not in per_output:
-        return None
-    counted = left if node.op_type == "ConvTranspose" else out
-    return math.prod(counted) * per_output[node.op_type]
+    return math.prod(out) * (left[0] if transposed else left[-1])
 
 
 def _dims(value: ir.Value | None) -> Sequence[int] | None:

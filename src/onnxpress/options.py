@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +94,9 @@ def parse_percent(text: str | None, flag: str) -> float | None:
     if text is None:
         return None
     try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        raise InputError(f"{flag} {text}", "a share such as 5% or 0.05") from None
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise InputError(f"{flag} {text}", "a share such as 5% or 0.05")
+    return share

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from onnxpress.terminal import console, rows_table, warn
+from onnxpress.verbs.score import RANDOM
 
 Result = Mapping[str, Any]
 """A JSON object; its shape is the command's contract, checked by the tests of each command."""
@@ -154,6 +155,8 @@ def show_quantized(result: Result) -> None:
         f"{result['executed']['int8_macs_share']:.0%} of the multiply-adds ran in int8",
         markup=False,
     )
+    if result["random_samples"]:
+        warn(RANDOM)
     for kept in result["kept_float"]:
         out.print(f"  kept in float: {kept['node']}: {kept.get('why', '')}", markup=False)
     if not result["faster"]:
@@ -167,12 +170,9 @@ def show_bench(results: Sequence[Result]) -> None:
     out = console()
     for result in results:
         rows = result["rows"]
-        out.print(f"batch {rows[0]['batch']}, {result['rounds']} rounds", style="bold")
-        out.print(rows_table(rows))
-    for name, why in results[0]["failures"].items():
-        warn(f"{name}: {why}")
-    if results[0]["noisy"]:
-        warn(results[0]["noisy"])
+        if rows:
+            out.print(f"batch {rows[0]['batch']}, {result['rounds']} rounds", style="bold")
+            out.print(rows_table(rows))
 
 
 def show_doctor(result: Result) -> None:

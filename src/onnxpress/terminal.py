@@ -49,8 +49,9 @@ def console() -> Console:
 
 
 def warn(text: str) -> None:
-    """One line on stderr."""
-    Console(stderr=True, highlight=False).print(f"warning: {text}", style="yellow", markup=False)
+    """One line on stderr, however long."""
+    out = Console(stderr=True, highlight=False, soft_wrap=True)
+    out.print(f"warning: {text}", style="yellow", markup=False)
 
 
 @contextmanager
@@ -131,16 +132,20 @@ def _megabytes(size: object) -> str:
 
 def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:
     """The same object as ``emit_json``, in a file, whole or not at all."""
-    check_output(path)
     data = {"schema_version": SCHEMA_VERSION, "command": command, **result}
+    write_text(path, json.dumps(_plain(data), indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` in a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(_plain(data), indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, flag: str = "--output") -> None:
     """Raise ``InputError`` before any work where ``path`` cannot be written."""
     if path.is_dir():
-        raise InputError(f"--output {path} is a folder", "a file")
+        raise InputError(f"{flag} {path} is a folder", "a file")
     if not path.resolve().parent.is_dir():
-        raise InputError(f"the folder of --output {path} does not exist", "an existing folder")
+        raise InputError(f"the folder of {flag} {path} does not exist", "an existing folder")

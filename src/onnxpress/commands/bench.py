@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from onnxpress import options, screens, terminal
 from onnxpress.errors import InputError
+from onnxpress.terminal import SCHEMA_VERSION
 
 
 def bench(
@@ -28,6 +30,9 @@ def bench(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the JSON there.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report there: one HTML file.")
+    ] = None,
     engine: options.EngineName = None,
     threads: options.Threads = None,
     task: options.TaskName = None,
@@ -35,6 +40,9 @@ def bench(
     label: options.Label = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    inputs: options.Inputs = None,
+    checkpoint: options.Checkpoint = None,
+    trust: options.Trust = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -43,11 +51,18 @@ def bench(
     Example: onnxpress bench net.onnx int8.onnx --against torch:net.py:make --samples random:32
     """
     from onnxpress import api
+    from onnxpress.report import render_html
+    from onnxpress.verbs import bench as verb
 
     share = options.parse_percent(fail_if_slower, "--fail-if-slower")
     sizes = options.parse_dims(batch)
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise InputError(f"--batch {batch}", "batch sizes such as 1,8,32")
+    if min_quality is not None and not math.isfinite(min_quality):
+        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
+    for path, flag in ((output, "--output"), (report, "--report")):
+        if path is not None:
+            terminal.check_output(path, flag)
     with terminal.progress(quiet=quiet) as progress:
         results = api.measure(
             things,
@@ -62,22 +77,23 @@ def bench(
             label=label,
             limit=limit,
             seed=seed,
+            inputs=options.parse_inputs(inputs),
+            checkpoint=checkpoint,
+            trust=trust,
             progress=progress,
         )
-    missed = api.missed_gates(results, share, min_quality)
-    data: dict[str, object] = {
-        "environment": dict(results[0].environment),
-        "baseline": results[0].baseline,
-        "rows": [row.to_dict() for result in results for row in result.rows],
-        "failures": dict(results[0].failures),
-        "missed": missed,
-    }
+    missed = verb.missed_gates(results, share, min_quality)
+    warnings = verb.cautions(results, random=samples.startswith("random:"))
+    data = verb.summary(results, missed, warnings)
     if output is not None:
         terminal.write_json(output, "bench", data)
+    if report is not None:
+        page = {"schema_version": SCHEMA_VERSION, "command": "bench", **data}
+        terminal.write_text(report, render_html(page))
     if as_json:
         terminal.emit_json("bench", data)
     elif not quiet:
         screens.show_bench([result.to_dict() for result in results])
-    for line in missed:
+    for line in () if as_json else (*warnings, *missed):
         terminal.warn(line)
     return 3 if missed else 0

@@ -37,6 +37,8 @@ def run(
 
     if bool(inputs) == bool(input_file):
         raise InputError("no input" if not inputs else "inputs and --input-file", "one of them")
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads {threads}", "a number of at least 1")
     with predictor.open(bundle, threads) as opened:
         signature = opened.manifest.signature
         if input_file:

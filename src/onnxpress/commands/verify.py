@@ -17,6 +17,9 @@ def verify(
     preprocess: options.Preprocess = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    inputs: options.Inputs = None,
+    checkpoint: options.Checkpoint = None,
+    trust: options.Trust = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -27,7 +30,16 @@ def verify(
     from onnxpress import api
 
     result = api.verify(
-        a, b, samples=samples, task=task, preprocess=preprocess, limit=limit, seed=seed
+        a,
+        b,
+        samples=samples,
+        task=task,
+        preprocess=preprocess,
+        limit=limit,
+        seed=seed,
+        inputs=options.parse_inputs(inputs),
+        checkpoint=checkpoint,
+        trust=trust,
     )
     if as_json:
         terminal.emit_json("verify", {"verified": result.to_dict()})

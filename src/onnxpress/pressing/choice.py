@@ -159,19 +159,23 @@ def speedup_of(trial: Trial) -> float:
     return trial.row.speedup.value if trial.row and trial.row.speedup else 0.0
 
 
+def reason(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str) -> str:
+    """How ``chosen`` came to be, or why there is none."""
+    holding = [trial for trial in trials if trial.ok]
+    if not holding:
+        return f"no form holds the quality floor {floor.value:.4g}"
+    held = f"{len(holding)} of {len(trials)} forms hold the floor {floor.value:.4g}"
+    if chosen is None:
+        return f"{held}, and none of them is faster beyond the noise"
+    return f"{held}, and {chosen.name} is the fastest of those that beat {baseline}"
+
+
 def verdict(
     chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str, *, noisy: bool
 ) -> str:
     """The result in one sentence; from a busy machine only the lower end of the speed-up."""
     if chosen is None or chosen.row is None or chosen.row.speedup is None:
-        holding = [trial for trial in trials if trial.ok]
-        why = (
-            f"{len(holding)} of {len(trials)} forms hold the floor {floor.value:.4g}, "
-            "and none of them is faster beyond the noise"
-            if holding
-            else f"no form holds the quality floor {floor.value:.4g}"
-        )
-        return f"Nothing beats {baseline}: {why}."
+        return f"Nothing beats {baseline}: {reason(None, trials, floor, baseline)}."
     speedup, quality = chosen.row.speedup, chosen.row.quality
     assert quality is not None
     told = f"{speedup.value:.2f}×" if not noisy else f"at least {speedup.low:.2f}×"

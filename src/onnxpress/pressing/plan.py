@@ -18,7 +18,9 @@ from onnxpress.progress import Progress
 from onnxpress.quantization import weight_counts
 from onnxpress.recipe import Recipe
 from onnxpress.samples import Samples
+from onnxpress.signature import Signature
 from onnxpress.source import ExportOptions, OpenOptions, Origin
+from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.convert import BATCHES, convert
 from onnxpress.verbs.feeds import random_feeds
@@ -62,7 +64,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided before anything is measured."""
+    """Everything that is decided before anything is measured; ``batch`` is for timing."""
 
     float_path: Path
     float_key: str
@@ -77,6 +79,7 @@ class Plan:
     forms: tuple[Form, ...]
     fingerprint: str
     unavailable: Mapping[str, str]
+    batch: int
 
 
 def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) -> Plan:
@@ -96,6 +99,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     samples = early or _samples(request, model)
     processing = _processing(request, origin, samples)
     signature = model.signature
+    batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
     bound = registry.create(Task, "tasks", task).bind(signature, processing)
     count = len(samples)
@@ -117,6 +121,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
         forms=forms,
         fingerprint=fingerprint,
         unavailable=unavailable,
+        batch=batch,
     )
 
 
@@ -168,6 +173,14 @@ def _forms(model: Model) -> tuple[tuple[Form, ...], dict[str, str]]:
         told = "; ".join(unavailable.values())
         raise InputError("no engine is installed", "onnxruntime or openvino", told)
     return tuple(forms), unavailable
+
+
+def _batch(request: Request, signature: Signature) -> int:
+    """One row at a time for latency, 16 for throughput; the model's own number where it has one."""
+    fixed = static_batch(signature)
+    if fixed is not None and request.batch not in (None, fixed):
+        raise InputError(f"--batch {request.batch}", f"{fixed}: the model takes no other")
+    return fixed or request.batch or (1 if request.objective == "latency" else 16)
 
 
 def _processing(request: Request, origin: Origin, samples: Samples) -> Processing | None:

@@ -10,6 +10,7 @@ from onnxpress import bundle, report
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.engine import Engine
 from onnxpress.machine import this_machine
+from onnxpress.predictor import plain
 from onnxpress.pressing.choice import (
     Trial,
     baseline_dict,
@@ -17,16 +18,18 @@ from onnxpress.pressing.choice import (
     fastest,
     floor_of,
     judge,
+    reason,
     speedup_of,
     verdict,
 )
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, plan, version
 from onnxpress.pressing.result import Planned, Pressed
-from onnxpress.pressing.trial import ORIGIN, Trials, batch_of, build, run_trials, settings_of
+from onnxpress.pressing.trial import ORIGIN, Trials, build, run_trials, settings_of
 from onnxpress.pressing.workspace import Workspace, workspace
 from onnxpress.progress import Progress, silent
 from onnxpress.registry import create
 from onnxpress.source import Origin, open_source
+from onnxpress.verbs.score import RANDOM
 
 PORTABLE = ("onnxruntime-float32", "openvino-float32")
 """The forms that end every bundle: they run wherever their engine does."""
@@ -62,9 +65,10 @@ def press(
                 chosen, judged, floor, origin.baseline, noisy=trials.measured.noisy is not None
             ),
             chosen=chosen.name if chosen else None,
+            reason=reason(chosen, judged, floor, origin.baseline),
             floor=floor,
             objective=request.objective,
-            batch=batch_of(request),
+            batch=prepared.batch,
             threads=request.threads or this_machine().threads,
             rounds=request.rounds,
             baseline=baseline_dict(trials.measured, origin.baseline),
@@ -117,7 +121,7 @@ def _write(
     forms = _ordered(result, trials)
     if result.chosen is None and not keep_float and origin.kind != "onnx":
         folder = output.resolve().parent
-        stem = f"{output.name}-report"
+        stem = f"{output.resolve().name}-report"
         paths = report.write(
             {"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem
         )
@@ -139,7 +143,8 @@ def _write(
             "verdict": result.verdict,
             "floor": result.floor.value,
             "baseline": dict(result.baseline),
-            "candidates": [trial.to_dict() for trial in result.candidates],
+            # A few rounds leave the upper end of a speed-up open, which JSON has no number for.
+            "candidates": [plain(trial.to_dict()) for trial in result.candidates],
             "environment": dict(result.environment),
         },
     )
@@ -151,17 +156,19 @@ def _write(
 
 
 def _ordered(result: Pressed, trials: Mapping[str, Trial]) -> list[Trial]:
-    """The chosen form, the best one of each other engine, then the portable float ones."""
-    ranked = sorted((t for t in trials.values() if t.ok), key=speedup_of, reverse=True)
-    names: list[str] = []
-    engines: set[str] = set()
+    """The chosen form, the best one of each other engine, then the portable float ones.
+
+    Nothing that fell below the floor, unless there is nothing else to keep.
+    """
+    found: list[Trial] = []
     if result.chosen is not None:
-        for trial in ranked:
-            if trial.settings.engine not in engines:
-                engines.add(trial.settings.engine)
-                names.append(trial.name)
-    names += [name for name in PORTABLE if name in trials and trials[name].file]
-    return [trials[name] for name in dict.fromkeys(names)]
+        found.append(trials[result.chosen])
+        for trial in sorted((t for t in trials.values() if t.ok), key=speedup_of, reverse=True):
+            if trial.settings.engine not in {other.settings.engine for other in found}:
+                found.append(trial)
+    portable = [trials[name] for name in PORTABLE if name in trials and trials[name].row]
+    found += [trial for trial in portable if trial.ok]
+    return list({trial.name: trial for trial in found or portable}.values())
 
 
 def _bundled(trial: Trial) -> BundledForm:
@@ -196,7 +203,7 @@ def _samples(prepared: Plan) -> dict[str, object]:
 def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
     warnings = list(trials.warnings)
     if prepared.samples.random:
-        warnings.append("quality was measured on random inputs: it says little about real ones")
+        warnings.append(RANDOM)
     if trials.measured.noisy:
         warnings.append(trials.measured.noisy)
     warnings += [

@@ -20,6 +20,7 @@ class Pressed:
     task: str
     verdict: str
     chosen: str | None
+    reason: str
     floor: Floor
     objective: str
     batch: int
@@ -41,6 +42,7 @@ class Pressed:
             "task": self.task,
             "verdict": self.verdict,
             "chosen": self.chosen,
+            "reason": self.reason,
             "floor": self.floor.value,
             "floor_note": self.floor.note or None,
             "objective": self.objective,

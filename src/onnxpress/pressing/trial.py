@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -100,12 +101,11 @@ def run_trials(
     """Score and time the origin and every built form, or find it done in the workspace."""
     candidates = [item for item in built if item.path is not None]
     settings = {item.form.name: settings_of(item.form, request) for item in candidates}
-    batch = batch_of(request)
     key = key_of(
         prepared.fingerprint,
         [(item.form.name, _file_hash(item.path), settings[item.form.name]) for item in candidates],
         prepared.scoring.fingerprint(),
-        (prepared.task, prepared.processing, batch, request.threads, request.rounds),
+        (prepared.task, prepared.processing, prepared.batch, request.threads, request.rounds),
         this_machine(),
         [version(name) for name in KEYED_VERSIONS],
     )
@@ -138,15 +138,15 @@ def _run(
     timed = [Candidate(ORIGIN, baseline, origin.kind, "float32", 0)]
     for item in candidates:
         assert item.path is not None
-        form, size = item.form, item.path.stat().st_size
+        form, size = item.form, load(item.path).file_bytes
         target = Artifact(item.path, settings[form.name])
         timed.append(Candidate(form.name, target, form.settings.engine, form.requested, size))
     qualities, failures = _score(timed, prepared, progress)
     measured = measure(
         [candidate for candidate in timed if candidate.name in qualities],
-        timing_feeds(prepared, batch_of(request)),
+        timing_feeds(prepared),
         baseline=ORIGIN,
-        batch=batch_of(request),
+        batch=prepared.batch,
         rounds=request.rounds,
         progress=progress,
     )
@@ -168,6 +168,8 @@ def _score(
             try:
                 runner = open_runner(candidate.target)
             except EngineError as error:
+                if candidate.name == ORIGIN:
+                    raise
                 failures[candidate.name] = str(error)
                 continue
             stack.callback(runner.close)
@@ -198,21 +200,10 @@ def _baseline(
     return origin.session(threads), (why,)
 
 
-def timing_feeds(prepared: Plan, batch: int) -> Feeds:
-    """The first ``batch`` scoring samples, repeated where there are fewer."""
-    records = []
-    for record in prepared.scoring:
-        records.append(record)
-        if len(records) == batch:
-            break
-    while len(records) < batch:
-        records.append(records[len(records) % len(prepared.scoring)])
-    return prepared.bound.encode(records)
-
-
-def batch_of(request: Request) -> int:
-    """One row at a time for latency, 16 for throughput, unless the user says."""
-    return request.batch or (1 if request.objective == "latency" else 16)
+def timing_feeds(prepared: Plan) -> Feeds:
+    """The first scoring samples, as many as a batch takes; repeated where there are fewer."""
+    records = list(itertools.islice(prepared.scoring, prepared.batch))
+    return prepared.bound.encode(list(itertools.islice(itertools.cycle(records), prepared.batch)))
 
 
 def settings_of(form: Form, request: Request) -> Settings:

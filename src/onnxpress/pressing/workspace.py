@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnxpress.errors import OnnxpressError
+from onnxpress.errors import InputError, OnnxpressError
 
 
 class Workspace:
@@ -27,8 +27,7 @@ class Workspace:
         """What ``write`` kept; None where it never did, or was interrupted."""
         with contextlib.suppress(OSError, ValueError):
             data = json.loads((self.folder / f"{kind}-{key}.json").read_text(encoding="utf-8"))
-            assert isinstance(data, dict)
-            return data
+            return data if isinstance(data, dict) else None
         return None
 
     def write(self, kind: str, key: str, data: dict[str, object]) -> None:
@@ -50,9 +49,15 @@ def workspace(output: Path | None) -> Iterator[Workspace]:
         with tempfile.TemporaryDirectory(prefix="onnxpress-") as name:
             yield Workspace(Path(name))
         return
-    folder = output.resolve().parent / f".{output.name}.press"
+    output = output.resolve()
+    folder = output.parent / f".{output.name}.press"
     new = not folder.exists()
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write beside {output} ({error.strerror})", "a folder that can be written"
+        ) from error
     try:
         yield Workspace(folder)
     except OnnxpressError:

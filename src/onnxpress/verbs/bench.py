@@ -10,6 +10,8 @@ from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.errors import InputError
+from onnxpress.machine import this_machine
+from onnxpress.model import load
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress
 from onnxpress.runner import Artifact, OriginRef, Runner
@@ -17,44 +19,49 @@ from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Signature
 from onnxpress.source import OpenOptions, open_source
+from onnxpress.stacking import static_batch
 from onnxpress.task import Task, choose
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
-from onnxpress.verbs.score import score
+from onnxpress.verbs.score import RANDOM, score
 
 SCORING_ROWS = 8
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something to bench, by name: a file with settings, or an origin by reference."""
+    """Something to bench, by name: a file with settings, or an origin by reference.
+
+    ``task`` and ``processing`` are what the thing itself knows, None where it knows nothing.
+    """
 
     name: str
     target: Artifact | OriginRef
     engine: str
     requested: str
     size_bytes: int
+    task: str | None = None
+    processing: Processing | None = None
 
     @classmethod
     def of(
-        cls, ref: object, engine: str | None, threads: int | None, processing: Processing | None
+        cls, ref: object, engine: str | None, threads: int | None, options: OpenOptions
     ) -> Thing:
         """An ONNX file runs on ``engine`` (ONNX Runtime); other references on their framework."""
         if not isinstance(ref, str | Path):
             raise InputError(f"a {type(ref).__name__} cannot be benched", "a reference or a file")
         text = str(ref)
         if text.endswith(".onnx"):
-            path = Path(text)
-            if not path.is_file():
-                raise InputError(f"{path} does not exist", "an ONNX file")
+            model = load(text)
             settings = Settings(engine or "onnxruntime", threads=threads)
-            target = Artifact(path, settings)
-            name = f"{path.name} on {settings.engine}"
-            return cls(name, target, settings.engine, "float32", path.stat().st_size)
-        options = OpenOptions(processing=processing)
+            target = Artifact(Path(text), settings)
+            name = f"{text} on {settings.engine}"
+            return cls(name, target, settings.engine, "float32", model.file_bytes)
+        threads = threads or this_machine().threads  # as the engines do
         with open_source(text, options) as origin:
             reference = OriginRef(text, options, threads, origin.fingerprint())
-            return cls(f"{text} ({origin.baseline})", reference, origin.kind, "float32", 0)
+            name = f"{text} ({origin.baseline})"
+            return cls(name, reference, origin.kind, "float32", 0, processing=origin.processing)
 
 
 def bench(
@@ -68,7 +75,10 @@ def bench(
     seconds: float | None,
     progress: Progress,
 ) -> list[Measured]:
-    """The first thing is the baseline, for speed and for quality."""
+    """The first thing is the baseline, for speed and for quality.
+
+    Without ``task`` or ``processing``, those of the first thing that knows them are used.
+    """
     if len({thing.name for thing in things}) < len(things):
         raise InputError("the same thing is benched twice", "different models")
     with ExitStack() as stack:
@@ -81,13 +91,18 @@ def bench(
             runners[thing.name] = runner
         signatures = [runner.signature for runner in runners.values()]
         signature = next((s for s in signatures if _known(s)), signatures[0])
+        fixed = next((s for s in map(static_batch, signatures) if s is not None), None)
+        for batch in batches:
+            if fixed not in (None, batch):
+                raise InputError(f"--batch {batch}", f"{fixed}: the model takes no other")
         data = samples(signature)
+        task = task or next((t.task for t in things if t.task), None)
+        processing = processing or next((t.processing for t in things if t.processing), None)
         bound = registry.create(Task, "tasks", task or choose(signature, data.kind)).bind(
             signature, processing
         )
         baseline = things[0].name
-        progress("scoring", 0, len(data))
-        qualities, failures = score(runners, baseline, bound, data, folder, SCORING_ROWS)
+        qualities, failures = score(runners, baseline, bound, data, folder, SCORING_ROWS, progress)
         candidates = [
             Candidate(t.name, t.target, t.engine, t.requested, t.size_bytes) for t in things
         ]
@@ -107,6 +122,49 @@ def bench(
             )
             results.append(measured.with_results(qualities, failures))
         return results
+
+
+def missed_gates(
+    results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
+) -> list[str]:
+    """One line for each row that misses a gate.
+
+    It is slower than the baseline by more than the share, beyond the noise; or its quality, at
+    the lower end of its interval, is below ``min_quality``.
+    """
+    least = None if fail_if_slower is None else 1 / (1 + fail_if_slower)
+    missed = []
+    for result in results:
+        for row in result.rows:
+            if row.name == result.baseline:
+                continue
+            if least is not None and row.speedup and row.speedup.high < least:
+                missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
+            if min_quality is not None and row.quality and row.quality.low < min_quality:
+                missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
+        missed += [f"{name} failed: {why}" for name, why in result.failures.items()]
+    return list(dict.fromkeys(missed))
+
+
+def cautions(results: Sequence[Measured], *, random: bool) -> list[str]:
+    """Why the results should not be trusted blindly; ``random``: on made-up samples."""
+    noise = [result.noisy for result in results if result.noisy]
+    return list(dict.fromkeys([RANDOM] * random + noise))
+
+
+def summary(
+    results: Sequence[Measured], missed: Sequence[str], warnings: Sequence[str]
+) -> dict[str, object]:
+    """All batch sizes as the one object that ``--json`` prints."""
+    return {
+        "environment": dict(results[0].environment),
+        "baseline": results[0].baseline,
+        "rounds": results[0].rounds,
+        "rows": [row.to_dict() for result in results for row in result.rows],
+        "failures": {name: why for result in results for name, why in result.failures.items()},
+        "missed": list(missed),
+        "warnings": list(warnings),
+    }
 
 
 def _known(signature: Signature) -> bool:

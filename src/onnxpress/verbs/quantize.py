@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from pathlib import Path
 
 from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
-from onnxpress.model import Model
+from onnxpress.model import Model, load
 from onnxpress.progress import Progress
 from onnxpress.quantization import check_bits
 from onnxpress.recipe import Recipe
-from onnxpress.runner import Artifact, peak_rss_bytes
+from onnxpress.runner import Artifact, Runner, peak_rss_bytes
 from onnxpress.samples import Record, Samples
 from onnxpress.settings import Settings
+from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Quality
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.executed import int8_macs_share
@@ -25,6 +27,7 @@ from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.score import score
 
 CALIBRATION = 128
+SCORING_ROWS = 8
 FLOAT, INT8 = "float32", "quantized"
 
 
@@ -132,36 +135,40 @@ def quantize(
         raise InputError(
             f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise"
         )
-    with tempfile.TemporaryDirectory(prefix="onnxpress-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxpress-")))
         before = model.clone().save(folder / "float.onnx")
         after = quantized.save(folder / "quantized.onnx")
         targets = {FLOAT: Artifact(before, settings), INT8: Artifact(after, settings)}
-        runners = {key: open_runner(target) for key, target in targets.items()}
-        try:
-            qualities, failures = score(runners, FLOAT, bound, scoring, folder, 8)
-            if INT8 in failures:
-                raise InputError(failures[INT8], f"a model that {settings.engine} runs")
-            candidates = [
-                Candidate(key, target, settings.engine, key, target.path.stat().st_size)
-                for key, target in targets.items()
-            ]
-            one = bound.encode([_first(scoring)])
-            measured = measure(
-                candidates, one, baseline=FLOAT, batch=1, runners=runners, progress=progress
-            )
-            in_int8 = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
-        finally:
-            for runner in runners.values():
-                runner.close()
-        sizes = before.stat().st_size, after.stat().st_size
+        runners: dict[str, Runner] = {}
+        for key, target in targets.items():
+            runners[key] = open_runner(target)
+            stack.callback(runners[key].close)
+        qualities, failures = score(runners, FLOAT, bound, scoring, folder, SCORING_ROWS, progress)
+        sizes = {key: load(target.path).file_bytes for key, target in targets.items()}
+        candidates = [
+            Candidate(key, target, settings.engine, key, sizes[key])
+            for key, target in targets.items()
+        ]
+        batch = static_batch(model.signature) or 1
+        measured = measure(
+            candidates,
+            bound.encode([_first(scoring)] * batch),
+            baseline=FLOAT,
+            batch=batch,
+            runners=runners,
+            progress=progress,
+        )
+        for why in (*failures.values(), *measured.failures.values()):
+            raise InputError(why, f"a model that {settings.engine} runs")
+        in_int8 = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
     quantized.path = None
     return Quantized(
         model=quantized,
         scheme=scheme,
         engine=settings.engine,
-        before_bytes=sizes[0],
-        after_bytes=sizes[1],
+        before_bytes=sizes[FLOAT],
+        after_bytes=sizes[INT8],
         measured=measured,
         quality=qualities[INT8],
         floor=floor,

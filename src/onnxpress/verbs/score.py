@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onnxpress.batching import chunks, pad, rows_per_batch, trim
-from onnxpress.errors import EngineError, SamplesError
+from onnxpress.errors import OnnxpressError, SamplesError
 from onnxpress.progress import Progress, silent
 from onnxpress.runner import Runner
 from onnxpress.samples import Label, Samples
 from onnxpress.signature import Feeds
+from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Quality, Scored
+
+RANDOM = "quality was measured on random inputs: it says little about real ones"
+"""What every result says that leans on made-up samples."""
 
 
 class Answers:
@@ -51,16 +55,19 @@ def score(
     labels: list[list[Label | None]] = []
     failures: dict[str, str] = {}
     done = 0
-    size = rows_per_batch(runners[reference].signature, rows)
+    signatures = [runners[reference].signature, *(r.signature for r in runners.values())]
+    # An origin takes any batch, but what was exported from it may be fixed to one.
+    signature = next((s for s in signatures if static_batch(s) is not None), signatures[0])
+    size = rows_per_batch(signature, rows)
     for records in chunks(samples, size):
-        padded = pad(records, size, runners[reference].signature)
+        padded = pad(records, size, signature)
         feeds = bound.encode(padded)
         for name, runner in runners.items():
             if name in failures:
                 continue
             try:
                 outputs = trim(runner.run(feeds), len(records), len(padded))
-            except EngineError as error:
+            except OnnxpressError as error:
                 if name == reference:
                     raise
                 failures[name] = str(error)

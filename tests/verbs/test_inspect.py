@@ -1,0 +1,122 @@
+"""What inspect counts is what a plain walk over the protobuf counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.backend.test
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import zoo
+from onnxpress import api
+from onnxpress.macs import macs_per_node
+from onnxpress.model import load
+
+LIGHT = sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            yield from nodes(attribute.g) if attribute.HasField("g") else ()
+            for inner in attribute.graphs:
+                yield from nodes(inner)
+
+
+def check(path: Path) -> None:
+    proto = onnx.load(path)
+    result = api.inspect(path).to_dict()
+    plain = Counter(node.op_type for node in nodes(proto.graph))
+    assert result["ops"] == dict(plain)
+    assert result["nodes"] == plain.total()
+    initializers = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value.name for value in proto.graph.input if value.name not in initializers]
+    assert [spec["name"] for spec in result["inputs"]] == inputs  # type: ignore[union-attr, index]
+    assert [spec["name"] for spec in result["outputs"]] == [v.name for v in proto.graph.output]  # type: ignore[union-attr, index]
+    assert result["size_bytes"] == path.stat().st_size
+    assert result["opsets"] == {o.domain or "ai.onnx": o.version for o in proto.opset_import}
+    assert result["ir_version"] == proto.ir_version
+    parameters = sum(
+        int(np.prod(tensor.dims))
+        for tensor in proto.graph.initializer
+        if tensor.dims and tensor.data_type not in (TensorProto.INT64, TensorProto.INT32)
+    )
+    assert result["parameters"] == parameters
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_zoo(name: str, zoo_model: Callable[[str], Path]) -> None:
+    check(zoo_model(name))
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_light_models(path: Path) -> None:
+    check(path)
+
+
+def test_subgraphs_count_and_functions_are_inlined(tmp_path: Path) -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["b"]), helper.make_node("Abs", ["b"], ["c"])],
+        "branch", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [2])],
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [
+            helper.make_node("If", ["k"], ["y"], then_branch=branch, else_branch=branch),
+            helper.make_node("Twice", ["y"], ["z"], domain="mine"),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
+            helper.make_tensor_value_info("k", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2])],
+    )
+    twice = helper.make_function(
+        "mine", "Twice", ["a"], ["d"], [helper.make_node("Add", ["a", "a"], ["d"])],
+        [helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, functions=[twice], opset_imports=opsets, ir_version=8), path)
+    result = api.inspect(path)
+    assert result.ops == {"Neg": 2, "Abs": 2, "If": 1, "Add": 1}
+    assert result.nodes == 6
+
+
+def test_macs_by_hand(tmp_path: Path) -> None:
+    weights = {
+        "k": np.zeros((8, 2, 3, 3), np.float32),
+        "t": np.zeros((8, 4, 2, 2), np.float32),
+        "w": np.zeros((5, 256), np.float32),
+        "v": np.zeros((5, 7), np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "k"], ["a"], name="conv", group=2, pads=[1, 1, 1, 1]),
+            helper.make_node("ConvTranspose", ["a", "t"], ["b"], name="up", strides=[2, 2]),
+            helper.make_node("Flatten", ["b"], ["f"]),
+            helper.make_node("Gemm", ["f", "w"], ["g"], name="gemm", transB=1),
+            helper.make_node("MatMul", ["g", "v"], ["y"], name="matmul"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 7])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "m.onnx")
+    macs = macs_per_node(load(tmp_path / "m.onnx"))
+    assert macs == {
+        "conv": 8 * 4 * 4 * 2 * 9,
+        "up": 8 * 4 * 4 * 4 * 4,
+        "gemm": 256 * 5,
+        "matmul": 5 * 7,
+    }
+    assert macs_per_node(load(tmp_path / "m.onnx"), free=3)["gemm"] == 3 * 256 * 5
+    assert api.inspect(tmp_path / "m.onnx").macs == sum(macs.values())

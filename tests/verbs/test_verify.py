@@ -1,0 +1,93 @@
+"""verify says where two models first differ, and never overlooks it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from onnxpress.engine import Session
+from onnxpress.errors import InputError
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.verbs.verify import Verified, compare
+
+X = TensorSpec("x", "float32", ("n", 2))
+
+
+class Fixed(Session):
+    """Answers with given outputs."""
+
+    def __init__(self, **outputs: np.ndarray) -> None:
+        super().__init__()
+        self._outputs = outputs
+        specs = [TensorSpec(key, str(a.dtype), tuple("?" * a.ndim)) for key, a in outputs.items()]
+        self.signature = Signature((X,), tuple(specs))
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        return dict(self._outputs)
+
+
+def verified(a: np.ndarray, b: np.ndarray, rtol: float | None = None) -> Verified:
+    feeds = {"x": np.zeros((1, 2), np.float32)}
+    return compare(Fixed(y=a), Fixed(y=b), [feeds, feeds], rtol)
+
+
+def floats(*values: float, dtype: str = "float32") -> np.ndarray:
+    return np.array(values, dtype)
+
+
+def test_equal_models() -> None:
+    result = verified(floats(1, 2), floats(1, 2))
+    assert (result.ok, result.max_abs_diff, result.first_mismatch) == (True, 0, None)
+    assert len(result.cases) == 2
+    assert result.to_dict()["cases"][0]["shapes"] == {"x": (1, 2)}  # type: ignore[index]
+
+
+def test_the_first_mismatch() -> None:
+    result = verified(floats(1, 2, 3), floats(1, 2.5, 9))
+    assert not result.ok
+    mismatch = result.first_mismatch
+    assert mismatch is not None
+    assert (mismatch.output, mismatch.index, mismatch.a, mismatch.b) == ("y", (1,), 2.0, 2.5)
+    assert str(mismatch) == "output 'y'[1] is 2.0 and 2.5 on x[1, 2]"
+    assert result.max_abs_diff == 6
+    assert result.max_rel_diff == 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "ok"),
+    [
+        (floats(np.nan, 1), floats(np.nan, 1), True),
+        (floats(np.nan, 1), floats(0, 1), False),
+        (floats(0, 1), floats(np.nan, 1), False),
+        (floats(np.inf, 1), floats(np.inf, 1), True),
+        (floats(np.inf, 1), floats(-np.inf, 1), False),
+        (floats(1e30, 1), floats(np.inf, 1), False),
+        (floats(100, 0), floats(100, 0.005), True),
+        (floats(100, 0), floats(100, 0.05), False),
+        (floats(1e-10, 2e-10), floats(1e-10, 3e-10), False),
+        (floats(1, 2, dtype="float64"), floats(1, 2.00001, dtype="float64"), False),
+        (np.array([1, 2]), np.array([1, 3]), False),
+        (np.array(["a"], object), np.array(["b"], object), False),
+        (np.array([True]), np.array([True]), True),
+        (floats(1, 2), floats(1), False),
+        (floats(), floats(), True),
+    ],
+)
+def test_values(a: np.ndarray, b: np.ndarray, ok: bool) -> None:
+    assert verified(a, b).ok is ok
+
+
+def test_a_tolerance_of_ones_own() -> None:
+    a, b = floats(100, 1), floats(100.5, 1)
+    assert not verified(a, b, rtol=1e-3).ok
+    assert verified(a, b, rtol=1e-2).ok
+
+
+def test_other_outputs_are_an_error() -> None:
+    feeds = {"x": np.zeros((1, 2), np.float32)}
+    with pytest.raises(InputError, match="only one of the models has the outputs y, z"):
+        compare(Fixed(y=floats(1)), Fixed(z=floats(1)), [feeds])
+    with pytest.raises(InputError, match="nothing to compare on"):
+        compare(Fixed(y=floats(1)), Fixed(y=floats(1)), [])
