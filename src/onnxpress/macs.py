@@ -10,7 +10,6 @@ import onnx_ir.passes.common as passes
 
 from onnxpress.model import Model
 
-
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger")
 
 

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
+from onnxpress.values import add_initializer
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear has an axis."""
@@ -107,20 +108,12 @@ def weight_counts(nodes: list[ir.Node]) -> Mapping[str, int]:
     return counts
 
 
-def add_initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+def add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     """``array`` as an initializer called ``name``, or a name made from it where that is taken."""
     fresh, count = name, 1
     while fresh in graph.initializers:
         fresh, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(array, name=fresh)
-    value = ir.Value(
-        name=fresh,
-        const_value=tensor,
-        type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape(array.shape),
-    )
-    graph.register_initializer(value)
-    return value
+    return add_initializer(graph, fresh, ir.tensor(array, name=fresh))
 
 
 def dequantized(
@@ -130,9 +123,9 @@ def dequantized(
     dequantize = ir.node(
         "DequantizeLinear",
         [
-            add_initializer(graph, f"{value.name}_int8", weight.values),
-            add_initializer(graph, f"{value.name}_scale", weight.scale),
-            add_initializer(graph, f"{value.name}_zero", np.zeros(weight.scale.shape, np.int8)),
+            add_constant(graph, f"{value.name}_int8", weight.values),
+            add_constant(graph, f"{value.name}_scale", weight.scale),
+            add_constant(graph, f"{value.name}_zero", np.zeros(weight.scale.shape, np.int8)),
         ],
         {"axis": weight.axis},
     )
@@ -140,10 +133,3 @@ def dequantized(
     output = dequantize.outputs[0]
     output.dtype, output.shape = ir.DataType.FLOAT, value.shape
     return output
-
-
-def drop_unused_initializers(graph: ir.Graph) -> None:
-    """Remove the constants that nothing reads any more."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]

@@ -9,14 +9,14 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.quantization import (
-    add_initializer,
+    add_constant,
     channel_axis,
     check_bits,
     constant_weight,
-    drop_unused_initializers,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import drop_unused, opset
 
 OPSET = 11
 """The first opset with DynamicQuantizeLinear."""
@@ -40,7 +40,7 @@ class QuantizeDynamic(Pass):
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph
         quantized: dict[str, ir.Node] = {}
-        if model.ir.opset_imports.get("", 0) < OPSET:
+        if opset(model.ir) < OPSET:
             return Change(0, (f"dynamic quantisation needs opset {OPSET}",))
         rewrites, refusals = 0, []
         for node in list(graph):
@@ -53,7 +53,7 @@ class QuantizeDynamic(Pass):
                 continue
             self._replace(graph, node, weight, quantized)
             rewrites += 1
-        drop_unused_initializers(graph)
+        drop_unused(graph.initializers.values())
         return Change(rewrites, tuple(refusals))
 
     def _replace(
@@ -71,9 +71,9 @@ class QuantizeDynamic(Pass):
             node.prepend([quantize])
             quantized[source.name] = quantize
         x, x_scale, x_zero = quantized[source.name].outputs
-        w = add_initializer(graph, f"{old.name}_int8", values)
-        w_scale = add_initializer(graph, f"{old.name}_scale", small.scale)
-        w_zero = add_initializer(graph, f"{old.name}_zero", np.zeros(small.scale.shape, np.int8))
+        w = add_constant(graph, f"{old.name}_int8", values)
+        w_scale = add_constant(graph, f"{old.name}_scale", small.scale)
+        w_zero = add_constant(graph, f"{old.name}_zero", np.zeros(small.scale.shape, np.int8))
         product = ir.node(
             "MatMulInteger",
             [x, w, x_zero, w_zero],

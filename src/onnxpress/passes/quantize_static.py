@@ -14,15 +14,15 @@ from onnxpress.quantization import (
     PER_CHANNEL_OPSET,
     Grid,
     activation_grid,
-    add_initializer,
+    add_constant,
     channel_axis,
     check_bits,
     constant_weight,
     dequantized,
-    drop_unused_initializers,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
+from onnxpress.values import drop_unused, opset
 
 ACTIVATIONS = {"Relu", "Clip", "LeakyRelu"}
 """What engines compute inside the convolution before it; no pair goes between the two."""
@@ -61,7 +61,7 @@ class QuantizeStatic(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph
-        if model.ir.opset_imports.get("", 0) < PER_CHANNEL_OPSET:
+        if opset(model.ir) < PER_CHANNEL_OPSET:
             return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
         placed = _Placed(graph, facts, self.activations, self.weight_bits)
         integer: set[ir.Value] = set()
@@ -74,7 +74,7 @@ class QuantizeStatic(Pass):
             elif node.op_type in ACTIVATIONS | POOLS | SHAPES | JOINS:
                 _follow(node, integer, placed)
         placed.close_convolutions(integer)
-        drop_unused_initializers(graph)
+        drop_unused(graph.initializers.values())
         return Change(placed.rewrites, tuple(placed.refusals))
 
 
@@ -222,8 +222,8 @@ class _Placed:
         dequantize = ir.node(
             "DequantizeLinear",
             [
-                add_initializer(self._graph, f"{old.name}_int32", values.astype(np.int32)),
-                add_initializer(self._graph, f"{old.name}_scale", scale.astype(np.float32)),
+                add_constant(self._graph, f"{old.name}_int32", values.astype(np.int32)),
+                add_constant(self._graph, f"{old.name}_scale", scale.astype(np.float32)),
             ],
             {"axis": 0},
         )
@@ -241,8 +241,8 @@ def _pair_nodes(
     before: ir.Node | None = None,
 ) -> ir.Value:
     """``DequantizeLinear(QuantizeLinear(value))`` right behind ``value``'s producer."""
-    scale = add_initializer(graph, f"{value.name}_scale", grid.scale)
-    zero = add_initializer(graph, f"{value.name}_zero", grid.zero_point)
+    scale = add_constant(graph, f"{value.name}_scale", grid.scale)
+    zero = add_constant(graph, f"{value.name}_zero", grid.zero_point)
     quantize = ir.node("QuantizeLinear", [value, scale, zero])
     dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
     if after is not None:

@@ -14,10 +14,10 @@ from onnxpress.quantization import (
     check_bits,
     constant_weight,
     dequantized,
-    drop_unused_initializers,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import drop_unused, opset
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class QuantizeWeights(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph
-        if model.ir.opset_imports.get("", 0) < PER_CHANNEL_OPSET:
+        if opset(model.ir) < PER_CHANNEL_OPSET:
             return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
         done: dict[tuple[str, int], ir.Value] = {}
         rewrites = 0
@@ -54,5 +54,5 @@ class QuantizeWeights(Pass):
                 done[key] = dequantized(graph, value, quantized, before=node)
             node.replace_input_with(WEIGHT_INPUT[node.op_type], done[key])
             rewrites += 1
-        drop_unused_initializers(graph)
+        drop_unused(graph.initializers.values())
         return Change(rewrites)

@@ -11,6 +11,7 @@ from onnx.version_converter import ConvertError
 
 from onnxpress.model import Model
 from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import opset
 
 PROTOBUF_BYTES = 1 << 31
 """The converter takes the model as one protobuf message."""
@@ -31,7 +32,7 @@ class UpgradeOpset(Pass):
     to: int = 17
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        now = model.ir.opset_imports.get("", 0)
+        now = opset(model.ir)
         if not 0 < now < self.to:
             return Change()
         if model.size_bytes >= PROTOBUF_BYTES:
