@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from zoo.project import Project
+
+Shell = Callable[..., tuple[int, str, str]]
+"""Words of a command line → exit code, stdout and stderr."""
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +22,61 @@ def zoo_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
     folder = tmp_path_factory.mktemp("zoo")
     return lambda name: zoo.build(name, folder)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A trained classifier and its images, made once a session."""
+    from zoo.project import build
+
+    return build(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def project_onnx(project: Project) -> Path:
+    """The classifier of ``project`` as an ONNX file."""
+    from onnxpress import api
+    from zoo.project import PREPROCESS
+
+    model = api.convert(project.ref, preprocess=PREPROCESS).model
+    return model.save(project.folder / "net.onnx")
+
+
+@pytest.fixture
+def shell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Shell:
+    """``shell(*words)`` runs a command in this process, in an empty folder, 80 columns wide."""
+    from onnxpress import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(word) for word in words])
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short warm-up: for tests that are not about time."""
+    monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.2)
+
+
+@pytest.fixture
+def one_engine(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """Quick, and only ONNX Runtime is there: for tests that are not about engines either."""
+    from onnxpress import registry
+
+    known = registry.names
+
+    def names(socket: str) -> tuple[str, ...]:
+        return ("onnxruntime",) if socket == "engines" else known(socket)
+
+    monkeypatch.setattr(registry, "names", names)

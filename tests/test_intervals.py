@@ -132,7 +132,7 @@ def test_ratio_interval_is_seeded_and_takes_lists() -> None:
     a, b = [1.0, 2.0, 1.5, 1.2, 1.5], [1.1, 1.0, 1.3, 0.9, 1.0]
     assert ratio_interval(a, b, 7) == ratio_interval(np.array(a), np.array(b), 7)
     value, low, high = ratio_interval(a, b, 7)
-    assert value == pytest.approx(1.2 / 0.9)
+    assert value == pytest.approx(1.35)
     assert low < value < high
 
 
@@ -153,11 +153,14 @@ def test_ratio_interval_refuses_what_is_not_paired(a: list[float], b: list[float
         ratio_interval(a, b, 0)
 
 
-def test_ratio_interval_is_not_moved_by_a_stall() -> None:
+def test_ratio_interval_is_not_moved_by_stalls() -> None:
+    """Not even where most rounds stall: few calls fit into them."""
     rounds = np.random.default_rng(0).uniform(1, 1.1, 20)
     stalled = rounds.copy()
-    stalled[3] *= 50
-    assert ratio_interval(2 * stalled, rounds, 0)[0] == pytest.approx(2, rel=0.02)
+    stalled[:12] *= 1000
+    value, low, high = ratio_interval(2 * stalled, rounds, 0)
+    assert value == pytest.approx(2, rel=0.05)
+    assert 1.8 < low < high < 2.2
 
 
 @pytest.mark.parametrize("rounds", [5, 10, 50])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import onnxpress
-from onnxpress.errors import SamplesError
+from onnxpress.errors import BundleError, SamplesError
 from onnxpress.predictor import Predictor, plain, records_of, write_lines
 from zoo.bundles import write_bundle
 
@@ -103,3 +103,15 @@ def test_records_of_an_argument(tmp_path: Path) -> None:
     assert [record.name for record in records_of(str(tmp_path / "a.png"))] == ["a.png"]
     with pytest.raises(SamplesError, match=r"none\.png does not exist"):
         records_of(str(tmp_path / "none.png"))
+
+
+def test_a_bundle_cannot_make_an_engine_write_files(tmp_path: Path) -> None:
+    """Options that name files or libraries are refused: a bundle is data."""
+    folder = write_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    for form in manifest["forms"]:
+        form["settings"]["options"] = {"optimized_model_filepath": str(tmp_path / "written")}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="a bundle may not set the option optimized_model_file"):
+        onnxpress.open(folder)
+    assert not (tmp_path / "written").exists()

@@ -60,6 +60,17 @@ def test_a_crop_larger_than_the_image(transforms: object) -> None:
     np.testing.assert_allclose(mine, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("how", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_an_exact_size(how: str, transforms: object) -> None:
+    t = transforms
+    image = picture(40, 31)
+    resize = t.Resize((32, 24), t.InterpolationMode(how))  # type: ignore[attr-defined]
+    expected = t.Compose([resize, t.ToTensor()])(image).numpy()  # type: ignore[attr-defined]
+    mine = Processing.parse(f"size=32x24,interpolation={how}").image
+    assert mine is not None
+    np.testing.assert_allclose(mine.apply(image, 3, "nchw", "float32"), expected, atol=1e-6)
+
+
 class TestModes:
     def test_gray_models_and_gray_images(self) -> None:
         gray, colour = picture(8, 8, 1), picture(8, 8)
@@ -83,6 +94,16 @@ class TestModes:
             else picture(8, 8).convert(mode)
         )
         assert ImageProcessing().apply(image, 3, "nchw", "float32").shape == (3, 8, 8)
+
+    def test_transparency_is_left_out(self) -> None:
+        """Without a warning of Pillow, which would be a second line on stderr."""
+        image = picture(8, 8).quantize(16)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", transparency=bytes(range(16)))
+        opened = open_image(buffer.getvalue())
+        assert "transparency" in opened.info
+        values = ImageProcessing().apply(opened, 3, "nhwc", "uint8")
+        np.testing.assert_array_equal(values, np.asarray(image.convert("RGB")))
 
     def test_16_bit_gray_is_scaled(self) -> None:
         image = Image.fromarray(np.array([[0, 65535], [32896, 257]], np.uint16))
@@ -122,10 +143,29 @@ class TestOpen:
         with pytest.raises(SamplesError, match=r"float64\[4\]; expected uint8"):
             open_image(np.zeros(4))
 
-    def test_a_huge_image_is_refused_from_its_header(self, tmp_path: Path) -> None:
-        Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")
-        with pytest.raises(SamplesError, match="9000×9000 pixels"):
+    @pytest.mark.parametrize("side", [9000, 11000])
+    def test_a_huge_image_is_refused_from_its_header(self, tmp_path: Path, side: int) -> None:
+        """Without Pillow's own warning, which begins at 89 million pixels."""
+        Image.new("1", (side, side)).save(tmp_path / "huge.png")
+        with pytest.raises(SamplesError, match=f"{side}×{side} pixels; expected at most"):
             open_image(tmp_path / "huge.png")
+
+    def test_a_bomb_is_refused(self, tmp_path: Path) -> None:
+        Image.new("1", (14000, 14000)).save(tmp_path / "bomb.png")
+        with pytest.raises(SamplesError, match=r"bomb\.png cannot be read as an image"):
+            open_image(tmp_path / "bomb.png")
+
+    @pytest.mark.parametrize("shape", [(4, 4, 5), (4, 4, 2), (0, 4), (4, 4, 0)])
+    def test_arrays_that_are_no_image(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(SamplesError, match="expected 1, 3 or 4 channels"):
+            open_image(np.zeros(shape, np.uint8))
+
+    def test_arrays_that_are(self) -> None:
+        for shape in ((4, 4), (4, 4, 1), (4, 4, 3), (4, 4, 4)):
+            values = ImageProcessing().apply(
+                open_image(np.zeros(shape, np.uint8)), 3, "nchw", "uint8"
+            )
+            assert values.shape == (3, 4, 4)
 
 
 class TestText:
@@ -143,6 +183,8 @@ class TestText:
         ("text", "expected"),
         [
             ("size", "expected KEY=VALUE"),
+            ("", "--preprocess is empty; expected KEY=VALUE"),
+            (" ,", "--preprocess is empty; expected KEY=VALUE"),
             ("size=", "size=; expected a value"),
             ("size=wide", "size=wide; expected numbers"),
             ("size=0", "expected at least one pixel"),

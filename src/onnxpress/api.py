@@ -144,6 +144,7 @@ def quantize(
     _check_at_least_one(threads=threads)
     if floor is not None and not floor <= 1:
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
+    registry.get("engines", engine)  # an unknown name is said before any work
     opened = _model(model)
     processing = _processing(preprocess)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)

@@ -9,7 +9,7 @@ from typing import NoReturn, cast
 import typer
 
 from onnxpress import __version__, registry
-from onnxpress.errors import OnnxpressError
+from onnxpress.errors import EXTRAS, OnnxpressError
 
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What typer raises for words that do not fit: missing, unknown or wrong ones."""
@@ -56,6 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except OnnxpressError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _fail(f"{error.name} is not installed; run: pip install 'onnxpress[{extra}]'")
     except USAGE_ERROR as error:
         told = getattr(error, "format_message", error.__str__)()
         _fail(" ".join(told.split()), "see --help")

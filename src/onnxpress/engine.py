@@ -130,6 +130,8 @@ class Engine(abc.ABC):
     """What executes models. Stateless; the engine's package is imported only when used."""
 
     api_version: ClassVar[int] = 1
+    bundle_options: ClassVar[frozenset[str]] = frozenset()
+    """The options that a bundle may set: none that names a file or loads a library."""
 
     @abc.abstractmethod
     def available(self) -> Availability:

@@ -15,6 +15,21 @@ Anything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+EXTRAS = {
+    "onnx": "press",
+    "onnx_ir": "press",
+    "onnxscript": "press",
+    "google": "press",
+    "jinja2": "press",
+    "torch": "torch",
+    "safetensors": "torch",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "pyarrow": "tables",
+    "sklearn": "demo",
+}
+"""Top-level module → the extra of onnxpress that brings it."""
+
 
 class OnnxpressError(Exception):
     """What was found, what was expected and what to do, in one line.

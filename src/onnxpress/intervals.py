@@ -72,35 +72,48 @@ def _tango_score(gained: int, lost: int, n: int, difference: float) -> float:
 def ratio_interval(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, seed: int
 ) -> tuple[float, float, float]:
-    """The median of ``a[i] / b[i]`` over paired rounds, with the ends of its interval.
+    """``typical(a) / typical(b)`` over paired rounds, with the ends of its interval.
 
     ``a[i]`` and ``b[i]`` are two positive quantities of the same unit measured in round ``i``,
-    such as median latencies. Paired, since what disturbs a whole round disturbs both; the median,
-    since a machine that stalls in one round would move a mean. Fewer than 5 rounds prove nothing,
-    nor do times of 0: the interval is 0 to infinity. Raises ``ValueError`` where the lengths
-    differ or there is no round.
+    such as median latencies. ``typical`` is the median over all calls, not over rounds: rounds
+    last equally long, so one at latency x counts 1/x. A machine that stalls in most rounds moves
+    a mean, and the median of the rounds, but not this. Rounds are drawn with their pair, so what
+    disturbs a whole round disturbs both. Fewer than 5 rounds prove nothing, nor do times of 0:
+    the interval is 0 to infinity. Raises ``ValueError`` where the lengths differ or there is no
+    round.
 
     The percentile bootstrap, its percentiles moved outwards so that it is as wide as Student's
     interval for few rounds: Hesterberg (2015), "What teachers should know about the bootstrap",
-    The American Statistician 69. On skewed latencies it covers the truth in 93 % of cases with 5
-    rounds and in 95 % or more from 8 on.
+    The American Statistician 69. On skewed latencies it covers the truth in 92 % of cases or more
+    with 5 rounds and in 96 % or more from 8 on.
     """
     above, below = np.asarray(a, np.float64), np.asarray(b, np.float64)
     rounds = len(above)
     if above.shape != below.shape or above.ndim != 1 or not rounds:
         raise ValueError(f"rounds of shape {above.shape} and {below.shape}: not paired")
-    if not np.all(below > 0):
+    if not (np.all(above > 0) and np.all(below > 0)):
         value = float(np.median(above) / np.median(below)) if np.median(below) > 0 else math.inf
         return value, 0.0, math.inf
-    ratios = above / below
-    value = float(np.median(ratios))
+    value = float(_typical(above) / _typical(below))
     if rounds < MIN_ROUNDS:
         return value, 0.0, math.inf
     drawn = np.random.default_rng(seed).integers(rounds, size=(RESAMPLES, rounds))
-    medians = np.median(ratios[drawn], axis=1)
+    ratios = _typical(above[drawn]) / _typical(below[drawn])
     tail = NormalDist().cdf(-math.sqrt(rounds / (rounds - 1)) * t_quantile(rounds - 1))
-    low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf")
+    low, high = np.quantile(ratios, [tail, 1 - tail], method="inverted_cdf")
     return value, float(low), float(high)
+
+
+def _typical(rounds: np.ndarray) -> np.ndarray:
+    """Along the last axis, the median in which a round at x weighs 1/x."""
+    ordered = np.sort(rounds, axis=-1)
+    below = np.cumsum(1 / ordered, axis=-1)
+    half = below[..., -1:] / 2
+    lower = np.argmax(below >= half * (1 - 1e-12), axis=-1, keepdims=True)
+    upper = np.argmax(below > half * (1 + 1e-12), axis=-1, keepdims=True)
+    found = [np.take_along_axis(ordered, index, -1)[..., 0] for index in (lower, upper)]
+    middle: np.ndarray = (found[0] + found[1]) / 2
+    return middle
 
 
 def jackknife_lower(sums: np.ndarray, statistic: Callable[[np.ndarray], float]) -> float:

@@ -28,10 +28,10 @@ def macs_per_node(model: Model, free: int = 1) -> dict[str, int]:
             value.shape = None
     passes.ShapeInferencePass(data_prop=True)(fixed.ir)
     found = {}
-    for node in fixed.ir.graph:
+    for index, node in enumerate(fixed.ir.graph):
         macs = _macs(node)
         if macs is not None:
-            found[node.name or ""] = macs
+            found[node.name or f"node {index}"] = macs
     return found
 
 

@@ -144,9 +144,13 @@ def plain(value: object) -> object:
 def _unfit(form: BundledForm) -> str:
     if form.settings.engine not in registry.names("engines"):
         return f"unknown engine {form.settings.engine}"
-    state = registry.create(Engine, "engines", form.settings.engine).available()
+    engine = registry.create(Engine, "engines", form.settings.engine)
+    state = engine.available()
     if not state.ok:
         return f"{form.settings.engine} is not available; {state.reason}"
+    foreign = set(form.settings.options) - engine.bundle_options
+    if foreign:
+        return f"a bundle may not set the option {min(foreign)} of {form.settings.engine}"
     isa = set(this_machine().isa)
     lacking = [group for group in form.requires_isa if not isa & set(group)]
     return f"the CPU has none of {', '.join(lacking[0])}" if lacking else ""

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
-from onnxpress.values import add_initializer
+from onnxpress.values import Names, add_initializer
 
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear has an axis."""
@@ -29,6 +29,13 @@ class Grid:
 
     scale: np.ndarray
     zero_point: np.ndarray
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value on the grid, in the float32 that engines compute."""
+        limits, zero = np.iinfo(self.zero_point.dtype), np.float32(self.zero_point)
+        low, high = (self.scale * (np.float32(q) - zero) for q in (limits.min, limits.max))
+        return float(low), float(high)
 
 
 def activation_grid(observed: Range, dtype: str) -> Grid:
@@ -95,8 +102,23 @@ def constant_weight(node: ir.Node) -> np.ndarray | None:
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2:
         return None
+    if tensor.size == 0:
+        return None
     weight = tensor.numpy()
     return weight if np.isfinite(weight).all() else None
+
+
+def is_odd_gemm(node: ir.Node) -> bool:
+    """Whether ``node`` is a Gemm that does more than ``x·W + b``."""
+    if node.op_type != "Gemm":
+        return False
+    factors = [node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")]
+    return factors != [1.0, 1.0] or node.attributes.get_int("transA", 0) != 0
+
+
+def label(node: ir.Node) -> str:
+    """How a refusal calls ``node``: by its name, or by its first output where it has none."""
+    return node.name or str(node.outputs[0].name)
 
 
 def weight_counts(nodes: list[ir.Node]) -> Mapping[str, int]:
@@ -108,28 +130,27 @@ def weight_counts(nodes: list[ir.Node]) -> Mapping[str, int]:
     return counts
 
 
-def add_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """``array`` as an initializer called ``name``, or a name made from it where that is taken."""
-    fresh, count = name, 1
-    while fresh in graph.initializers:
-        fresh, count = f"{name}_{count}", count + 1
-    return add_initializer(graph, fresh, ir.tensor(array, name=fresh))
+def add_constant(graph: ir.Graph, names: Names, stem: str, array: np.ndarray) -> ir.Value:
+    """``array`` as an initializer called ``stem``, or a name made from it where that is taken."""
+    name = names.fresh(stem)
+    return add_initializer(graph, name, ir.tensor(array, name=name))
 
 
 def dequantized(
-    graph: ir.Graph, value: ir.Value, weight: QuantizedWeight, before: ir.Node
+    graph: ir.Graph, names: Names, value: ir.Value, weight: QuantizedWeight, before: ir.Node
 ) -> ir.Value:
     """``DequantizeLinear`` of the int8 values, inserted before a node; stands for ``value``."""
     dequantize = ir.node(
         "DequantizeLinear",
         [
-            add_constant(graph, f"{value.name}_int8", weight.values),
-            add_constant(graph, f"{value.name}_scale", weight.scale),
-            add_constant(graph, f"{value.name}_zero", np.zeros(weight.scale.shape, np.int8)),
+            add_constant(graph, names, f"{value.name}_int8", weight.values),
+            add_constant(graph, names, f"{value.name}_scale", weight.scale),
+            add_constant(graph, names, f"{value.name}_zero", np.zeros(weight.scale.shape, np.int8)),
         ],
         {"axis": weight.axis},
     )
-    before.prepend([dequantize])
     output = dequantize.outputs[0]
-    output.dtype, output.shape = ir.DataType.FLOAT, value.shape
+    output.name, output.dtype = names.fresh(f"{value.name}_dequantized"), ir.DataType.FLOAT
+    output.shape = value.shape
+    before.prepend([dequantize])
     return output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,24 @@ class Samples:
             )
         drawn = self._draw(calibration, seed, shuffled=True)
         return self._subset(drawn), self._subset(self._indices() - drawn)
+
+    def relabelled(self, labels: Sequence[Label | None]) -> Samples:
+        """With label ``labels[i]`` for the records of class ``i``, and no class names any more."""
+        new = [labels[old] if isinstance(old, int) else None for old in self._all_labels()]
+
+        def stream() -> Iterator[Record]:
+            for record, label in zip(self._stream(), new, strict=True):
+                yield replace(record, label=label)
+
+        return Samples(
+            stream,
+            self.kind,
+            self.description,
+            identity=f"{self._identity} {list(labels)}",
+            random=self.random,
+            labels=new,
+            chosen=self._chosen,
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the records: files with sizes and times, code, subset."""

@@ -120,6 +120,15 @@ def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
     if isinstance(ref, str | Path):
         kind, colon, where = str(ref).partition(":")
         kind = kind.replace("-", "_")
+        if (
+            colon
+            and len(kind) > 1
+            and kind.isidentifier()
+            and kind not in registry.names("sources")
+        ):
+            raise InputError(
+                f"unknown source '{kind}'", f"one of {', '.join(registry.names('sources'))}"
+            )
         if colon and kind in registry.names("sources"):
             return registry.create(Source, "sources", kind).open(where, options)
     known = registry.names("sources")

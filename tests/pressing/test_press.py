@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 
 import onnxpress
+from conftest import Shell
 from onnxpress import api
 from onnxpress.engine import Form, ModelFacts
 from onnxpress.engines.onnxruntime import OnnxRuntime
 from onnxpress.machine import Machine
 from onnxpress.pressing.result import Pressed
 from onnxpress.settings import Settings
-
-from .conftest import PREPROCESS, Project, tensor
+from zoo.project import PREPROCESS, Project, tensor
 
 ROUNDS = 5
 
@@ -77,7 +77,8 @@ def candidates(done: Done) -> list[dict[str, object]]:
 class TestResult:
     def test_json_has_the_keys_of_the_contract(self, done: Done) -> None:
         assert {"schema_version", "chosen", "reason", "floor", "objective", "baseline",
-                "candidates", "bundle"} - {"reason"} <= set(done.result)  # fmt: skip
+                "candidates", "bundle"} <= set(done.result)  # fmt: skip
+        assert f"{done.result['chosen']} is the fastest" in str(done.result["reason"])
         for row in candidates(done):
             assert {"name", "file", "engine", "settings", "requested", "executed", "latency_ms",
                     "throughput_per_s", "size_bytes", "quality", "speedup", "tie", "ok",
@@ -256,6 +257,7 @@ def wrecked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield names
 
 
+@pytest.mark.usefixtures("one_engine")
 class TestHonesty:
     def test_wrong_models_never_hold_the_floor(self, project: Project, wrecked: list[str]) -> None:
         result = api.press(
@@ -337,6 +339,10 @@ class TestBadInput:
             "-o": tmp_path / "out" / "bundle",
         }
 
+    @pytest.fixture(autouse=True)
+    def _shell(self, shell: Shell) -> None:
+        self.shell = shell
+
     def refused(self, words: dict[str, object], expected: str) -> None:
         output = Path(str(words["-o"]))
         if words["-o"] and not output.parent.exists() and output.parent.name == "out":
@@ -346,11 +352,10 @@ class TestBadInput:
         for key, value in words.items():
             if key != "source" and value is not None:
                 line += [key, value]
-        told = command(*line)
-        assert told.returncode == 2, told.stderr + told.stdout
-        assert told.stdout == ""
-        assert len(told.stderr.strip().splitlines()) == 1, told.stderr
-        assert re.match("error: .*" + expected, told.stderr), told.stderr
+        code, out, err = self.shell(*line)
+        assert (code, out) == (2, ""), err
+        assert len(err.strip().splitlines()) == 1, err
+        assert re.match("error: .*" + expected, err), err
         after = sorted(output.parent.rglob("*")) if output.parent.exists() else []
         assert before == after
 

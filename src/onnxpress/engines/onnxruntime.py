@@ -40,6 +40,19 @@ INT8_KERNELS = {
 class OnnxRuntime(Engine):
     """Runs ONNX files with onnxruntime."""
 
+    bundle_options = frozenset(
+        {
+            "enable_cpu_mem_arena",
+            "enable_mem_pattern",
+            "execution_mode",
+            "graph_optimization_level",
+            "inter_op_num_threads",
+            "intra_op_num_threads",
+            "session.inter_op.allow_spinning",
+            "session.intra_op.allow_spinning",
+        }
+    )
+
     def available(self) -> Availability:
         if importlib.util.find_spec("onnxruntime") is None:
             return Availability(False, "run: pip install 'onnxpress[onnxruntime]'")

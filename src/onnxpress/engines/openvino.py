@@ -31,6 +31,10 @@ GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 class OpenVino(Engine):
     """Runs ONNX files with OpenVINO's CPU plug-in."""
 
+    bundle_options = frozenset(
+        {GROUP, "ENABLE_HYPER_THREADING", "NUM_STREAMS", "PERFORMANCE_HINT", "SCHEDULING_CORE_TYPE"}
+    )
+
     def available(self) -> Availability:
         if importlib.util.find_spec("openvino") is None:
             return Availability(False, "run: pip install 'onnxpress[openvino]'")

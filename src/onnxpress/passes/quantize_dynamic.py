@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,12 @@ from onnxpress.quantization import (
     channel_axis,
     check_bits,
     constant_weight,
+    is_odd_gemm,
+    label,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import drop_unused, opset
+from onnxpress.values import Names, drop_unused, opset
 
 OPSET = 11
 """The first opset with DynamicQuantizeLinear."""
@@ -38,47 +41,39 @@ class QuantizeDynamic(Pass):
         check_bits("weight_bits", self.weight_bits)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        graph = model.ir.graph
-        quantized: dict[str, ir.Node] = {}
         if opset(model.ir) < OPSET:
             return Change(0, (f"dynamic quantisation needs opset {OPSET}",))
+        products = _Products(model.ir, self.weight_bits)
         rewrites, refusals = 0, []
-        for node in list(graph):
+        for node in list(model.ir.graph):
             weight = constant_weight(node)
             if weight is None or node.op_type not in ("MatMul", "Gemm"):
                 continue
             reason = _refusal(node, weight)
             if reason:
-                refusals.append(f"{node.name}: {reason}")
+                refusals.append(f"{label(node)}: {reason}")
                 continue
-            self._replace(graph, node, weight, quantized)
+            products.replace(node, weight)
             rewrites += 1
-        drop_unused(graph.initializers.values())
+        drop_unused(model.ir.graph.initializers.values())
         return Change(rewrites, tuple(refusals))
 
-    def _replace(
-        self, graph: ir.Graph, node: ir.Node, weight: np.ndarray, quantized: dict[str, ir.Node]
-    ) -> None:
-        source, old, result = node.inputs[0], node.inputs[1], node.outputs[0]
-        assert source is not None
-        assert old is not None
-        assert source.name is not None
-        axis = channel_axis(node, weight)
-        small = quantize_weight(weight, axis, self.weight_bits)
-        values = np.ascontiguousarray(small.values.T) if axis == 0 else small.values
-        if source.name not in quantized:
-            quantize = ir.node("DynamicQuantizeLinear", [source], num_outputs=3)
-            node.prepend([quantize])
-            quantized[source.name] = quantize
-        x, x_scale, x_zero = quantized[source.name].outputs
-        w = add_constant(graph, f"{old.name}_int8", values)
-        w_scale = add_constant(graph, f"{old.name}_scale", small.scale)
-        w_zero = add_constant(graph, f"{old.name}_zero", np.zeros(small.scale.shape, np.int8))
-        product = ir.node(
-            "MatMulInteger",
-            [x, w, x_zero, w_zero],
-            name=f"{node.name}_quant" if node.name else None,
-        )
+
+class _Products:
+    """Quantised inputs and weights so far: one of each, shared by all that read it."""
+
+    def __init__(self, model: ir.Model, bits: int) -> None:
+        self._graph, self._names, self._bits = model.graph, Names(model), bits
+        self._inputs: dict[ir.Value, ir.Node] = {}
+        self._weights: dict[tuple[ir.Value, int], list[ir.Value]] = {}
+
+    def replace(self, node: ir.Node, weight: np.ndarray) -> None:
+        """Put the integer product in the place of ``node``, a MatMul or Gemm."""
+        result = node.outputs[0]
+        x, x_scale, x_zero = self._input(node)
+        w, w_scale, w_zero = self._weight(node, weight)
+        name = f"{node.name}_quant" if node.name else None
+        product = ir.node("MatMulInteger", [x, w, x_zero, w_zero], name=name)
         cast = ir.node("Cast", [product.outputs[0]], {"to": ir.DataType.FLOAT.value})
         scale = ir.node("Mul", [x_scale, w_scale])
         scaled = ir.node("Mul", [cast.outputs[0], scale.outputs[0]])
@@ -87,21 +82,45 @@ class QuantizeDynamic(Pass):
             nodes.append(ir.node("Add", [scaled.outputs[0], node.inputs[2]]))
         for new in nodes:
             new.metadata_props.update(node.metadata_props)
+            new.outputs[0].name = self._names.fresh(f"{result.name}_{new.op_type}")
         node.prepend(nodes)
         replacement = nodes[-1].outputs[0]
         replacement.shape, replacement.type = result.shape, result.type
         name, result.name = result.name, None
         result.replace_all_uses_with(replacement, replace_graph_outputs=True)
         replacement.name = name
-        graph.remove(node, safe=True)
+        self._graph.remove(node, safe=True)
+
+    def _input(self, node: ir.Node) -> Sequence[ir.Value]:
+        source = node.inputs[0]
+        assert source is not None
+        if source not in self._inputs:
+            quantize = ir.node("DynamicQuantizeLinear", [source], num_outputs=3)
+            for output, part in zip(quantize.outputs, ("quantized", "scale", "zero"), strict=True):
+                output.name = self._names.fresh(f"{source.name}_{part}")
+            node.prepend([quantize])
+            self._inputs[source] = quantize
+        return self._inputs[source].outputs
+
+    def _weight(self, node: ir.Node, weight: np.ndarray) -> Sequence[ir.Value]:
+        """The int8 values with the output channels last, their scales and zero points."""
+        old, axis = node.inputs[1], channel_axis(node, weight)
+        assert old is not None
+        if (old, axis) not in self._weights:
+            small = quantize_weight(weight, axis, self._bits)
+            parts = {
+                "int8": np.ascontiguousarray(small.values.T) if axis == 0 else small.values,
+                "scale": small.scale,
+                "zero": np.zeros(small.scale.shape, np.int8),
+            }
+            self._weights[old, axis] = [
+                add_constant(self._graph, self._names, f"{old.name}_{part}", array)
+                for part, array in parts.items()
+            ]
+        return self._weights[old, axis]
 
 
 def _refusal(node: ir.Node, weight: np.ndarray) -> str:
     if weight.ndim != 2:
         return f"its weight has {weight.ndim} dimensions"
-    attributes = node.attributes
-    if attributes.get_int("transA", 0):
-        return "transA is set"
-    if attributes.get_float("alpha", 1.0) != 1.0 or attributes.get_float("beta", 1.0) != 1.0:
-        return "alpha or beta is not 1"
-    return ""
+    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,17 +20,19 @@ from onnxpress.quantization import (
     check_bits,
     constant_weight,
     dequantized,
+    is_odd_gemm,
+    label,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
-from onnxpress.values import drop_unused, opset
+from onnxpress.values import Names, constant, drop_unused, is_op, opset
 
-ACTIVATIONS = {"Relu", "Clip", "LeakyRelu"}
-"""What engines compute inside the convolution before it; no pair goes between the two."""
+CUTS = ("Relu", "Clip")
+"""What engines leave out where the int8 grid of the result ends at the same bounds."""
 
-POOLS = {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}
-SHAPES = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
-JOINS = {"Add", "Concat"}
+KEPT = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LeakyRelu")
+SHAPES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+JOINS = ("Add", "Concat")
 BIAS_LIMIT = 2.0**30
 
 
@@ -39,11 +42,11 @@ class QuantizeStatic(Pass):
 
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
     with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines) or
-    ``int8`` (symmetric). Between convolutions Add, Concat and pooling stay in int8 too, and a
-    convolution's result is quantised even where only float operators read it, since ONNX Runtime
-    has no other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has
-    outliers) and products of two activations stay float. Scheme of Jacob et al. 2018,
-    arXiv:1712.05877.
+    ``int8`` (symmetric; partly float in ONNX Runtime on x86). Between convolutions Add, Concat, pooling
+    and LeakyRelu stay in int8 too, and everything reads a convolution's quantised result, float
+    operators and the caller too, since ONNX Runtime has no other int8 kernel for it. Adds
+    elsewhere (the residual stream of a transformer has outliers) and products of two activations
+    stay float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
     """
 
     rtol = None
@@ -60,54 +63,46 @@ class QuantizeStatic(Pass):
         return (Ranges(self.calibrator),)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        graph = model.ir.graph
         if opset(model.ir) < PER_CHANNEL_OPSET:
             return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
-        placed = _Placed(graph, facts, self.activations, self.weight_bits)
-        integer: set[ir.Value] = set()
+        graph = model.ir.graph
+        placed = _Placed(model.ir, facts, self.activations, self.weight_bits)
+        integer: dict[ir.Value, None] = {}
         for node in list(graph):
             weight = constant_weight(node)
             if weight is not None and node.op_type != "ConvTranspose":
-                done = placed.linear(node, weight)
-                if done and node.op_type == "Conv":
-                    integer.update(node.outputs)
-            elif node.op_type in ACTIVATIONS | POOLS | SHAPES | JOINS:
-                _follow(node, integer, placed)
-        placed.close_convolutions(integer)
+                if placed.linear(node, weight) and node.op_type == "Conv":
+                    integer[node.outputs[0]] = None
+            elif is_op(node, *CUTS, *KEPT, *SHAPES, *JOINS) and _stays_integer(
+                node, integer, placed
+            ):
+                integer[node.outputs[0]] = None
+        for value in integer:
+            placed.close(value)
         drop_unused(graph.initializers.values())
         return Change(placed.rewrites, tuple(placed.refusals))
 
 
-def _follow(node: ir.Node, integer: set[ir.Value], placed: _Placed) -> None:
-    """Keep pooling, joins and shapes of convolutions' results in int8."""
-    read = [_float_source(value) for value in node.inputs if value is not None]
-    activations = [value for value in read if not value.is_initializer()]
-    data = activations if node.op_type in JOINS else activations[:1]
-    joined = node.op_type in JOINS and (len(data) < 2 or len(data) < len(read))
-    if not data or joined or not all(value in integer for value in data):
-        return
-    if node.op_type in POOLS | JOINS and not placed.inputs(node, len(node.inputs)):
-        return
-    integer.add(node.outputs[0])
-
-
-def _float_source(value: ir.Value) -> ir.Value:
-    """The value in front of a QuantizeLinear/DequantizeLinear pair of ours, or itself."""
-    producer = value.producer()
-    if producer is None or producer.op_type != "DequantizeLinear":
-        return value
-    quantize = producer.inputs[0].producer() if producer.inputs[0] is not None else None
-    source = quantize.inputs[0] if quantize is not None else None
-    return source if source is not None else value
+def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: _Placed) -> bool:
+    """Keep ``node`` in int8 where all that it reads comes from convolutions."""
+    read = [value for value in node.inputs if value is not None]
+    data = read if node.op_type in JOINS else read[:1]
+    if node.op_type in JOINS and len(read) < 2:
+        return False
+    if not all(value in integer for value in data):
+        return False
+    return node.op_type in SHAPES or placed.cuts(node) or placed.inputs(node, data)
 
 
 class _Placed:
     """The pairs that were placed so far: one for each activation, shared by all its readers."""
 
-    def __init__(self, graph: ir.Graph, facts: Facts, dtype: str, weight_bits: int) -> None:
-        self._graph, self._ranges, self._dtype, self._bits = graph, facts.ranges, dtype, weight_bits
+    def __init__(self, model: ir.Model, facts: Facts, dtype: str, weight_bits: int) -> None:
+        self._graph, self._names = model.graph, Names(model)
+        self._ranges, self._dtype, self._bits = facts.ranges, dtype, weight_bits
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
         self._weights: dict[tuple[str, int], tuple[ir.Value, np.ndarray]] = {}
+        self._cut: set[ir.Node] = set()
         self.rewrites = 0
         self.refusals: list[str] = []
 
@@ -116,22 +111,18 @@ class _Placed:
         source, old = node.inputs[0], node.inputs[1]
         assert source is not None
         assert old is not None
-        if node.op_type == "MatMul" and weight.ndim != 2:
-            self.refusals.append(f"{node.name}: its weight has {weight.ndim} dimensions")
+        producer = source.producer()
+        if producer is not None and is_op(producer, "DequantizeLinear"):
             return False
-        if node.op_type == "Gemm" and _odd_gemm(node):
-            self.refusals.append(f"{node.name}: transA, alpha or beta is set")
-            return False
-        if source.producer() is not None and source.producer().op_type == "DequantizeLinear":  # type: ignore[union-attr]
-            return False
-        pair = self._pair(source, node)
+        reason = _refusal(node, weight)
+        pair = None if reason else self._pair(source)
         if pair is None:
-            self.refusals.append(f"{node.name}: no range was observed for its input {source.name}")
+            reason = reason or f"no range was observed for its input {source.name}"
+            self.refusals.append(f"{label(node)}: {reason}")
             return False
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         axis = channel_axis(node, weight)
-        channels = weight.shape[axis]
-        bias_array = _constant_bias(bias, channels)
+        bias_array = _constant_bias(bias, weight.shape[axis])
         value, scale = self._weight(old, weight, axis, bias_array, pair[1], node)
         node.replace_input_with(0, pair[0])
         node.replace_input_with(1, value)
@@ -140,54 +131,69 @@ class _Placed:
         self.rewrites += 1
         return True
 
-    def inputs(self, node: ir.Node, count: int) -> bool:
-        """Quantise the first ``count`` activations that ``node`` reads; all or none."""
-        values = [v for v in node.inputs[:count] if v is not None and not v.is_initializer()]
-        pairs = [self._pair(value, node) for value in values]
+    def cuts(self, node: ir.Node) -> bool:
+        """Whether ``node`` is a Relu or Clip that the int8 grid of its result makes needless."""
+        grid = self._grid(node.outputs[0])
+        if not is_op(node, *CUTS) or grid is None:
+            return False
+        least, most = (0.0, math.inf) if node.op_type == "Relu" else _clip_bounds(node)
+        low, high = grid.bounds
+        if not (least <= low and high <= most):
+            return False
+        self._cut.add(node)
+        return True
+
+    def inputs(self, node: ir.Node, values: list[ir.Value]) -> bool:
+        """Quantise the activations ``values`` that ``node`` reads; all or none."""
+        pairs = [self._pair(value) for value in values]
         if any(pair is None for pair in pairs):
             return False
         for index, value in enumerate(node.inputs):
-            if value in self._pairs and value in values:
+            if value is not None and value in values:
                 node.replace_input_with(index, self._pairs[value][0])
         self.rewrites += 1
         return True
 
-    def close_convolutions(self, integer: set[ir.Value]) -> None:
-        """Quantise results of convolutions that only float operators (or the caller) read."""
-        for value in list(integer):
-            producer = value.producer()
-            if producer is None or value in self._pairs or producer.op_type in SHAPES:
-                continue
-            readers = [user for user, _ in value.uses()]
-            fused = len(readers) == 1 and readers[0].op_type in ACTIVATIONS
-            if fused and not value.is_graph_output():
-                continue
-            if producer.op_type in {"Conv"} | ACTIVATIONS:
-                self._close(value, producer)
-
-    def _close(self, value: ir.Value, producer: ir.Node) -> None:
-        uses = list(value.uses())
-        grid = self._grid(value)
-        if grid is None:
+    def close(self, value: ir.Value) -> None:
+        """Let all read the quantised result of a convolution, or of what was fused into one."""
+        producer, uses = value.producer(), list(value.uses())
+        if producer is None or not is_op(producer, "Conv", *CUTS):
             return
-        output = _pair_nodes(self._graph, value, grid, after=producer)
+        if len(uses) == 1 and uses[0][0] in self._cut and not value.is_graph_output():
+            return
+        pair = self._pair(value)
+        if pair is None:
+            return
+        output, names = pair[0], self._names
         for user, index in uses:
-            user.replace_input_with(index, output)
-        for index, graph_output in enumerate(self._graph.outputs):
-            if graph_output is value:
-                name, value.name = value.name, f"{value.name}_float"
-                output.name, output.type, output.shape = name, value.type, value.shape
-                self._graph.outputs[index] = output
-        self._pairs[value] = (output, grid)
+            if user is not output.producer().inputs[0].producer():  # type: ignore[union-attr]  # our pair
+                user.replace_input_with(index, output)
+        places = [i for i, item in enumerate(self._graph.outputs) if item is value]
+        if places:
+            name, value.name = value.name, names.fresh(f"{value.name}_float")
+            output.name, output.type, output.shape = name, value.type, value.shape
+        for index in places:
+            self._graph.outputs[index] = output
 
-    def _pair(self, value: ir.Value, before: ir.Node) -> tuple[ir.Value, Grid] | None:
+    def _pair(self, value: ir.Value) -> tuple[ir.Value, Grid] | None:
+        """``DequantizeLinear(QuantizeLinear(value))`` right behind ``value``'s producer."""
         if value not in self._pairs:
             grid = self._grid(value)
             if grid is None:
                 return None
-            producer = value.producer()
-            output = _pair_nodes(self._graph, value, grid, after=producer, before=before)
-            self._pairs[value] = (output, grid)
+            scale = self._constant(f"{value.name}_scale", grid.scale)
+            zero = self._constant(f"{value.name}_zero", grid.zero_point)
+            quantize = ir.node("QuantizeLinear", [value, scale, zero])
+            quantize.outputs[0].name = self._names.fresh(f"{value.name}_quantized")
+            dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
+            output, producer = dequantize.outputs[0], value.producer()
+            output.name = self._names.fresh(f"{value.name}_dequantized")
+            output.dtype, output.shape = ir.DataType.FLOAT, value.shape
+            if producer is None:
+                self._graph[0].prepend([quantize, dequantize])
+            else:
+                producer.append([quantize, dequantize])
+            self._pairs[value] = output, grid
         return self._pairs[value]
 
     def _grid(self, value: ir.Value) -> Grid | None:
@@ -206,15 +212,15 @@ class _Placed:
         node: ir.Node,
     ) -> tuple[ir.Value, np.ndarray]:
         """The dequantised weight and its scales, so wide that the int32 bias cannot overflow."""
+        least = np.zeros(weight.shape[axis], np.float32)
+        if bias is not None:
+            least = (np.abs(bias) / (grid.scale * BIAS_LIMIT)).astype(np.float32)
         key = (old.name or "", axis)
-        if key not in self._weights:
-            least = None if bias is None else np.abs(bias) / (grid.scale * BIAS_LIMIT)
+        if key not in self._weights or (self._weights[key][1] < least).any():
             small = quantize_weight(weight, axis, self._bits, least)
-            self._weights[key] = dequantized(self._graph, old, small, node), small.scale
-        value, scale = self._weights[key]
-        producer = value.producer()
-        assert producer is not None
-        return value, scale
+            value = dequantized(self._graph, self._names, old, small, node)
+            self._weights[key] = value, small.scale
+        return self._weights[key]
 
     def _bias(self, old: ir.Value, bias: np.ndarray, scale: np.ndarray, node: ir.Node) -> ir.Value:
         limit = 2**31 - 1
@@ -222,48 +228,39 @@ class _Placed:
         dequantize = ir.node(
             "DequantizeLinear",
             [
-                add_constant(self._graph, f"{old.name}_int32", values.astype(np.int32)),
-                add_constant(self._graph, f"{old.name}_scale", scale.astype(np.float32)),
+                self._constant(f"{old.name}_int32", values.astype(np.int32)),
+                self._constant(f"{old.name}_scale", scale.astype(np.float32)),
             ],
             {"axis": 0},
         )
-        node.prepend([dequantize])
         output = dequantize.outputs[0]
-        output.dtype, output.shape = ir.DataType.FLOAT, old.shape
+        output.name = self._names.fresh(f"{old.name}_dequantized")
+        output.dtype, output.shape = ir.DataType.FLOAT, ir.Shape(bias.shape)
+        node.prepend([dequantize])
         return output
 
-
-def _pair_nodes(
-    graph: ir.Graph,
-    value: ir.Value,
-    grid: Grid,
-    after: ir.Node | None,
-    before: ir.Node | None = None,
-) -> ir.Value:
-    """``DequantizeLinear(QuantizeLinear(value))`` right behind ``value``'s producer."""
-    scale = add_constant(graph, f"{value.name}_scale", grid.scale)
-    zero = add_constant(graph, f"{value.name}_zero", grid.zero_point)
-    quantize = ir.node("QuantizeLinear", [value, scale, zero])
-    dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
-    if after is not None:
-        after.append([quantize, dequantize])
-    elif len(graph) > 0:
-        graph[0].prepend([quantize, dequantize])
-    output = dequantize.outputs[0]
-    output.dtype, output.shape = ir.DataType.FLOAT, value.shape
-    assert before is None or before.graph is graph
-    return output
+    def _constant(self, stem: str, array: np.ndarray) -> ir.Value:
+        return add_constant(self._graph, self._names, stem, array)
 
 
-def _odd_gemm(node: ir.Node) -> bool:
-    attributes = node.attributes
-    scaled = attributes.get_float("alpha", 1.0) != 1.0 or attributes.get_float("beta", 1.0) != 1.0
-    return bool(attributes.get_int("transA", 0)) or scaled
+def _refusal(node: ir.Node, weight: np.ndarray) -> str:
+    if node.op_type == "MatMul" and weight.ndim != 2:
+        return f"its weight has {weight.ndim} dimensions"
+    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""
+
+
+def _clip_bounds(node: ir.Node) -> tuple[float, float]:
+    """NaN, which compares with nothing, for a bound that is computed."""
+    bounds = [-math.inf, math.inf]
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            known = constant(value)
+            bounds[index] = math.nan if known is None else float(known.reshape(-1)[0])
+    return bounds[0], bounds[1]
 
 
 def _constant_bias(bias: ir.Value | None, channels: int) -> np.ndarray | None:
-    if bias is None or not bias.is_initializer() or bias.is_graph_input():
+    array = constant(bias)
+    if array is None or array.shape not in ((channels,), (1, channels)):
         return None
-    tensor = bias.const_value
-    array = None if tensor is None else tensor.numpy()
-    return array if array is not None and array.shape == (channels,) else None
+    return array.reshape(-1) if np.isfinite(array).all() else None

@@ -17,7 +17,7 @@ from onnxpress.quantization import (
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import drop_unused, opset
+from onnxpress.values import Names, drop_unused, opset
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class QuantizeWeights(Pass):
         if opset(model.ir) < PER_CHANNEL_OPSET:
             return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
         done: dict[tuple[str, int], ir.Value] = {}
-        rewrites = 0
+        names, rewrites = Names(model.ir), 0
         for node in list(graph):
             weight = constant_weight(node)
             if weight is None:
@@ -51,7 +51,7 @@ class QuantizeWeights(Pass):
             key = (value.name, axis)
             if key not in done:
                 quantized = quantize_weight(weight, axis, self.bits)
-                done[key] = dequantized(graph, value, quantized, before=node)
+                done[key] = dequantized(graph, names, value, quantized, before=node)
             node.replace_input_with(WEIGHT_INPUT[node.op_type], done[key])
             rewrites += 1
         drop_unused(graph.initializers.values())

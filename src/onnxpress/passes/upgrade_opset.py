@@ -47,6 +47,12 @@ class UpgradeOpset(Pass):
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             return Change(0, (f"opset {now} cannot be upgraded to {self.to}: {told}",))
         converted = Model(ir.from_proto(upgraded))
+        # The converter gives names to nameless dimensions.
+        for kind in ("inputs", "outputs"):
+            old, new = getattr(model.ir.graph, kind), getattr(converted.ir.graph, kind)
+            shapes = {value.name: value.shape for value in old}
+            for value in new:
+                value.shape = shapes.get(value.name, value.shape)
         if converted.signature != before:
             return Change(0, (f"upgrading opset {now} to {self.to} changes the signature",))
         converted.ir.metadata_props.update(model.ir.metadata_props)

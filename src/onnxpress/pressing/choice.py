@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,7 +58,8 @@ def floor_of(asked: float | None, bound: Bound, origin: Quality) -> Floor:
             f"the floor used; {DEFAULT_FLOOR} needs about {needed}",
         )
     if asked > 0 and origin.low < asked:
-        raise _unprovable(asked, origin.n, bound.needed(asked), origin.low)
+        needed = None if asked >= 1 else math.ceil(origin.n * (1 - origin.low) / (1 - asked))
+        raise _unprovable(asked, origin.n, needed, origin.low)
     return Floor(asked)
 
 
@@ -146,12 +148,13 @@ def fastest(trials: list[Trial]) -> Trial | None:
 
     Throughput is the batch over the latency, so one order serves both objectives.
     """
-    beating = [
-        trial
-        for trial in trials
-        if trial.ok and trial.row and trial.row.speedup and trial.row.speedup.low > 1
-    ]
+    beating = [trial for trial in trials if beats(trial)]
     return max(beating, key=speedup_of, default=None)
+
+
+def beats(trial: Trial) -> bool:
+    """Whether it holds the floor and is faster than the baseline beyond the noise."""
+    return bool(trial.ok and trial.row and trial.row.speedup and trial.row.speedup.low > 1)
 
 
 def speedup_of(trial: Trial) -> float:

@@ -80,6 +80,7 @@ class Plan:
     fingerprint: str
     unavailable: Mapping[str, str]
     batch: int
+    notes: tuple[str, ...] = ()
 
 
 def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) -> Plan:
@@ -96,9 +97,9 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     key = key_of(fingerprint, versions, request.export_options)
     conversion = _float_model(origin, request, work, key, progress)
     model = load(work.path("float", key))
-    samples = early or _samples(request, model)
-    processing = _processing(request, origin, samples)
     signature = model.signature
+    samples, note = _fitting_labels(early or _samples(request, model), signature)
+    processing = _processing(request, origin, samples)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
     bound = registry.create(Task, "tasks", task).bind(signature, processing)
@@ -122,6 +123,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
         fingerprint=fingerprint,
         unavailable=unavailable,
         batch=batch,
+        notes=(note,) if note else (),
     )
 
 
@@ -181,6 +183,26 @@ def _batch(request: Request, signature: Signature) -> int:
     if fixed is not None and request.batch not in (None, fixed):
         raise InputError(f"--batch {request.batch}", f"{fixed}: the model takes no other")
     return fixed or request.batch or (1 if request.objective == "latency" else 16)
+
+
+def _fitting_labels(samples: Samples, signature: Signature) -> tuple[Samples, str]:
+    """Class folders as the model counts its classes, and a warning where they cannot be.
+
+    As many folders as classes: in the order of their sorted names. Otherwise folders that are
+    named by numbers are classes by number; any other names label nothing.
+    """
+    sizes = {s.shape[1] for s in signature.outputs if s.shape is not None and len(s.shape) == 2}
+    counts = {size for size in sizes if isinstance(size, int)}
+    if not samples.classes or not counts or len(samples.classes) in counts:
+        return samples, ""
+    names = samples.classes
+    if all(name.isdecimal() and int(name) < max(counts) for name in names):
+        return samples.relabelled([int(name) for name in names]), ""
+    return samples.relabelled([None] * len(names)), (
+        f"the samples have {len(names)} class folders and the model {max(counts)} classes: the "
+        "labels are not used, quality is agreement with the original; name folders by class "
+        "number to use them"
+    )
 
 
 def _processing(request: Request, origin: Origin, samples: Samples) -> Processing | None:

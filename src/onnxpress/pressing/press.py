@@ -14,6 +14,7 @@ from onnxpress.predictor import plain
 from onnxpress.pressing.choice import (
     Trial,
     baseline_dict,
+    beats,
     early_floor,
     fastest,
     floor_of,
@@ -163,7 +164,7 @@ def _ordered(result: Pressed, trials: Mapping[str, Trial]) -> list[Trial]:
     found: list[Trial] = []
     if result.chosen is not None:
         found.append(trials[result.chosen])
-        for trial in sorted((t for t in trials.values() if t.ok), key=speedup_of, reverse=True):
+        for trial in sorted(filter(beats, trials.values()), key=speedup_of, reverse=True):
             if trial.settings.engine not in {other.settings.engine for other in found}:
                 found.append(trial)
     portable = [trials[name] for name in PORTABLE if name in trials and trials[name].row]
@@ -201,7 +202,7 @@ def _samples(prepared: Plan) -> dict[str, object]:
 
 
 def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
-    warnings = list(trials.warnings)
+    warnings = [*prepared.notes, *trials.warnings]
     if prepared.samples.random:
         warnings.append(RANDOM)
     if trials.measured.noisy:

@@ -116,11 +116,9 @@ def run_trials(
         assert isinstance(warnings, list)
         return Trials(Measured.from_dict(measured), tuple(warnings))
     trials = _run(ref, origin, prepared, candidates, settings, request, progress)
-    work.write(
-        "measured",
-        key,
-        {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)},
-    )
+    if not trials.measured.failures:  # what failed once may have lacked memory
+        kept = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
+        work.write("measured", key, dict(kept))
     return trials
 
 

@@ -6,18 +6,9 @@ import importlib.util
 
 from onnxpress import registry
 from onnxpress.engine import Engine
+from onnxpress.errors import EXTRAS
 from onnxpress.machine import this_machine
 from onnxpress.verbs.environment import versions
-
-EXTRAS = {
-    "onnx_ir": "press",
-    "onnxscript": "press",
-    "jinja2": "press",
-    "torch": "torch",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-}
-"""Package → the extra of onnxpress that brings it."""
 
 
 def doctor() -> dict[str, object]:
@@ -39,7 +30,7 @@ def doctor() -> dict[str, object]:
     missing = [
         {"package": package, "fix": f"pip install 'onnxpress[{extra}]'"}
         for package, extra in EXTRAS.items()
-        if importlib.util.find_spec(package) is None
+        if package != "google" and importlib.util.find_spec(package) is None
     ]
     return {
         "engines": engines,

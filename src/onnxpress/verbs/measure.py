@@ -32,6 +32,11 @@ WARM_BLOCK_S, WARM_LIMIT_S, WARM_CHANGE = 0.05, 3.0, 0.05
 """Warm-up goes in blocks of the first, for as long as the second at most, until the medians of two
 blocks differ by less than the third."""
 
+WARM_UP = (
+    f"blocks of {WARM_BLOCK_S * 1e3:.0f} ms until two medians differ by less than "
+    f"{WARM_CHANGE:.0%}, {WARM_LIMIT_S:.0f} s at most; the first call of each block never counts"
+)
+
 LEAST_ROUNDS, LEAST_CALLS = 3, 3
 """However short the time is: so many rounds, and so many calls of each block that count."""
 
@@ -90,7 +95,7 @@ def measure(
             f"candidates {', '.join(names)}", f"unique names, the baseline '{baseline}' among them"
         )
     end = None if seconds is None else time.monotonic() + seconds
-    surroundings, load = environment(), load_average()
+    surroundings, load = {**environment(), "warmup": WARM_UP}, load_average()
     with contextlib.ExitStack() as stack:
         bench = _Bench(len(names) * (3 + rounds), progress)
         for candidate in candidates:

@@ -132,7 +132,7 @@ class Measured:
         return replace(self, rows=rows, failures={**failures, **self.failures})
 
     def compare(self, name: str, other: str) -> Ratio:
-        """How many times as fast ``name`` is as ``other``: the median of their rounds' ratios.
+        """How many times as fast ``name`` is as ``other``: see ``ratio_interval``.
 
         Raises ``KeyError`` where one of them has no row.
         """

@@ -6,6 +6,8 @@ import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from onnxpress.batching import chunks, pad, rows_per_batch, trim
 from onnxpress.errors import OnnxpressError, SamplesError
 from onnxpress.progress import Progress, silent
@@ -72,6 +74,8 @@ def score(
                     raise
                 failures[name] = str(error)
                 continue
+            if name == reference:
+                _refuse_nan(outputs)
             answers[name].add(outputs)
         labels.append([record.label for record in records])
         done += len(records)
@@ -84,6 +88,16 @@ def score(
         if name not in failures
     }
     return qualities, failures
+
+
+def _refuse_nan(outputs: Feeds) -> None:
+    """Raise ``SamplesError`` where the original answers nothing but NaN: nothing can agree."""
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and array.size and np.isnan(array).all():
+            raise SamplesError(
+                f"the original's output '{name}' is NaN for these samples",
+                "samples that it has answers for, or a model that is not broken",
+            )
 
 
 def _scored(

@@ -1,13 +1,15 @@
-"""A real little classifier, trained once a session, as a user would bring it."""
+"""A real little classifier, as a user would bring it: a factory, weights and images."""
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
@@ -60,15 +62,8 @@ class Project:
     labels: dict[Path, int]
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def build(folder: Path) -> Project:
     """Trained for a second or two on scikit-learn's digits, made RGB."""
-    import importlib.util
-
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    folder = tmp_path_factory.mktemp("project")
     (folder / "net.py").write_text(FACTORY, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("project_net", folder / "net.py")
     assert spec is not None

@@ -1,0 +1,180 @@
+"""``onnxpress bench``: files, bundles and originals side by side, with gates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Shell
+from onnxpress import api
+from onnxpress.bundle import BundledForm, Manifest, write
+from onnxpress.errors import InputError
+from onnxpress.model import load
+from onnxpress.processing import Processing
+from onnxpress.settings import Settings
+from zoo.project import PREPROCESS, SIDE, Project
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+ROW = {
+    "name", "engine", "requested", "executed", "batch", "latency_ms", "throughput_per_s",
+    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+}  # fmt: skip
+
+
+@pytest.fixture
+def bundle(project_onnx: Path, tmp_path: Path) -> Path:
+    """The classifier: a form that fits nowhere, then one for OpenVINO."""
+    model = load(project_onnx)
+    forms = (
+        BundledForm("future", "", "", Settings("onnxruntime"), "int2", (("INT2_DOT",),)),
+        BundledForm("here", "", "", Settings("openvino", threads=1), "float32"),
+    )
+    processing = Processing.parse(PREPROCESS).with_labels([str(digit) for digit in range(10)])
+    manifest = Manifest(
+        "image_classification", model.signature, processing, forms, "latency", "here"
+    )
+    write(tmp_path / "bundle", manifest, {form.name: project_onnx for form in forms})
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_and_the_original(
+    project: Project, bundle: Path, shell: Shell, tmp_path: Path
+) -> None:
+    """The bundle tells the preprocessing that the factory's model needs, and its task."""
+    code, out, err = shell(
+        "bench", bundle, "--against", project.ref, "--samples", project.images, "--limit", "60",
+        "--input", f"input:float32[batch,3,{SIDE},{SIDE}]", "--rounds", "5", "--json",
+        "-o", "b.json", "--report", "b.html",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result == json.loads((tmp_path / "b.json").read_text())
+    assert {"schema_version", "command", "environment", "baseline", "rows"} <= set(result)
+    origin, pressed = result["rows"]
+    assert set(origin) == set(pressed) == ROW
+    assert result["baseline"] == origin["name"] == f"{project.ref} (PyTorch eager)"
+    assert pressed["name"] == f"{bundle} (here)"
+    assert (origin["engine"], pressed["engine"]) == ("torch", "openvino")
+    assert pressed["quality"]["value"] == 1
+    assert pressed["quality"]["metric"] == "accuracy / origin's accuracy"
+    (file,) = bundle.glob("*.onnx")
+    assert pressed["size_bytes"] == file.stat().st_size
+    page = (tmp_path / "b.html").read_text()
+    assert page.startswith("<!doctype html>")
+    for row in (origin, pressed):
+        assert row["name"] in page
+        assert f"{row['latency_ms']['p50']:.2g}"[:3] in page
+
+
+def test_files_at_several_batches(project_onnx: Path, shell: Shell, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.onnx").write_bytes(project_onnx.read_bytes())
+    code, out, err = shell(
+        "bench", "a/net.onnx", "b/net.onnx", "--against", "b/net.onnx", "--samples", "random:10",
+        "--batch", "1,4", "--rounds", "5",
+    )  # fmt: skip
+    assert code == 0
+    assert "random inputs" in err
+    for words in ("batch 1, 5 rounds", "batch 4, 5 rounds"):
+        assert words in out
+    assert out.index("b/net.onnx") < out.index("a/net.onnx")
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_gates(project: Project, project_onnx: Path, shell: Shell, tmp_path: Path) -> None:
+    """A model that repeats its work and one that forgot its weights."""
+    import onnx
+
+    slow, wrong = onnx.load(project_onnx), onnx.load(project_onnx)
+    conv = next(node for node in slow.graph.node if node.op_type == "Conv")
+    previous = conv.output[0]
+    work = []
+    for index in range(40):
+        again = onnx.helper.make_node("Erf", [previous], [f"again_{index}"])
+        previous = again.output[0]
+        work.append(again)
+    zero = onnx.helper.make_node("Mul", [previous, "nothing"], ["nought"])
+    last = onnx.helper.make_node("Add", [conv.output[0], "nought"], ["whole"])
+    slow.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "nothing"))
+    for node in slow.graph.node:
+        if node is not conv:
+            for index, name in enumerate(node.input):
+                if name == conv.output[0]:
+                    node.input[index] = "whole"
+    where = list(slow.graph.node).index(conv) + 1
+    for node in reversed([*work, zero, last]):
+        slow.graph.node.insert(where, node)
+    onnx.save(slow, tmp_path / "slow.onnx")
+    gemm = next(node for node in wrong.graph.node if node.op_type == "Gemm")
+    for weight in wrong.graph.initializer:
+        if weight.name == gemm.input[1]:
+            array = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(array), weight.name))
+    onnx.save(wrong, tmp_path / "wrong.onnx")
+    words = ["bench", project_onnx, "slow.onnx", "wrong.onnx", "--samples", project.images,
+             "--preprocess", PREPROCESS, "--limit", "100", "--rounds", "6", "--json"]  # fmt: skip
+    code, out, _ = shell(*words)
+    assert code == 0
+    assert json.loads(out)["missed"] == []
+    code, out, _ = shell(*words, "--fail-if-slower", "10%", "--min-quality", "0.9")
+    assert code == 3
+    missed = json.loads(out)["missed"]
+    assert any(line.startswith("slow.onnx on onnxruntime takes ") for line in missed)
+    assert any(line.startswith("wrong.onnx on onnxruntime has quality ") for line in missed)
+    assert len(missed) == 2
+
+
+def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
+    model = api.convert(project.ref, preprocess=PREPROCESS, static=True).model
+    path = model.save(tmp_path / "two.onnx")
+    samples = np.random.default_rng(0).standard_normal((9, 3, SIDE, SIDE)).astype(np.float32)
+    (result,) = api.measure(
+        [path], samples=samples, against=project.ref, preprocess=PREPROCESS, batches=[2],
+        rounds=3, task="tensor",
+    )  # fmt: skip
+    quality = result.rows[1].quality
+    assert quality is not None
+    assert (quality.n, round(quality.value, 4)) == (9, 1)
+    with pytest.raises(InputError, match="--batch 1; expected 2: the model takes no other"):
+        api.measure([path], samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--batch", "-1"], "--batch -1; expected batch sizes such as 1,8,32"),
+        (["--batch", "0"], "--batch 0; expected"),
+        (["--rounds", "0"], "--rounds 0; expected a number of at least 1"),
+        (["--threads", "-2"], "--threads -2; expected a number of at least 1"),
+        (["--fail-if-slower", "nan"], "--fail-if-slower nan; expected a share"),
+        (["--fail-if-slower", "-5%"], "--fail-if-slower -5%; expected a share"),
+        (["--fail-if-slower", "some"], "--fail-if-slower some; expected a share"),
+        (["--min-quality", "nan"], "--min-quality nan; expected a number"),
+        (["--engine", "abacus"], "unknown engine 'abacus'"),
+        (["--task", "dance"], "unknown task 'dance'"),
+        (["--report", "none/b.html"], "the folder of --report none/b.html does not exist"),
+        (["-o", "."], "--output . is a folder"),
+        (["none.onnx"], "none.onnx does not exist; expected an ONNX file"),
+        (["text.onnx"], "text.onnx cannot be read as ONNX"),
+        (["net.onnx"], "the same thing is benched twice"),
+        (["folder"], "no source reads folder"),
+    ],
+)
+def test_refusals(
+    words: list[str], expected: str, project_onnx: Path, shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(project_onnx.read_bytes())
+    (tmp_path / "text.onnx").write_text("no model at all")
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    code, out, err = shell("bench", "net.onnx", *words, "--samples", "random:4")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert sorted(tmp_path.iterdir()) == before
