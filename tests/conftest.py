@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +66,11 @@ def shell(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short warm-up: for tests that are not about time."""
+    """A short warm-up and few rounds: for tests that are not about time."""
+    from onnxpress.verbs.measure import measure
+
     monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.2)
+    monkeypatch.setattr("onnxpress.verbs.quantize.measure", functools.partial(measure, rounds=5))
 
 
 @pytest.fixture

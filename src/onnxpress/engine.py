@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ class Session(abc.ABC):
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """Outputs by name, in the signature's order.
@@ -96,14 +98,15 @@ class Session(abc.ABC):
         the engine fails.
         """
         self.signature.check(feeds)
-        outputs = self._run(feeds)
+        outputs = self._run({name: _native(array) for name, array in feeds.items()})
         return {spec.name: outputs[spec.name] for spec in self.signature.outputs}
 
     def submit(self, feeds: Mapping[str, np.ndarray]) -> Future[Feeds]:
         """Start ``run`` on another thread. Closing the session waits for it."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="onnxpress")
-        return self._pool.submit(self.run, feeds)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="onnxpress")
+            return self._pool.submit(self.run, feeds)
 
     def executed(self) -> tuple[Executed, ...]:
         """The kernels that run, or ``()`` where the engine does not tell."""
@@ -111,9 +114,10 @@ class Session(abc.ABC):
 
     def close(self) -> None:
         """Wait for runs under way, then free what the engine holds. Closing twice is harmless."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
 
     def __enter__(self) -> Session:
         return self
@@ -124,6 +128,12 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """As ``run``, with feeds that fit the signature."""
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """``array`` as engines read it: in this machine's byte order, a scalar as an array too."""
+    array = np.asarray(array)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 class Engine(abc.ABC):

@@ -99,10 +99,11 @@ class _OnnxRuntimeSession(Session):
         self._outputs = [spec.name for spec in self.signature.outputs]
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        if self._inner is None:
+        inner = self._inner
+        if inner is None:
             raise EngineError("the session is closed", "an open session")
         try:
-            values = self._inner.run(self._outputs, dict(feeds))
+            values = inner.run(self._outputs, dict(feeds))
         except Exception as error:  # its errors share no base class
             raise EngineError(f"onnxruntime failed to run ({_reason(error)})") from error
         return dict(zip(self._outputs, values, strict=True))
@@ -167,8 +168,6 @@ def _inference_session(
 
 def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
     """A dotted key is a session config entry, any other one an attribute of SessionOptions."""
-    import onnxruntime
-
     if "." in key:
         options.add_session_config_entry(key, value)
         return
@@ -189,10 +188,9 @@ def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
             setattr(options, key, value)
         else:
             setattr(options, key, getattr(type(old), value))
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         kind = type(old).__name__
         raise EngineError(f"session option {key}={value}", f"a value of type {kind}") from None
-    assert onnxruntime is not None
 
 
 def _spec(value: onnxruntime.NodeArg) -> TensorSpec:

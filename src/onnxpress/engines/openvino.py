@@ -94,6 +94,13 @@ class _OpenVinoSession(Session):
             self.signature = Signature(
                 tuple(map(_spec, model.inputs)), tuple(map(_spec, model.outputs))
             )
+            for spec in self.signature.inputs + self.signature.outputs:
+                if spec.dtype == "object":
+                    # Reading strings through its Python package ends in "free(): invalid pointer".
+                    raise EngineError(
+                        f"openvino cannot load {artifact.name} ('{spec.name}' holds strings)",
+                        "numbers",
+                    )
             device = settings.provider or "CPU"
             self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(
                 model, device, _config(settings)
@@ -104,12 +111,13 @@ class _OpenVinoSession(Session):
             raise EngineError(f"openvino cannot load {artifact.name} ({_reason(error)})") from error
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        if self._compiled is None:
+        compiled = self._compiled
+        if compiled is None:
             raise EngineError("the session is closed", "an open session")
         try:
             request = self._idle.get_nowait()
         except queue.Empty:
-            request = self._compiled.create_infer_request()
+            request = compiled.create_infer_request()
         try:
             request.infer(
                 {i: feeds[name] for i, name in enumerate(self._inputs)}, share_inputs=True
@@ -176,7 +184,9 @@ def _executed(name: str, info: Mapping[str, openvino.OVAny]) -> Executed:
     def text(key: str) -> str:
         return str(info[key].value) if key in info else ""
 
-    layers = tuple(filter(None, text("originalLayersNames").split(",")))
+    # A Gemm is split in two as it is loaded: its product gets this suffix.
+    told = (name.partition("/WithoutBiases")[0] for name in text("originalLayersNames").split(","))
+    layers = tuple(dict.fromkeys(filter(None, told)))
     precision = text("runtimePrecision")
     return Executed(name, text("layerType"), EXECUTED.get(precision, precision), layers)
 

@@ -42,9 +42,9 @@ class QuantizeStatic(Pass):
 
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
     with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines) or
-    ``int8`` (symmetric; partly float in ONNX Runtime on x86). Between convolutions Add, Concat, pooling
-    and LeakyRelu stay in int8 too, and everything reads a convolution's quantised result, float
-    operators and the caller too, since ONNX Runtime has no other int8 kernel for it. Adds
+    ``int8`` (symmetric; partly float in ONNX Runtime on x86). Between convolutions Add, Concat,
+    pooling and LeakyRelu stay in int8 too, and everything reads a convolution's quantised result,
+    float operators and the caller too, since ONNX Runtime has no other int8 kernel for it. Adds
     elsewhere (the residual stream of a transformer has outliers) and products of two activations
     stay float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
     """
