@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from onnxpress.errors import SamplesError
+from onnxpress.errors import MissingExtra, SamplesError
 from onnxpress.samples import Record, Samples
 from onnxpress.signature import Signature, TensorSpec
 
@@ -123,14 +124,19 @@ class TestForms:
         assert Samples.open([("a", 1), ("b", 0)]).labels() == [1, 0]
         record = Record(np.zeros(2), 5)
         assert Samples.open([record]).labels() == [5]
+        numbers = Samples.open([Record("a", np.int64(5)), ("b", np.array([6]))]).labels()  # type: ignore[arg-type]
+        assert (numbers, [type(label) for label in numbers]) == ([5, 6], [int, int])
+        partly = Samples.open({"x": array, "labels": [0, None, "one"]})
+        assert partly.labels() == [0, None, "one"]
         samples = Samples.open(["a", "b"])
         assert Samples.open(samples) is samples
         assert samples.fingerprint() != Samples.open(["a", "c"]).fingerprint()
 
 
 class TestLaziness:
-    def test_an_npz_is_never_whole_in_memory(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "big.npz", x=np.zeros((400, 50_000), np.float32))  # 80 MB
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_an_npz_is_never_whole_in_memory(self, tmp_path: Path, save: object) -> None:
+        save(tmp_path / "big.npz", x=np.zeros((400, 50_000), np.float32))  # type: ignore[operator]
         samples = Samples.open(tmp_path / "big.npz")
         tracemalloc.start()
         assert sum(1 for _ in samples) == 400
@@ -149,6 +155,33 @@ class TestLaziness:
         samples = Samples(stream, "texts", "counted", labels=[None] * 10)  # type: ignore[arg-type]
         next(iter(samples))
         assert made == [0]
+        next(samples.batches(3))
+        assert made == [0, 0, 1, 2]
+        assert len(list(samples.limit(4))) == 4
+        assert made == [0, 0, 1, 2, 0, 1, 2, 3]
+
+    @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+    def test_lines_are_never_whole_in_memory(self, tmp_path: Path, suffix: str) -> None:
+        line = {".txt": "x" * 999, ".csv": "x" * 999, ".jsonl": f'{{"a": "{"x" * 990}"}}'}[suffix]
+        path = tmp_path / f"big{suffix}"
+        path.write_text(f"{line}\n" * 8_000)  # 8 MB
+        tracemalloc.start()
+        assert len(Samples.open(path)) == 8_000 - (suffix == ".csv")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2_000_000
+
+    def test_a_folder_is_counted_without_opening_a_file(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "no_image.png").write_bytes(b"")
+        assert Samples.open(tmp_path).labels() == [0, 1]
+
+
+def test_batches() -> None:
+    samples = Samples.open(list("abcde"))
+    assert ["".join(str(r.value) for r in b) for b in samples.batches(2)] == ["ab", "cd", "e"]
+    assert [len(batch) for batch in samples.limit(4).batches(4)] == [4]
 
 
 class TestSplit:
@@ -218,6 +251,36 @@ class TestRefusals:
         ref = name if name.startswith("random") else tmp_path / name
         with pytest.raises(SamplesError, match=expected) as caught:
             Samples.open(ref, signature=SIGNATURE)
+        assert "\n" not in str(caught.value)
+
+    def test_parquet_without_pyarrow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "t.parquet").write_bytes(b"PAR1")
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(MissingExtra, match=r"pyarrow is not .* pip install 'onnxpress\[tables"):
+            Samples.open(tmp_path / "t.parquet")
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (np.array(3), "the array has no dimensions; expected one row for each sample"),
+            ({}, "the samples hold no arrays; expected one array for each input"),
+            ({"labels": [1]}, "the samples hold only labels; expected one array for each input"),
+            ({"x": 3}, "'x' is a int without rows; expected an array with one row"),
+            ({"x": np.array(3)}, "'x' is a ndarray without rows"),
+            ({"x": "abc"}, "'x' is a str without rows"),
+            ({"x": [1, 2], "labels": 5}, "'labels' is a int without rows"),
+            ({"x": [1, 2], "labels": [1]}, "the arrays have different lengths"),
+            (
+                {"x": [1], "labels": np.zeros((1, 2))},
+                "the label of row 0 is a list; expected a num",
+            ),
+            ([("a", np.zeros(3))], "the label of sample 0 is a list; expected a number or a text"),
+            ([Record("a", {"y": 1}, "mine")], "the label of mine is a dict"),  # type: ignore[arg-type]
+        ],
+    )
+    def test_live_objects_of_another_shape(self, value: object, expected: str) -> None:
+        with pytest.raises(SamplesError, match=expected) as caught:
+            Samples.open(value)
         assert "\n" not in str(caught.value)
 
     def test_a_limit_below_one(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 50_000_000
-"""Larger images are refused from their header, before they are decoded."""
+"""Larger images are refused from their header, before they are decoded, and none is made."""
 
-LAYOUTS = ("nchw", "nhwc")
-CHANNELS = ("rgb", "bgr", "gray")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+CHOICES = {
+    "layout": ("nchw", "nhwc"),
+    "channels": ("rgb", "bgr", "gray"),
+    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+}
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
+"""What Pillow's readers raise on damaged files."""
 FLAG = "--preprocess"
 
 
@@ -46,59 +51,55 @@ class ImageProcessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.layout not in (None, *LAYOUTS):
-            raise InputError(f"{FLAG} layout={self.layout}", f"one of {', '.join(LAYOUTS)}")
-        if self.channels not in (None, *CHANNELS):
-            raise InputError(f"{FLAG} channels={self.channels}", f"one of {', '.join(CHANNELS)}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise InputError(
-                f"{FLAG} interpolation={self.interpolation}", f"one of {', '.join(INTERPOLATIONS)}"
-            )
-        if any(value == 0 or not np.isfinite(value) for value in self.std):
-            raise InputError(f"{FLAG} std={_shown(self.std)}", "numbers other than 0")
-        for name in ("size", "crop"):
+        for name, known in CHOICES.items():
             value = getattr(self, name)
-            if value is not None and min(value) < 1:
-                raise InputError(f"{FLAG} {name}={_shown(value)}", "at least one pixel")
+            if value not in known and not (value is None and name != "interpolation"):
+                raise InputError(f"{FLAG} {name}={value}", f"one of {', '.join(known)}")
+        for name, numbers in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
+            if not np.isfinite(numbers).all() or (name != "mean" and 0 in numbers):
+                expected = "finite numbers" if name == "mean" else "finite numbers other than 0"
+                raise InputError(f"{FLAG} {name}={_shown(numbers)}", expected)
+        self._check_lengths(1 if self.channels == "gray" else 3)
+        for name in ("size", "crop"):
+            sides = getattr(self, name)
+            if sides is not None and (min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS):
+                expected = f"at least one pixel and at most {MAX_PIXELS:,}"
+                raise InputError(f"{FLAG} {name}={_shown(sides, 'x')}", expected)
 
     def apply(self, image: Image.Image, channels: int, layout: str, dtype: str) -> np.ndarray:
         """One image as (channels, H, W) or (H, W, channels), float32, or uint8 unscaled.
 
-        Raises ``InputError`` where mean or std do not fit the number of channels.
+        Raises ``InputError`` where mean or std do not fit the number of channels, and
+        ``SamplesError`` where the image is so narrow that scaling would make it huge.
         """
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, channels):
-                raise InputError(
-                    f"{FLAG} {name} has {len(values)} values", f"1 or {channels}, one per channel"
-                )
+        self._check_lengths(channels)
         array = np.asarray(self._resized(_mode(image, self.channels, channels)))
         array = array.reshape(*array.shape[:2], channels)
         if self.channels == "bgr":
             array = array[:, :, ::-1]
         if dtype != "uint8":
             mean, std = (np.asarray(v, np.float32) for v in (self.mean, self.std))
-            array = (array.astype(np.float32) * np.float32(self.scale) - mean) / std
+            # As torchvision does: 1 / 255 is no float32, but 255 is.
+            array = (array.astype(np.float32) / np.float32(1 / self.scale) - mean) / std
             array = array.astype(np.dtype(dtype))
         return np.ascontiguousarray(array.transpose(2, 0, 1) if layout == "nchw" else array)
 
     def _resized(self, image: Image.Image) -> Image.Image:
         from PIL import Image
 
-        filters = {
-            "nearest": Image.Resampling.NEAREST,
-            "bilinear": Image.Resampling.BILINEAR,
-            "bicubic": Image.Resampling.BICUBIC,
-            "lanczos": Image.Resampling.LANCZOS,
-        }
-        how = filters[self.interpolation]
-        if self.crop is None:
-            if self.size is None or (image.height, image.width) == self.size:
-                return image
-            return image.resize((self.size[1], self.size[0]), how)
-        if self.size is not None:
-            height, width = _shorter_side(image, self.size)
-            image = image.resize((width, height), how)
-        return _centre(image, self.crop)
+        size = self.size
+        if size is not None and self.crop is not None:
+            size = _shorter_side(image, size)
+        if size is not None and size != (image.height, image.width):
+            how = Image.Resampling[self.interpolation.upper()]
+            image = image.resize((size[1], size[0]), how)
+        return image if self.crop is None else _centre(image, self.crop)
+
+    def _check_lengths(self, channels: int) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                counts = "1" if channels == 1 else f"1 or {channels}, one per channel"
+                raise InputError(f"{FLAG} {name} has {len(values)} values", counts)
 
 
 @dataclass(frozen=True)
@@ -116,22 +117,20 @@ class Processing:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Processing:
-        """Raises ``InputError`` for keys that this version does not know."""
+        """What ``to_dict`` gave. Raises ``InputError`` for unknown keys, else ``TypeError``."""
         unknown = set(data) - {"image", "labels"}
         image, labels = data.get("image"), data.get("labels") or ()
         if isinstance(image, Mapping):
             unknown |= set(image) - {field.name for field in fields(ImageProcessing)}
         if unknown:
-            raise InputError(
-                f"processing has the keys {', '.join(sorted(unknown))}",
-                "keys of this version",
-                "upgrade onnxpress",
-            )
-        assert isinstance(labels, Sequence)
-        if not isinstance(image, Mapping):
+            found = f"processing has the keys {', '.join(sorted(unknown))}"
+            raise InputError(found, "keys of this version", "upgrade onnxpress")
+        if not isinstance(labels, list | tuple) or not isinstance(image, Mapping | None):
+            raise TypeError(f"the processing is {data!r}")
+        if image is None:
             return cls(None, tuple(map(str, labels)))
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in image.items()}
-        processing = ImageProcessing(**values)  # type: ignore[arg-type]  # checked by it
+        values = {key: _known(key, value) for key, value in image.items()}
+        processing = ImageProcessing(**values)  # type: ignore[arg-type]  # _known checks each key
         return cls(processing, tuple(map(str, labels)))
 
     @classmethod
@@ -142,18 +141,20 @@ class Processing:
         too. Raises ``InputError`` naming the key.
         """
         pairs: list[list[str]] = []
-        for part in filter(None, (part.strip(" []()") for part in text.split(","))):
+        parts = [part for part in (part.strip(" []()") for part in text.split(",")) if part]
+        if not parts or "=" not in parts[0]:
+            found = text if parts else "is empty"
+            raise InputError(f"{FLAG} {found}", "KEY=VALUE,…, such as size=224,mean=0.5,std=0.5")
+        for part in parts:
             key, equals, value = part.partition("=")
             if equals:
                 pairs.append([key.strip().lower(), value.strip(" []()")])
-            elif pairs:
-                pairs[-1].append(part)
             else:
-                raise InputError(f"{FLAG} {text}", "KEY=VALUE,…, such as size=224,mean=0.5,std=0.5")
-        if not pairs:
-            raise InputError(f"{FLAG} is empty", "KEY=VALUE,…, such as size=224,mean=0.5,std=0.5")
+                pairs[-1].append(part)
         values: dict[str, object] = {}
         for key, *texts in pairs:
+            if key in values:
+                raise InputError(f"{FLAG} {text} has '{key}' twice", "each key once")
             items = [item for text in texts for item in re.split(r"[/:\s]+", text) if item]
             values[key] = _value(key, items)
         return cls(ImageProcessing(**values))  # type: ignore[arg-type]  # _value types each key
@@ -182,19 +183,19 @@ def open_image(raw: object) -> Image.Image:
         raise SamplesError(f"a record is a {type(raw).__name__}", "an image")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of images so large that we refuse them.
+            # Pillow warns of images so large that we refuse them, and of odd EXIF data.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
-        with opened as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise SamplesError(
-                    f"{name} has {image.width}×{image.height} pixels", f"at most {MAX_PIXELS:,}"
-                )
-            image.load()
-            return ImageOps.exif_transpose(image)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise SamplesError(
+                        f"{name} has {image.width}×{image.height} pixels", f"at most {MAX_PIXELS:,}"
+                    )
+                image.load()
+                return ImageOps.exif_transpose(image)
     except FileNotFoundError:
         raise SamplesError(f"{name} does not exist", "an image file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SamplesError(
             f"{name} cannot be read as an image ({told})", "a whole image"
@@ -235,6 +236,9 @@ def _shorter_side(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
         return size
     short, long = sorted((image.height, image.width))
     other = int(size[0] * long / short)
+    if size[0] * other > MAX_PIXELS:
+        found = f"an image of {image.width}×{image.height} pixels, scaled to {size[0]}×{other}"
+        raise SamplesError(found, f"at most {MAX_PIXELS:,} pixels")
     return (size[0], other) if image.height <= image.width else (other, size[0])
 
 
@@ -259,7 +263,9 @@ def _value(key: str, items: list[str]) -> object:
     shown = f"{FLAG} {key}={'/'.join(items)}"
     if not items:
         raise InputError(shown, "a value")
-    if key in ("layout", "channels", "interpolation"):
+    if (key in CHOICES and len(items) > 1) or (key == "scale" and len(items) > 2):
+        raise InputError(shown, "one value")
+    if key in CHOICES:
         return items[0].lower()
     try:
         if key in ("size", "crop"):
@@ -267,7 +273,7 @@ def _value(key: str, items: list[str]) -> object:
             if len(sides) > 2:
                 raise InputError(shown, "one number, or HEIGHTxWIDTH")
             return (sides[0], sides[-1])
-        numbers = tuple(_number(item) for item in items)
+        numbers = tuple(map(float, items))
         if key == "scale":
             return numbers[0] / (numbers[1] if len(numbers) > 1 else 1.0)
     except (ValueError, ZeroDivisionError):
@@ -275,12 +281,20 @@ def _value(key: str, items: list[str]) -> object:
     return numbers
 
 
-def _number(text: str) -> float:
-    value = float(text)
-    if not np.isfinite(value):
-        raise ValueError(text)
-    return value
+def _known(key: str, value: object) -> object:
+    """A value of ``to_dict`` that may have become JSON. Raises ``TypeError`` for another type."""
+    listed = isinstance(value, list | tuple)
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if key in ("size", "crop"):
+        fits = value is None or (listed and len(items) == 2 and all(type(i) is int for i in items))
+    elif key in CHOICES:
+        fits = isinstance(value, str) or (value is None and key != "interpolation")
+    else:
+        fits = listed == (key != "scale") and all(isinstance(i, int | float) for i in items)
+    if not fits:
+        raise TypeError(f"the processing's {key} is {value!r}")
+    return items if listed else value
 
 
-def _shown(values: Sequence[float]) -> str:
-    return "/".join(f"{value:g}" for value in values)
+def _shown(values: Sequence[float], between: str = "/") -> str:
+    return between.join(f"{value:.12g}" for value in values)

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -174,25 +174,44 @@ def _random_row(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
 
 def _live(value: object) -> Samples:
     if isinstance(value, np.ndarray):
+        if value.ndim == 0:
+            raise SamplesError("the array has no dimensions", "one row for each sample")
         return _listed(list(value), "an array")
     if isinstance(value, Mapping):
-        lengths = {len(cast("Sequence[object]", array)) for array in value.values()}
-        if len(lengths) != 1:
-            raise SamplesError("the arrays have different lengths", "one row for each sample")
-        answers = value.get("labels")
-        names = [name for name in value if name != "labels"]
-        rows: list[object] = [
-            Record(
-                {str(name): np.asarray(value[name][i]) for name in names},
-                None if answers is None else np.asarray(answers)[i].item(),
-                f"row {i}",
-            )
-            for i in range(lengths.pop())
-        ]
-        return _listed(rows, "arrays")
+        return _columns(value)
     if isinstance(value, list | tuple):
         return _listed(list(value), "a list")
     raise SamplesError(f"samples are a {type(value).__name__}", f"{FORMS}, a list, or arrays")
+
+
+def _columns(columns: Mapping[object, object]) -> Samples:
+    """Arrays by input name, and ``labels`` where there are some, as in an ``.npz``."""
+    arrays = {str(name): _with_rows(str(name), column) for name, column in columns.items()}
+    inputs = [name for name in arrays if name != npz.LABELS]
+    if not inputs:
+        found = "only labels" if arrays else "no arrays"
+        raise SamplesError(f"the samples hold {found}", "one array for each input")
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise SamplesError("the arrays have different lengths", "one row for each sample")
+    answers = arrays.get(npz.LABELS)
+    rows: list[object] = [
+        Record(
+            {name: np.asarray(arrays[name][number]) for name in inputs},
+            None if answers is None else _label(answers[number], f"row {number}"),
+            f"row {number}",
+        )
+        for number in range(lengths.pop())
+    ]
+    return _listed(rows, "arrays")
+
+
+def _with_rows(name: str, column: object) -> Sequence[object]:
+    shape = getattr(column, "shape", (0,))
+    if isinstance(column, str | bytes | Mapping) or not isinstance(column, Sized) or shape == ():
+        found = f"the samples' '{name}' is a {type(column).__name__} without rows"
+        raise SamplesError(found, "an array with one row for each sample")
+    return cast("Sequence[object]", column)
 
 
 def _listed(values: list[object], description: str) -> Samples:
@@ -211,11 +230,21 @@ def record_of(value: object, number: int) -> Record:
     """A record from a value, a (value, label) pair or a record. Raises ``SamplesError``."""
     name = f"sample {number}"
     if isinstance(value, Record):
-        return value if value.name else Record(value.value, value.label, name)
+        name = value.name or name
+        return Record(_raw(value.value, name), _label(value.label, name), name)
     if isinstance(value, tuple) and len(value) == 2:
-        label = value[1].item() if isinstance(value[1], np.generic | np.ndarray) else value[1]
-        return Record(_raw(value[0], name), cast("Label | None", label), name)
+        return Record(_raw(value[0], name), _label(value[1], name), name)
     return Record(_raw(value, name), None, name)
+
+
+def _label(value: object, name: str) -> Label | None:
+    """A plain label, also from NumPy's and torch's scalars and arrays of one."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    while isinstance(plain, list) and len(plain) == 1:
+        plain = plain[0]
+    if plain is not None and not isinstance(plain, int | float | str):
+        raise SamplesError(f"the label of {name} is a {type(plain).__name__}", "a number or a text")
+    return plain
 
 
 def _raw(value: object, name: str) -> Raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,9 +82,16 @@ class Samples:
         return samples if limit is None else samples.limit(limit, seed)
 
     def __iter__(self) -> Iterator[Record]:
-        for index, record in enumerate(self._stream()):
+        end = None if self._chosen is None else max(self._chosen, default=-1) + 1
+        for index, record in enumerate(itertools.islice(self._stream(), end)):
             if self._chosen is None or index in self._chosen:
                 yield record
+
+    def batches(self, size: int) -> Iterator[list[Record]]:
+        """Lists of ``size`` records, the last one shorter; reads only what it yields."""
+        records = iter(self)
+        while batch := list(itertools.islice(records, size)):
+            yield batch
 
     def __len__(self) -> int:
         return len(self._all_labels()) if self._chosen is None else len(self._chosen)

@@ -125,15 +125,92 @@ def test_a_broken_file_is_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_it_has_no_kernel_for_is_one_line(name: str, tmp_path: Path) -> None:
+    node = helper.make_node("NoSuchOperator", ["x"], ["y"])
+    ends = ({"x": (TensorProto.FLOAT, [2])}, {"y": (TensorProto.FLOAT, [2])})
+    path = write(tmp_path / "new.onnx", [node], *ends)
+    with pytest.raises(EngineError, match=r"cannot load new\.onnx") as caught:
+        opened(name, path)
+    assert "\n" not in str(caught.value)
+    whole = write(tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], *ends)
+    whole.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(EngineError, match=r"cannot load m\.onnx"):
+        opened(name, whole)
+    with pytest.raises(EngineError, match=r"cannot load gone\.onnx"):
+        opened(name, tmp_path / "gone.onnx")
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"provider": "NoSuchProvider"}, {"options": {"no_such_option": "1"}}, {"precision": "int3"}],
+    [
+        {"provider": "NoSuchProvider"},
+        {"options": {"no_such_option": "1"}},
+        {"precision": "int3"},
+        {"options": {"graph_optimization_level": "__class__"}},
+    ],
 )
 def test_unknown_settings_are_errors(
     name: str, settings: dict[str, object], zoo_model: Callable[[str], Path]
 ) -> None:
     with pytest.raises(EngineError):
         opened(name, zoo_model("mlp"), **settings)
+
+
+SHAPED = {"x": (TensorProto.FLOAT, ["n", 3]), "s": (TensorProto.FLOAT, [])}
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X, np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2], X.astype(">f4"), X[:0]],
+    ids=["plain", "fortran", "strided", "big endian", "no rows"],
+)
+@pytest.mark.parametrize("scalar", [np.array(2, np.float32), np.float32(2)], ids=["0-d", "scalar"])
+def test_arrays_of_any_layout(name: str, x: np.ndarray, scalar: np.ndarray, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mul", ["x", "s"], ["y"])]
+    path = write(tmp_path / "m.onnx", nodes, SHAPED, {"y": (TensorProto.FLOAT, ["n", 3])})
+    with opened(name, path) as session:
+        x.flags.writeable = False
+        y = session.run({"x": x, "s": scalar})["y"]
+    np.testing.assert_array_equal(y, 2 * x.astype(np.float32))
+    assert y.flags.writeable
+
+
+def test_one_tensor_as_two_outputs_and_an_input_as_output(name: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.onnx",
+        [
+            helper.make_node("Relu", ["x"], ["a"]),
+            helper.make_node("Identity", ["a"], ["b"]),
+            helper.make_node("Identity", ["x"], ["c"]),
+        ],
+        {"x": (TensorProto.FLOAT, ["n", 3])},
+        {key: (TensorProto.FLOAT, ["n", 3]) for key in "abc"},
+    )
+    x = X.copy() - 2
+    with opened(name, path) as session:
+        outputs = session.run({"x": x})
+    x[:] = 9
+    outputs["a"][:] = 7
+    np.testing.assert_array_equal(outputs["b"], np.maximum(X - 2, 0))
+    np.testing.assert_array_equal(outputs["c"], X - 2)
+
+
+def test_strings_are_answered_or_refused(name: str, tmp_path: Path) -> None:
+    """Never garbage: OpenVINO's package crashes the process when their memory is read."""
+    path = write(
+        tmp_path / "m.onnx",
+        [helper.make_node("Identity", ["x"], ["y"])],
+        {"x": (TensorProto.STRING, ["n"])},
+        {"y": (TensorProto.STRING, ["n"])},
+    )
+    if name == "openvino":
+        with pytest.raises(EngineError, match="'x' holds strings"):
+            opened(name, path)
+        return
+    with opened(name, path) as session:
+        for words in (np.array(["a", "bä"]), np.array(["a", "bä"], object)):
+            assert session.run({"x": words})["y"].tolist() == ["a", "bä"]
 
 
 def test_int_inputs_two_outputs_and_an_output_used_twice(name: str, tmp_path: Path) -> None:
@@ -175,10 +252,11 @@ def test_its_forms_can_be_built_and_opened(
 
 
 @pytest.mark.skipif(not this_machine().fast_int8, reason="the CPU has no int8 dot product")
-def test_quantised_convolutions_run_in_int8(
-    name: str, zoo_model: Callable[[str], Path], tmp_path: Path
+@pytest.mark.parametrize("model", ["cnn", "cnn_bn", "mlp"])
+def test_quantised_layers_run_in_int8(
+    name: str, model: str, zoo_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = load(zoo_model("cnn"))
+    source = load(zoo_model(model))
     feeds = random_feeds(source.signature, 4, 0)
     recipe = Recipe.parse("quantize_static")
     built, _ = recipe.apply(source, gather(recipe, source, lambda: [feeds]))

@@ -134,8 +134,8 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
         press(path, samples=samples, batch=8)
 
 
-def test_forms_of_samples(project: Project, project_onnx: Path, tmp_path: Path) -> None:
-    """An ``.npz`` of tensors, a function of feeds, and images without labels."""
+def test_forms_of_samples(project_onnx: Path, tmp_path: Path) -> None:
+    """An ``.npz`` of tensors, and a function of feeds."""
     x = np.random.default_rng(0).standard_normal((20, 3, SIDE, SIDE)).astype(np.float32)
     np.savez(tmp_path / "x.npz", input=x)
     (tmp_path / "mine.py").write_text(
@@ -157,10 +157,6 @@ def test_forms_of_samples(project: Project, project_onnx: Path, tmp_path: Path) 
     np.savez(tmp_path / "x.npz", input=x[::-1])
     changed = press(project_onnx, work, samples=f"{tmp_path}/mine.py:feeds")
     assert times(changed) != times(two), "the function reads other data now"
-    images = press(project_onnx, samples=list(project.labels)[::4], preprocess=PREPROCESS)
-    assert images.task == "image_classification"
-    assert images.samples["labelled"] is False
-    assert "agreement" in str(images.to_dict()["baseline"]["quality"])  # type: ignore[index]
 
 
 def times(result: Pressed) -> list[object]:

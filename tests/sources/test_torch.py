@@ -72,24 +72,74 @@ class FixedBatch(nn.Module):
         return x.reshape(2, 6) * 2
 
 
-def origin(module: nn.Module, example: object, folder: Path) -> Origin:
-    """By a factory, as a user gives an example."""
-    holder = folder / "holder.py"
-    holder.write_text("made = None\n\ndef make():\n    return made\n", encoding="utf-8")
+class OneRow(nn.Module):
+    """Works with one row only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(6) * 2
+
+
+class Echo(nn.Module):
+    """Outputs that are called like the input and like each other."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:
+        return {"x": x * 2, "a": {"b": x * 3}, "a_b": x * 4}
+
+
+class Overwriting(nn.Module):
+    """Writes into its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.add_(1) * 2
+
+
+class SequenceFirst(nn.Module):
+    """Rows are the second dimension: what the dynamo exporter makes of it does not run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.layer(x)[0]
+        return result
+
+
+class Factor(nn.Module):
+    """A tensor and a number."""
+
+    def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        assert factor.dim() == 0
+        return x * factor
+
+
+class Unsaved(nn.Module):
+    """A buffer that is not in the state_dict."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.tensor(value), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = x + self.offset
+        return result
+
+
+def origin(module: nn.Module, example: object) -> Origin:
     from onnxpress.sources._torch.origin import TorchOrigin
 
     return TorchOrigin(module, example, OpenOptions(), "")
 
 
-def converted(module: nn.Module, example: object, folder: Path, **options: object) -> Converted:
-    with origin(module, example, folder) as opened:
+def converted(module: nn.Module, example: object, **options: object) -> Converted:
+    with origin(module, example) as opened:
         return convert(opened, ExportOptions(**options))  # type: ignore[arg-type]  # shorthand
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_keywords_integers_and_nested_outputs(tmp_path: Path, exporter: str) -> None:
+def test_keywords_integers_and_nested_outputs(exporter: str) -> None:
     example = {"ids": torch.randint(0, 11, (1, 5)), "scale": torch.ones(1)}
-    result = converted(Two(), example, tmp_path, exporter=exporter)
+    result = converted(Two(), example, exporter=exporter)
     assert result.exporter == exporter
     assert result.verified is not None
     assert result.verified.ok
@@ -100,23 +150,23 @@ def test_keywords_integers_and_nested_outputs(tmp_path: Path, exporter: str) -> 
     assert signature.dynamic_batch
 
 
-def test_a_dataclass_of_outputs(tmp_path: Path) -> None:
-    result = converted(Fields(), torch.ones(1, 3), tmp_path)
+def test_a_dataclass_of_outputs() -> None:
+    result = converted(Fields(), torch.ones(1, 3))
     assert [spec.name for spec in result.model.signature.outputs] == ["first"]
     assert result.verified is not None
     assert result.verified.ok
 
 
-def test_training_mode_is_left(tmp_path: Path) -> None:
+def test_training_mode_is_left() -> None:
     module = Training().train()
-    result = converted(module, torch.randn(3, 4), tmp_path)
+    result = converted(module, torch.randn(3, 4))
     assert result.verified is not None
     assert result.verified.ok
     assert not module.training
 
 
 def test_torchscript_is_the_fallback_and_the_reason_is_kept(tmp_path: Path) -> None:
-    result = converted(Branch(), torch.ones(2, 3), tmp_path)
+    result = converted(Branch(), torch.ones(2, 3))
     assert result.exporter == "torchscript"
     assert result.fallback_reason is not None
     assert result.fallback_reason.startswith("dynamo: ")
@@ -126,8 +176,8 @@ def test_torchscript_is_the_fallback_and_the_reason_is_kept(tmp_path: Path) -> N
     assert saved.metadata["onnxpress.fallback_reason"] == result.fallback_reason
 
 
-def test_a_batch_that_cannot_be_free_is_fixed_and_said(tmp_path: Path) -> None:
-    result = converted(FixedBatch(), torch.ones(2, 6), tmp_path)
+def test_a_batch_that_cannot_be_free_is_fixed_and_said() -> None:
+    result = converted(FixedBatch(), torch.ones(2, 6))
     assert result.model.signature.inputs[0].shape == (2, 6)
     assert result.fallback_reason is not None
     assert "no other batch size" in result.fallback_reason
@@ -135,7 +185,89 @@ def test_a_batch_that_cannot_be_free_is_fixed_and_said(tmp_path: Path) -> None:
     assert result.verified.ok
 
 
-def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_row_alone_is_a_batch_size_too() -> None:
+    result = converted(OneRow(), torch.ones(1, 6))
+    assert result.model.signature.inputs[0].shape == (1, 6)
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_names_that_clash_get_numbers(exporter: str) -> None:
+    result = converted(Echo(), torch.ones(2, 3), exporter=exporter)
+    assert [spec.name for spec in result.model.signature.inputs] == ["x"]
+    assert [spec.name for spec in result.model.signature.outputs] == ["x_1", "a_b", "a_b_1"]
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+def test_a_module_that_writes_into_its_input_leaves_ours_alone() -> None:
+    given = torch.ones(2, 3)
+    with origin(Overwriting(), given) as opened, opened.session() as session:
+        feeds = {"x": np.ones((2, 3), np.float32)}
+        for _ in range(2):
+            assert (session.run(feeds)["output"] == 4).all()
+        assert (feeds["x"] == 1).all()
+        assert (given == 1).all()
+        result = convert(opened)
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+def test_a_model_that_does_not_run_is_made_by_the_other_exporter() -> None:
+    result = converted(SequenceFirst(), torch.randn(5, 2, 3))
+    assert result.exporter == "torchscript"
+    assert str(result.fallback_reason).startswith("dynamo: onnxruntime failed to run")
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+def test_an_input_without_dimensions_and_rows_of_the_other() -> None:
+    result = converted(Factor(), (torch.ones(2, 3), 2.0))
+    assert [spec.shape for spec in result.model.signature.inputs] == [("batch", 3), ()]
+    assert result.verified is not None
+    assert [case.shapes["x"] for case in result.verified.cases] == [(1, 3), (2, 3), (5, 3)]
+
+
+def test_integers_stay_in_the_range_of_the_example() -> None:
+    table = nn.EmbeddingBag(3, 4)
+    result = converted(table, torch.tensor([[2, 0, 1, 2]]))
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+@pytest.mark.parametrize("example", ["text", (torch.ones(2, 3), None), {"x": object()}])
+def test_examples_that_are_no_tensors(example: object) -> None:
+    with pytest.raises(SourceError, match=r"example inputs hold a .*; expected tensors"):
+        origin(Factor(), example)
+
+
+def test_an_example_that_the_module_refuses_is_told_as_given() -> None:
+    with pytest.raises(SourceError, match=r"Linear.forward on input: float32\[1, 3\] raised"):
+        origin(nn.Linear(4, 2), torch.ones(1, 3))
+
+
+def test_buffers_that_are_not_saved_change_the_fingerprint() -> None:
+    prints = {origin(Unsaved(value), torch.ones(2, 3)).fingerprint() for value in (1.0, 1.0, 2.0)}
+    assert len(prints) == 2
+
+
+def test_torch_itself_does_not_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = torch.onnx.export, []
+
+    def counting(*args: object, **options: object) -> object:
+        calls.append(options["dynamo"])
+        return real(*args, **options)  # type: ignore[arg-type]  # what ``export`` hands over
+
+    monkeypatch.setattr(torch.onnx, "export", counting)
+    monkeypatch.setattr(torch.jit, "trace", lambda *_, **__: pytest.fail("traced"))
+    assert converted(nn.Linear(4, 2), torch.ones(2, 4), exporter="dynamo").exporter == "dynamo"
+    with pytest.raises(SourceError, match="no exporter could convert Branch"):
+        converted(Branch(), torch.ones(2, 3), exporter="dynamo")
+    assert set(calls) == {True}
+
+
+def test_a_wrong_export_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = exporting._dynamo
 
     def wrong(module: nn.Module, *rest: object) -> object:
@@ -146,7 +278,7 @@ def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return real(broken.eval(), *rest)  # type: ignore[arg-type]  # what ``export`` hands over
 
     monkeypatch.setattr(exporting, "_dynamo", wrong)
-    result = converted(nn.Linear(4, 2), torch.ones(2, 4), tmp_path, exporter="dynamo")
+    result = converted(nn.Linear(4, 2), torch.ones(2, 4), exporter="dynamo")
     assert result.verified is not None
     assert not result.verified.ok
     mismatch = result.verified.first_mismatch
@@ -154,21 +286,22 @@ def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (mismatch.output, mismatch.index) == ("output", (0, 1))
     assert float(mismatch.b) - float(mismatch.a) == pytest.approx(0.5, abs=1e-4)
     # With both exporters allowed the other one is tried, and is right.
-    saved = converted(nn.Linear(4, 2), torch.ones(2, 4), tmp_path)
+    saved = converted(nn.Linear(4, 2), torch.ones(2, 4))
     assert saved.verified is not None
     assert saved.verified.ok
     assert saved.exporter == "torchscript"
     assert "differs" in str(saved.fallback_reason)
+    assert saved.model.metadata["onnxpress.fallback_reason"] == saved.fallback_reason
 
 
-def test_shapes_that_the_user_frees(tmp_path: Path) -> None:
+def test_shapes_that_the_user_frees() -> None:
     net = nn.Conv2d(3, 4, 3)
     result = converted(
-        net, torch.ones(2, 3, 16, 16), tmp_path, shapes={"input": ("batch", 3, "height", "width")}
+        net, torch.ones(2, 3, 16, 16), shapes={"input": ("batch", 3, "height", "width")}
     )
     assert result.model.signature.inputs[0].shape == ("batch", 3, "height", "width")
     with pytest.raises(InputError, match="--shape names input 'y'; expected one of input"):
-        converted(net, torch.ones(2, 3, 16, 16), tmp_path, shapes={"y": ("batch",)})
+        converted(net, torch.ones(2, 3, 16, 16), shapes={"y": ("batch",)})
 
 
 FILE = """
@@ -211,7 +344,26 @@ class TestFactory:
         assert result.verified is not None
         assert result.verified.ok
         saved = result.model.save(tmp_path / "m.onnx").read_bytes()
-        assert str(tmp_path).encode() not in saved, "a path of this machine is in the model"
+        for folder in (tmp_path, Path.home(), Path(torch.__file__).parent):
+            assert str(folder).encode() not in saved, "a path of this machine is in the model"
+
+    def test_torchscript_leaves_no_path_either(self, file: Path, tmp_path: Path) -> None:
+        result = api.convert(f"torch:{file}:make", exporter="torchscript")
+        saved = result.model.save(tmp_path / "m.onnx").read_bytes()
+        for folder in (tmp_path, Path.home(), Path(torch.__file__).parent):
+            assert str(folder).encode() not in saved
+
+    def test_a_module_of_the_current_folder(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = file.parent / "my_package_of_nets"
+        package.mkdir()
+        (package / "__init__.py").write_text("", encoding="utf-8")
+        (package / "net.py").write_text("from mine import make\n", encoding="utf-8")
+        monkeypatch.chdir(file.parent)
+        monkeypatch.syspath_prepend(str(file.parent))
+        with open_source("torch:my_package_of_nets.net:make") as opened:
+            assert opened.kind == "torch"
 
     def test_inputs_come_from_the_flag(self, file: Path) -> None:
         from onnxpress.options import parse_inputs
@@ -288,6 +440,13 @@ class TestCheckpoint:
         with pytest.raises(SourceError, match="cannot be read as weights"):
             open_source(f"torch:{file}:make", options)
         assert not (tmp_path / "exploded").exists()
+
+    @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+    def test_a_broken_file(self, file: Path, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"no weights")
+        with pytest.raises(SourceError, match="cannot be read as weights") as caught:
+            open_source(f"torch:{file}:make", OpenOptions(checkpoint=tmp_path / name))
+        assert "\n" not in str(caught.value)
 
     def test_what_does_not_fit(self, file: Path, tmp_path: Path) -> None:
         path = self.weights(tmp_path, nn.Linear(5, 5), "w.pt")

@@ -10,6 +10,7 @@ import typer
 
 from onnxpress import options, screens, terminal
 from onnxpress.commands.run import run
+from onnxpress.errors import InputError
 
 
 def demo(
@@ -29,7 +30,13 @@ def demo(
 
     out = terminal.console()
     bundle = output / "bundle"
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {output} ({error.strerror})", "a folder") from error
+    entries = {path.name for path in output.iterdir()}
+    if entries and digits.CHECKPOINT not in entries:
+        raise InputError(f"{output} holds other things", "a new folder, or that of a demo")
     refuse_foreign(bundle)
     shutil.rmtree(output / "held-out", ignore_errors=True)
     with terminal.progress(quiet=quiet) as progress:

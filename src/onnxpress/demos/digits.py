@@ -16,6 +16,7 @@ from onnxpress.progress import Progress
 
 SIZE = 32
 MEAN, STD = 0.3, 0.4
+CHECKPOINT = "digits.pt"
 HELD_OUT = 600
 """Of 1,797 images: enough to prove a floor of 0.99 after a part of them has calibrated."""
 
@@ -111,7 +112,7 @@ def train(folder: Path, progress: Progress, epochs: int = 14, seed: int = 0) -> 
             schedule.step()
             step += 1
             progress("training", step, steps)
-    checkpoint = folder / "digits.pt"
+    checkpoint = folder / CHECKPOINT
     torch.save(model.state_dict(), checkpoint)
     shown, *scored = held
     paths = _write_images(folder / "held-out", images, labels, scored)

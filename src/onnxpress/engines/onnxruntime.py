@@ -217,6 +217,6 @@ def _layers(name: str) -> tuple[str, ...]:
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's message without its error-code prefix and C++ locations, one line."""
-    text = " ".join(str(error).split())
+    """ONNX Runtime's message without its error code and the file's folder, one line."""
+    text = re.sub(r"Load model from .*? failed: ?", "", " ".join(str(error).split()))
     return text.split(" : ", 2)[-1][:300]

@@ -17,8 +17,19 @@ from onnxpress.model import Model
 from onnxpress.recipe import Facts, Pass, Ranges
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
+from onnxpress.values import is_op
 
 ENGINE = "onnxruntime"
+SEQUENCES = (
+    "Optional",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceMap",
+    "SplitToSequence",
+)
+"""What makes lists of tensors; onnx-ir's shape inference takes each for one tensor."""
 
 
 def gather(
@@ -64,6 +75,8 @@ def _tapped(model: Model) -> Model:
     outputs = tapped.ir.graph.outputs
     for node in tapped.ir.graph:
         for value in node.outputs:
+            if is_op(node, *SEQUENCES):
+                value.type = value.shape = None
             if value.dtype == ir.DataType.FLOAT and value.uses() and not value.is_graph_output():
                 outputs.append(value)
     return tapped

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.engine import Engine, require
+from onnxpress.errors import EngineError, SourceError
 from onnxpress.model import Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
-from onnxpress.source import Exported, ExportOptions, Origin
+from onnxpress.source import ExportOptions, Origin
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.verify import Verified, compare
 
@@ -56,22 +57,49 @@ def convert(
     """Export ``origin`` and compare with it on batches of 1, 2 and 5 rows.
 
     ``batches`` gives the feeds to compare on; without it they are random, of the ranges that the
-    origin's own example has. Where the first exporter's model differs, the other one is tried.
-    Raises ``SourceError`` where no exporter can convert.
+    origin's own example has. Where the first exporter's model differs or does not run, the other
+    one is tried.
+    Raises ``SourceError`` where no exporter can convert, ``EngineError`` where what they make
+    does not run.
     """
     options = options or ExportOptions()
     exported = origin.export(options)
     if not verify:
         return Converted(exported.model, exported.exporter, exported.fallback_reason, None)
     feeds = batches or (lambda signature: _sweep(signature, origin))
-    verified = prove(origin, exported.model, feeds)
-    if not verified.ok and options.exporter == "auto" and exported.exporter == "dynamo":
-        second = origin.export(replace(options, exporter="torchscript"))
-        checked = prove(origin, second.model, feeds)
-        if checked.ok:
-            reason = f"dynamo: the model differs ({verified.first_mismatch})"
-            exported, verified = Exported(second.model, second.exporter, reason), checked
+    other = options.exporter == "auto" and exported.exporter == "dynamo"
+    try:
+        verified = prove(origin, exported.model, feeds)
+    except EngineError as error:
+        proven = _by_torchscript(origin, options, feeds, str(error)) if other else None
+        if proven is None:
+            raise
+        return proven
+    if not verified.ok and other:
+        why = f"the model differs ({verified.first_mismatch})"
+        proven = _by_torchscript(origin, options, feeds, why)
+        if proven is not None:
+            return proven
     return Converted(exported.model, exported.exporter, exported.fallback_reason, verified)
+
+
+def _by_torchscript(
+    origin: Origin,
+    options: ExportOptions,
+    feeds: Callable[[Signature], Iterable[Feeds]],
+    why: str,
+) -> Converted | None:
+    """The second exporter's model, where it is proven equal; ``why`` tells of the first's."""
+    try:
+        second = origin.export(replace(options, exporter="torchscript"))
+        verified = prove(origin, second.model, feeds)
+    except (SourceError, EngineError):
+        return None
+    if not verified.ok:
+        return None
+    reason = f"dynamo: {why}"
+    second.model.metadata["onnxpress.fallback_reason"] = reason
+    return Converted(second.model, second.exporter, reason, verified)
 
 
 def prove(
@@ -90,5 +118,6 @@ def prove(
 
 
 def _sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
-    for batch in BATCHES if signature.dynamic_batch else (1,):
+    free = any(spec.dynamic_batch for spec in signature.inputs)
+    for batch in BATCHES if free else (1,):
         yield random_feeds(signature, batch, seed=batch, example=origin.example)

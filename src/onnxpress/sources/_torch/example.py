@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,33 @@ class Example:
     def plain_outputs(self, module: torch.nn.Module) -> bool:
         """Whether the module returns nothing but tensors, tuples, lists and dicts."""
         with torch.inference_mode():
-            return _is_plain(self.call(module))
+            return _is_plain(self.copied().call(module))
+
+    def copied(self) -> Example:
+        """The same values in tensors of their own, for modules that write into their inputs."""
+        return self.with_tensors({name: tensor.clone() for name, tensor in self.tensors.items()})
+
+    def doubled(self, module: torch.nn.Module) -> Example:
+        """A batch of one twice, where the module takes that; otherwise the example as it is."""
+        if not any(tensor.dim() and tensor.shape[0] == 1 for tensor in self.tensors.values()):
+            return self
+        twice = {
+            name: tensor.repeat(EXAMPLE_BATCH, *[1] * (tensor.dim() - 1))
+            if tensor.dim() and tensor.shape[0] == 1
+            else tensor.clone()
+            for name, tensor in self.tensors.items()
+        }
+        example = self.with_tensors(twice)
+        return example if example.runs(module) else self
+
+    def runs(self, module: torch.nn.Module) -> bool:
+        """Whether the module takes these inputs."""
+        try:
+            with torch.inference_mode():
+                self.copied().call(module)
+        except Exception:  # noqa: BLE001  # whatever its code raises, the answer is no
+            return False
+        return True
 
     def free_batch(self, module: torch.nn.Module) -> bool:
         """Whether the module runs with one row more, too."""
@@ -38,12 +64,7 @@ class Example:
             name: torch.cat([tensor, tensor[:1]]) if tensor.dim() else tensor
             for name, tensor in self.tensors.items()
         }
-        try:
-            with torch.inference_mode():
-                self.with_tensors(longer).call(module)
-        except Exception:  # noqa: BLE001  # whatever its code raises, the answer is no
-            return False
-        return True
+        return self.with_tensors(longer).runs(module)
 
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Example:
         """The same call with other tensors, in this example's order."""
@@ -100,24 +121,32 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, torch.Tensor)
 
 
-def flatten(outputs: object) -> dict[str, torch.Tensor]:
+def flatten(outputs: object, inputs: Collection[str] = ()) -> dict[str, torch.Tensor]:
     """Any nesting of tuples, dicts and dataclasses as named tensors; None is left out.
 
     A lone tensor is ``output``, the items of a tuple ``output_0``, ``output_1``, …; the keys of
-    a dict and the fields of a dataclass keep their names, nested ones joined by ``_``.
+    a dict and the fields of a dataclass keep their names, nested ones joined by ``_``. A name
+    that another output or one of ``inputs`` has gets a number, since ONNX has one space of names.
     """
+    found: list[tuple[str, torch.Tensor]] = []
     if isinstance(outputs, torch.Tensor):
-        return {"output": outputs}
-    found: dict[str, torch.Tensor] = {}
-    _flatten(outputs, "", found)
+        found.append(("output", outputs))
+    else:
+        _flatten(outputs, "", found)
     if not found:
         raise SourceError(f"the model returned a {type(outputs).__name__}", "tensors")
-    return found
+    named: dict[str, torch.Tensor] = {}
+    for stem, tensor in found:
+        name, count = stem, 1
+        while name in named or name in inputs:
+            name, count = f"{stem}_{count}", count + 1
+        named[name] = tensor
+    return named
 
 
-def _flatten(value: object, prefix: str, found: dict[str, torch.Tensor]) -> None:
+def _flatten(value: object, prefix: str, found: list[tuple[str, torch.Tensor]]) -> None:
     if isinstance(value, torch.Tensor):
-        found[prefix] = value
+        found.append((prefix, value))
     elif isinstance(value, Mapping):
         for key, item in value.items():
             _flatten(item, f"{prefix}_{key}" if prefix else str(key), found)
@@ -133,12 +162,14 @@ def _flatten(value: object, prefix: str, found: dict[str, torch.Tensor]) -> None
 
 
 def _tensor(value: object) -> torch.Tensor:
-    """A tensor with at least two rows: a batch of one is repeated."""
-    if not isinstance(value, torch.Tensor):
-        value = torch.as_tensor(value)
-    if value.dim() > 0 and value.shape[0] == 1:
-        return value.repeat(EXAMPLE_BATCH, *[1] * (value.dim() - 1))
-    return value
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise SourceError(
+            f"the example inputs hold a {type(value).__name__}", "tensors, batch first"
+        ) from None
 
 
 def _random(dtype: str, shape: tuple[int | str, ...]) -> torch.Tensor:

@@ -40,7 +40,9 @@ def export(
     tries = [(name, dynamic) for name in exporters]
     if dynamic and not options.shapes:
         tries += [(name, {}) for name in exporters]
-    traced = module if example.plain_outputs(module) else _Flat(module, outputs)
+    traced = (
+        module if example.plain_outputs(module) else _Flat(module, outputs, tuple(example.tensors))
+    )
     for name, axes in tries:
         run = _dynamo if name == "dynamo" else _torchscript
         try:
@@ -65,17 +67,24 @@ def export(
 class _Flat(torch.nn.Module):
     """The module with its outputs as a plain tuple, since exporters know no dataclasses."""
 
-    def __init__(self, module: torch.nn.Module, outputs: tuple[str, ...]) -> None:
+    def __init__(
+        self, module: torch.nn.Module, outputs: tuple[str, ...], inputs: tuple[str, ...]
+    ) -> None:
         super().__init__()
         self.model = module
         self.eval()
         # Both exporters read the inputs' names off the signature.
-        self.forward = functools.wraps(module.forward)(functools.partial(self._flat, outputs))
+        flat = functools.partial(self._flat, outputs, inputs)
+        self.forward = functools.wraps(module.forward)(flat)
 
     def _flat(
-        self, outputs: tuple[str, ...], *args: torch.Tensor, **kwargs: torch.Tensor
+        self,
+        outputs: tuple[str, ...],
+        inputs: tuple[str, ...],
+        *args: torch.Tensor,
+        **kwargs: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        found = flatten(self.model(*args, **kwargs))
+        found = flatten(self.model(*args, **kwargs), inputs)
         return tuple(found[name] for name in outputs)
 
 

@@ -47,10 +47,15 @@ class TorchOrigin(Origin):
         self._code = code
         if options.checkpoint is not None:
             _load_checkpoint(self._module, options.checkpoint)
-        self._example = example_of(self._module, example, options)
+        self._example = example_of(self._module, example, options).doubled(self._module)
         told = f"{type(module).__name__}.forward on {self._example}"
+        copy = self._example.copied()
         with user_code(told), torch.inference_mode():
-            self._outputs = flatten(self._example.call(self._module))
+            self._outputs = flatten(copy.call(self._module), copy.tensors)
+        self._writes = any(
+            not torch.equal(tensor, copy.tensors[name])
+            for name, tensor in self._example.tensors.items()
+        )
 
     @property
     def example(self) -> Feeds:
@@ -61,7 +66,7 @@ class TorchOrigin(Origin):
     def session(self, threads: int | None = None) -> Session:
         if threads:
             torch.set_num_threads(threads)
-        return _TorchSession(self._module, self._example, self._outputs)
+        return _TorchSession(self._module, self._example, self._outputs, self._writes)
 
     def export(self, options: ExportOptions) -> Exported:
         from onnxpress.sources._torch.export import export
@@ -74,7 +79,9 @@ class TorchOrigin(Origin):
         for cls in sorted({type(module) for module in self._module.modules()}, key=str):
             with contextlib.suppress(OSError, TypeError):  # classes made in a shell have no source
                 digest.update(inspect.getsource(cls).encode())
-        for name, tensor in sorted(self._module.state_dict().items()):
+        # The state lacks buffers that are not saved, and they too decide the outputs.
+        tensors = {**dict(self._module.named_buffers()), **self._module.state_dict()}
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode())
             if isinstance(tensor, torch.Tensor):
                 flat = tensor.detach().contiguous().cpu().reshape(-1)
@@ -86,20 +93,31 @@ class _TorchSession(Session):
     """The module itself. The number of threads is PyTorch's global one."""
 
     def __init__(
-        self, module: torch.nn.Module, example: Example, outputs: Mapping[str, torch.Tensor]
+        self,
+        module: torch.nn.Module,
+        example: Example,
+        outputs: Mapping[str, torch.Tensor],
+        writes: bool,
     ) -> None:
+        """``writes`` tells whether the module writes into its inputs."""
         super().__init__()
-        self._module, self._example = module, example
+        self._module, self._example, self._writes = module, example, writes
         self.signature = Signature(
             tuple(_free(name, tensor) for name, tensor in example.tensors.items()),
             tuple(_free(name, tensor) for name, tensor in outputs.items()),
         )
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in feeds.items()}
+        tensors = {name: torch.from_numpy(self._lent(array)) for name, array in feeds.items()}
         with user_code("the model"), torch.inference_mode():
-            outputs = flatten(self._example.with_tensors(tensors).call(self._module))
+            outputs = flatten(self._example.with_tensors(tensors).call(self._module), feeds)
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in outputs.items()}
+
+    def _lent(self, array: np.ndarray) -> np.ndarray:
+        """The caller's own array, or a copy where the module would write into it."""
+        if self._writes or not array.flags.writeable:
+            return np.array(array, order="C")
+        return np.asarray(array, order="C")
 
     def executed(self) -> tuple[Executed, ...]:
         """One for the whole module: the type of its first floating-point weight."""
@@ -122,16 +140,18 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
             from safetensors.torch import load_file
         except ImportError:
             raise MissingExtra.of("safetensors", "torch", "reads .safetensors") from None
-        state: object = load_file(path)
-    else:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise SourceError(
-                f"--checkpoint {path} cannot be read as weights ({text})",
-                "a state_dict saved with torch.save",
-            ) from error
+    try:
+        state: object = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise SourceError(
+            f"--checkpoint {path} cannot be read as weights ({text})",
+            "a state_dict saved with torch.save or safetensors",
+        ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

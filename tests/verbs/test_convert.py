@@ -1,0 +1,131 @@
+"""convert: which exporter's model is kept, and what is said of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+
+from onnxpress.engine import Session
+from onnxpress.errors import EngineError, SourceError
+from onnxpress.model import Model
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.source import Exported, ExportOptions, Origin
+from onnxpress.verbs.convert import convert
+from zoo.graphs import parse
+
+
+def times(factor: float, dims: str = "n,3") -> Model:
+    text = f"(float[{dims}] x) => (float[{dims}] y) {{ y = Mul(x, f) }}"
+    return parse(text, f=np.float32(factor))
+
+
+def dead() -> Model:
+    """No engine loads it: its shapes do not fit."""
+    text = "(float[n,3] x) => (float[n,3] y) { y = Add(x, f) }"
+    return parse(text, f=np.zeros((2, 4), np.float32))
+
+
+class Doubles(Session):
+    signature = Signature(
+        (TensorSpec("x", "float32", ("?", "?")),), (TensorSpec("y", "float32", ("?", "?")),)
+    )
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        return {"y": 2 * feeds["x"]}
+
+
+class Doubling(Origin):
+    """``y = 2 x``, by exporters that make what they are told to, or fail."""
+
+    kind, baseline = "doubling", "NumPy"
+
+    def __init__(self, dynamo: Callable[[], Model], torchscript: Callable[[], Model]) -> None:
+        self._makers = {"dynamo": dynamo, "torchscript": torchscript}
+        self.asked: list[str] = []
+
+    def session(self, threads: int | None = None) -> Session:
+        return Doubles()
+
+    def export(self, options: ExportOptions) -> Exported:
+        name = "dynamo" if options.exporter == "auto" else options.exporter
+        self.asked.append(name)
+        return Exported(self._makers[name](), name)
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+def fails() -> Model:
+    raise SourceError("it cannot be traced")
+
+
+def right() -> Model:
+    return times(2)
+
+
+def wrong() -> Model:
+    return times(3)
+
+
+def test_a_right_model_is_proven_on_three_batches() -> None:
+    origin = Doubling(right, fails)
+    result = convert(origin)
+    assert origin.asked == ["dynamo"]
+    assert (result.exporter, result.fallback_reason) == ("dynamo", None)
+    assert result.verified is not None
+    assert [case.shapes["x"] for case in result.verified.cases] == [(1, 3), (2, 3), (5, 3)]
+    assert result.verified.ok
+    assert result.to_dict()["verified"] == result.verified.to_dict()
+
+
+def test_a_fixed_batch_is_proven_on_that() -> None:
+    result = convert(Doubling(lambda: times(2, "4,3"), fails))
+    assert result.verified is not None
+    assert [case.shapes["x"] for case in result.verified.cases] == [(4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("first", "why"),
+    [(wrong, "dynamo: the model differs (output 'y'[0, 0] is"), (dead, "dynamo: ")],
+)
+def test_the_other_exporter_takes_over(first: Callable[[], Model], why: str) -> None:
+    result = convert(Doubling(first, right))
+    assert result.exporter == "torchscript"
+    assert str(result.fallback_reason).startswith(why)
+    assert "/" not in str(result.fallback_reason), "a path of this machine is in the model"
+    assert result.model.metadata["onnxpress.fallback_reason"] == result.fallback_reason
+    assert result.verified is not None
+    assert result.verified.ok
+
+
+@pytest.mark.parametrize("second", [wrong, dead, fails])
+def test_where_both_are_wrong_the_first_is_told(second: Callable[[], Model]) -> None:
+    result = convert(Doubling(wrong, second))
+    assert result.exporter == "dynamo"
+    assert result.verified is not None
+    assert not result.verified.ok
+    with pytest.raises(EngineError, match=r"cannot load converted\.onnx \(FAIL : Node"):
+        convert(Doubling(dead, second))
+
+
+def test_only_the_exporter_that_was_asked_for() -> None:
+    origin = Doubling(wrong, right)
+    result = convert(origin, ExportOptions(exporter="dynamo"))
+    assert origin.asked == ["dynamo"]
+    assert result.verified is not None
+    assert not result.verified.ok
+
+
+def test_without_a_proof_none_is_claimed() -> None:
+    result = convert(Doubling(wrong, fails), verify=False)
+    assert result.verified is None
+    assert result.to_dict()["verified"] is None
+
+
+def test_ones_own_feeds() -> None:
+    feeds = {"x": np.full((7, 3), 5, np.float32)}
+    result = convert(Doubling(right, fails), batches=lambda _: [feeds])
+    assert result.verified is not None
+    assert [case.shapes["x"] for case in result.verified.cases] == [(7, 3)]
