@@ -205,6 +205,19 @@ def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, out, err.strip()) == (130, "", "interrupted")
 
 
+def test_an_interrupt_within_exec_is_130_too(tmp_path: Path) -> None:
+    text = """
+from onnxpress import cli
+cli.app = lambda: lambda **_: exec("raise KeyboardInterrupt")
+cli.main()
+"""
+    (tmp_path / "stopped.py").write_text(text)
+    ran = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize("bug", [ValueError("oops"), KeyError("x"), AssertionError("no")])
 def test_a_bug_keeps_its_traceback(bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, bug)

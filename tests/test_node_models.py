@@ -59,6 +59,19 @@ def same(a: object, b: object) -> bool:
     return np.allclose(a, b, rtol=rtol, atol=atol, equal_nan=True)
 
 
+def valid(model: Model) -> bool:
+    try:
+        onnx.checker.check_model(ir.to_proto(model.ir), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        return False
+    return True
+
+
+def size(model: Model) -> int:
+    """Its nodes. A newer opset takes as inputs, from Constants, what were attributes."""
+    return sum(node.op_type != "Constant" for node in model.nodes())
+
+
 def fault(step: Pass, model: Model, feeds: dict[str, object]) -> str:
     """What the pass did wrong; empty for nothing."""
     before = serialized(model)
@@ -67,11 +80,10 @@ def fault(step: Pass, model: Model, feeds: dict[str, object]) -> str:
         return "touched its input"
     if not change.changed:
         return ""
-    onnx.checker.check_model(ir.to_proto(after.ir), full_check=True)
-    if step.apply(after)[1].changed:
-        return "is not idempotent"
-    if len(list(after.nodes())) > len(list(model.nodes())):
-        return "added nodes"
+    if not valid(after):
+        return "is not valid any more"
+    if step.apply(after)[1].changed or size(after) > size(model):
+        return "is not idempotent, or added nodes"
     try:
         expected = answers(model, feeds)
     except Exception:  # noqa: BLE001  # ONNX Runtime lacks some operators
@@ -86,6 +98,7 @@ def test_every_operator_survives_every_exact_pass(mode: Mode) -> None:
     faults = {
         (name, step.name): found
         for name, model, feeds in models(mode)
+        if valid(model)
         for step in EXACT
         if (found := fault(step, model, feeds))
     }

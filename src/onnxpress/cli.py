@@ -80,6 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _interrupted() -> NoReturn:
     sys.stderr.write("interrupted\n")
+    # Python under -m ends itself with SIGINT, not with our exit code, where the interrupt met an
+    # exec() of text (as dataclasses use), handled or not. Any later exec() makes it forget that.
+    exec("")
     sys.exit(INTERRUPTED)
 
 

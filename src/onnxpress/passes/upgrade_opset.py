@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 import onnx_ir as ir
 from onnx.version_converter import ConvertError
@@ -16,6 +17,13 @@ from onnxpress.values import opset
 PROTOBUF_BYTES = 1 << 31
 """The converter takes the model as one protobuf message."""
 
+REFUSALS = (
+    RuntimeError,
+    ConvertError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+)
+"""What the converter and the checker raise on a model that they cannot take."""
 
 IR_VERSION = 8
 """The least that opset 17 may be saved with."""
@@ -42,17 +50,17 @@ class UpgradeOpset(Pass):
         proto.ir_version = max(proto.ir_version, IR_VERSION)
         try:
             upgraded = onnx.version_converter.convert_version(proto, self.to)
-            onnx.checker.check_model(upgraded, full_check=True)
-        except (RuntimeError, ConvertError, onnx.checker.ValidationError) as error:
+            converted = Model(ir.from_proto(upgraded))
+            # The converter gives names to nameless dimensions.
+            for kind in ("inputs", "outputs"):
+                old, new = getattr(model.ir.graph, kind), getattr(converted.ir.graph, kind)
+                shapes = {value.name: value.shape for value in old}
+                for value in new:
+                    value.shape = shapes.get(value.name, value.shape)
+            onnx.checker.check_model(ir.to_proto(converted.ir), full_check=True)
+        except REFUSALS as error:
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             return Change(0, (f"opset {now} cannot be upgraded to {self.to}: {told}",))
-        converted = Model(ir.from_proto(upgraded))
-        # The converter gives names to nameless dimensions.
-        for kind in ("inputs", "outputs"):
-            old, new = getattr(model.ir.graph, kind), getattr(converted.ir.graph, kind)
-            shapes = {value.name: value.shape for value in old}
-            for value in new:
-                value.shape = shapes.get(value.name, value.shape)
         if converted.signature != before:
             return Change(0, (f"upgrading opset {now} to {self.to} changes the signature",))
         converted.ir.metadata_props.update(model.ir.metadata_props)
