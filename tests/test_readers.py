@@ -198,7 +198,7 @@ class TestFunctions:
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
-            ("nothing", "mine.py:nothing returned a NoneType; expected samples to iterate over"),
+            ("nothing", "mine.py:nothing returned NoneType; expected samples to iterate over"),
             ("inside", r"mine.py:inside raised ValueError: cannot reshape .* \(line 26\)"),
             ("wrong", "sample 0 is a object; expected a path, text, bytes, array or mapping"),
             ("absent", "mine.py has no function 'absent'"),

@@ -219,6 +219,7 @@ def press(
     floor: float | None = None,
     objective: str = "latency",
     batch: int | None = None,
+    engine: str | None = None,
     threads: int | None = None,
     rounds: int = 20,
     label: str | None = None,
@@ -229,6 +230,7 @@ def press(
     trust: bool = False,
     exporter: Exporter = "auto",
     keep_float: bool = False,
+    fresh: bool = False,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> Pressed | Planned:
@@ -238,7 +240,9 @@ def press(
     engines find worth trying is built, loaded from its file, scored on samples that calibration
     never saw and timed against the original. With ``output`` the result becomes a bundle there.
     ``floor`` is held at the lower end of the 95 % interval of the quality; without it, it is
-    0.99 or what the samples can prove. ``dry_run`` only says what would be tried.
+    0.99 or what the samples can prove. ``engine`` alone is tried instead of all. ``fresh``
+    measures again what an earlier press to ``output`` measured; ``dry_run`` only says what would
+    be tried.
     """
     processing = _processing(preprocess)
     request = Request(
@@ -248,12 +252,14 @@ def press(
         floor=floor,
         objective=objective,
         batch=batch,
+        engine=engine,
         threads=threads,
         seed=seed,
         limit=limit,
         label=label,
         rounds=rounds,
         keep_float=keep_float,
+        fresh=fresh,
         open_options=_open_options(inputs, processing, checkpoint, trust),
         export_options=ExportOptions(exporter=exporter),
     )

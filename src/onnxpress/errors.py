@@ -21,6 +21,7 @@ EXTRAS = {
     "onnxscript": "press",
     "google": "press",
     "jinja2": "press",
+    "filelock": "press",
     "torch": "torch",
     "safetensors": "torch",
     "onnxruntime": "onnxruntime",

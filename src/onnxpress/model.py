@@ -133,7 +133,7 @@ class Model:
     def parameters(self) -> int:
         """Elements of all float and quantised weights: initializers with at least one dimension.
 
-        Shared tensors count once; shapes and indices (int32, int64) do not count.
+        Shared tensors count once; shapes and indices (int32, int64), scales and zero points do not.
         """
         tensors = {
             id(value.const_value): value.const_value.size
@@ -142,6 +142,7 @@ class Model:
             if value.const_value is not None
             and len(value.const_value.shape) > 0
             and value.const_value.dtype not in (ir.DataType.INT64, ir.DataType.INT32)
+            and not _scales(value)
         }
         return sum(tensors.values())
 
@@ -272,6 +273,13 @@ def _dim(dim: int | ir.SymbolicDim) -> int | str:
 
 def _dtype_name(dtype: ir.DataType | None) -> str:
     return "unknown" if dtype is None or dtype == ir.DataType.UNDEFINED else dtype.numpy().name
+
+
+def _scales(value: ir.Value) -> bool:
+    """Whether it only says how others are quantised: a scale or a zero point."""
+    first = {"QuantizeLinear": 1, "DequantizeLinear": 1, "MatMulInteger": 2, "ConvInteger": 2}
+    uses = value.uses()
+    return bool(uses) and all(index >= first.get(node.op_type, index + 1) for node, index in uses)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,9 @@ from onnxpress.signature import TensorSpec
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write the result.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no tables.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More detail.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Say more: each step, every detail.")
+]
 SamplesRef = Annotated[
     str,
     typer.Option(

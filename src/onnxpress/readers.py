@@ -121,7 +121,7 @@ def _function(path: Path, name: str) -> Samples:
         try:
             made = function()
             if not isinstance(made, Iterable):
-                found = f"{path}:{name} returned a {type(made).__name__}"
+                found = f"{path}:{name} returned {type(made).__name__}"
                 raise SamplesError(found, "samples to iterate over")
             for number, value in enumerate(made):
                 yield record_of(value, number)

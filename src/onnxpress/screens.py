@@ -34,6 +34,9 @@ def show_pressed(result: Result) -> None:
         markup=False,
     )
     for row in candidates:
+        if row["executed"] not in (None, row["requested"]):
+            told = f"{row['name']}: asked for {row['requested']}, ran in {row['executed']}"
+            out.print(f"! {told}", style="dim", markup=False)
         if not row["ok"]:
             out.print(f"✗ {row['name']}: {row['reason']}", style="dim", markup=False)
     if result["floor_note"]:
@@ -81,13 +84,17 @@ def show_converted(result: Result) -> None:
         show_verified(result["verified"], "")
 
 
-def show_verified(verified: Result, mismatch: str) -> None:
-    """One line for each case and a last one with the answer."""
+def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> None:
+    """One line for each shape (``verbose``: batch) that was compared, and one with the answer."""
     out = console()
-    for case in verified["cases"]:
+    alike: dict[tuple[str, str, int], list[float]] = {}
+    for number, case in enumerate(verified["cases"]):
         shapes = ", ".join(f"{name}{list(shape)}" for name, shape in case["shapes"].items())
-        mark = "✓" if case["ok"] else "✗"
-        out.print(f"  {mark} {shapes}: largest difference {case['max_abs_diff']:.3g}", markup=False)
+        found = alike.setdefault(("✓" if case["ok"] else "✗", shapes, number if verbose else 0), [])
+        found.append(case["max_abs_diff"])
+    for (mark, shapes, _), found in alike.items():
+        times = f" ({len(found)} batches)" if len(found) > 1 else ""
+        out.print(f"  {mark} {shapes}{times}: largest difference {max(found):.3g}", markup=False)
     answer = "the same answers" if verified["ok"] else f"different: {mismatch}"
     out.print(
         f"{answer} (|a-b| ≤ {verified['atol']:.2g} + {verified['rtol']:g}·|a|)", style="bold",
@@ -95,7 +102,7 @@ def show_verified(verified: Result, mismatch: str) -> None:
     )  # fmt: skip
 
 
-def show_inspected(name: str, result: Result) -> None:
+def show_inspected(name: str, result: Result, *, verbose: bool = False) -> None:
     """Everything that there is to know of a model, on one screen."""
     out = console()
     opsets = ", ".join(f"{domain} {version}" for domain, version in result["opsets"].items())
@@ -116,19 +123,26 @@ def show_inspected(name: str, result: Result) -> None:
     out.print(table)
     for item in result["redundant"]:
         out.print(f"  redundant: {item['node']} ({item['op']}): {item['why']}", markup=False)
+    if verbose:
+        for entry in result["journal"]:
+            told = ", ".join(f"{key} {value}" for key, value in entry.items() if value)
+            out.print(f"  journal: {told}", markup=False)
+        for key, value in result["metadata"].items():
+            out.print(f"  metadata: {key}: {value[:200]}", markup=False)
 
 
-def show_optimized(result: Result) -> None:
-    """What each pass did, the sizes and the comparison."""
+def show_optimized(result: Result, *, verbose: bool = False) -> None:
+    """What passes did (``verbose``: also those that did nothing), sizes and the comparison."""
     out = console()
     before, after = result["before"], result["after"]
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in ("pass", "rewrites", ""):
         table.add_column(name, overflow="fold")
-    for step in result["passes"]:
-        note = f"undone: {step['reason']}" if step["reverted"] else _short(step["reason"])
+    told = [step for step in result["passes"] if verbose or step["rewrites"] or step["reason"]]
+    for step in told:
+        note = f"undone: {step['reason']}" if step["reverted"] else _short(step["reason"], verbose)
         table.add_row(step["name"], str(step["rewrites"]), note)
-    out.print(table)
+    out.print(table if told else "no pass found anything to rewrite")
     out.print(
         f"{result['model']}: {before['nodes']} → {after['nodes']} nodes, "
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB",
@@ -175,7 +189,7 @@ def show_bench(results: Sequence[Result]) -> None:
             out.print(rows_table(rows))
 
 
-def show_doctor(result: Result) -> None:
+def show_doctor(result: Result, *, verbose: bool = False) -> None:
     """The machine, the engines and what is missing."""
     out = console()
     cpu = result["cpu"]
@@ -194,12 +208,16 @@ def show_doctor(result: Result) -> None:
             out.print(f"✗ {name}: {engine['reason']}", markup=False)
     told = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     out.print(f"versions: {told}", style="dim", markup=False)
+    for socket, names in result["plugins"].items() if verbose else ():
+        out.print(f"{socket}: {', '.join(names)}", style="dim", markup=False)
     for item in result["missing"]:
         out.print(f"missing: {item['package']}; run: {item['fix']}", markup=False)
 
 
-def _short(reason: str) -> str:
-    """The first of many reasons, and how many more there are; ``--json`` has them all."""
+def _short(reason: str, verbose: bool) -> str:
+    """The first of many reasons, and how many more there are; ``verbose`` has them all."""
+    if verbose:
+        return reason
     first, *others = reason.split("; ")
     return f"{first} (and {len(others)} more)" if others else first
 

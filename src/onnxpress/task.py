@@ -88,6 +88,8 @@ class Task(abc.ABC):
     """What a model is for."""
 
     api_version: ClassVar[int] = 1
+    uses_labels: ClassVar[bool] = True
+    """Whether labels of the samples, where there are some, make its quality."""
 
     @abc.abstractmethod
     def fits(self, signature: Signature, kind: str) -> bool:

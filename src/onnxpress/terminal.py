@@ -43,9 +43,9 @@ def _plain(value: object) -> object:
     return value
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """For people: stdout, no wider than the terminal."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
 def warn(text: str) -> None:
@@ -55,9 +55,12 @@ def warn(text: str) -> None:
 
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[Report]:
-    """A bar on stderr, from two seconds on and on a terminal only."""
-    stderr = Console(stderr=True)
+def progress(*, quiet: bool, verbose: bool = False) -> Iterator[Report]:
+    """A bar on stderr, from two seconds on and on a terminal only; ``verbose``: a line a step."""
+    stderr = Console(stderr=True, highlight=False, soft_wrap=verbose)
+    if verbose:
+        yield _steps(stderr)
+        return
     if quiet or not stderr.is_terminal:
         yield silent
         return
@@ -79,6 +82,18 @@ def progress(*, quiet: bool) -> Iterator[Report]:
         yield report
     finally:
         bar.stop()
+
+
+def _steps(stderr: Console) -> Report:
+    started, last = time.monotonic(), ""
+
+    def report(stage: str, _done: int, _total: int) -> None:
+        nonlocal last
+        if stage != last:
+            stderr.print(f"{time.monotonic() - started:7.1f} s  {stage}", style="dim", markup=False)
+        last = stage
+
+    return report
 
 
 def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) -> Table:
@@ -127,7 +142,9 @@ def _quality(quality: object) -> str:
 
 
 def _megabytes(size: object) -> str:
-    return f"{size / 1e6:.2f}" if isinstance(size, int) and size else "–"
+    if not isinstance(size, int) or not size:
+        return "–"
+    return f"{size / 1e6:.2f}" if size >= 10_000 else f"{size / 1e6:.2g}"
 
 
 def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:

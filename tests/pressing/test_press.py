@@ -21,9 +21,12 @@ from conftest import Shell
 from onnxpress import api
 from onnxpress.engine import Form, ModelFacts
 from onnxpress.engines.onnxruntime import OnnxRuntime
+from onnxpress.errors import InputError
 from onnxpress.machine import Machine
 from onnxpress.pressing.result import Pressed
+from onnxpress.pressing.workspace import workspace
 from onnxpress.settings import Settings
+from onnxpress.signature import TensorSpec
 from zoo.project import PREPROCESS, Project, tensor
 
 ROUNDS = 5
@@ -81,6 +84,7 @@ class TestResult:
             assert {"name", "file", "engine", "settings", "requested", "executed", "latency_ms",
                     "throughput_per_s", "size_bytes", "quality", "speedup", "tie", "ok",
                     "reason"} <= set(row)  # fmt: skip
+            assert (done.bundle / str(row["file"])).resolve().is_file()
 
     def test_every_form_was_measured_and_the_chosen_one_is_the_fastest(self, done: Done) -> None:
         ok = {row["name"]: row["speedup"]["value"] for row in candidates(done) if row["ok"]}  # type: ignore[index]
@@ -174,6 +178,40 @@ class TestAgain:
         assert again.floor.value == 0.5
         kept = json.loads(json.dumps(again.to_dict()))["candidates"]
         assert [row["latency_ms"] for row in kept] == [row["latency_ms"] for row in before]  # type: ignore[index, union-attr]
+
+    def test_fresh_measures_again(
+        self, project: Project, done: Done, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def stop(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("onnxpress.pressing.trial.measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            api.press(
+                project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS,
+                output=done.bundle, fresh=True,
+            )  # fmt: skip
+
+    def test_two_at_a_time_are_refused(self, project: Project, tmp_path: Path) -> None:
+        with (
+            workspace(tmp_path / "b"),
+            pytest.raises(InputError, match=r"another press is writing .*b; expected one at a"),
+        ):
+            api.press(
+                project.ref, samples=project.images, preprocess=PREPROCESS, output=tmp_path / "b"
+            )
+
+    def test_measured_work_outlives_a_floor_that_cannot_be_proven(self, tmp_path: Path) -> None:
+        def refuse(*, measured: bool) -> None:
+            with workspace(tmp_path / "b") as work:
+                if measured:
+                    work.write("measured", "0", {})
+                raise InputError("--floor")
+
+        for measured in (False, True):
+            with pytest.raises(InputError, match="--floor"):
+                refuse(measured=measured)
+            assert (tmp_path / ".b.press").exists() is measured
 
     def test_a_dry_run_writes_nothing(self, project: Project, tmp_path: Path) -> None:
         told = command(*press_words(project, tmp_path / "b"), "--dry-run")
@@ -306,6 +344,28 @@ class TestHonesty:
         )
         assert isinstance(result, Pressed)
         assert any("random" in warning for warning in result.warnings)
+
+    def test_one_engine_only_with_each_step_told(self, project: Project, tmp_path: Path) -> None:
+        told = command(
+            *press_words(project, tmp_path / "b"), "--engine", "onnxruntime", "--limit", "60", "-v",
+            "--floor", "0",
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        assert "openvino" not in told.stdout
+        assert "converting to ONNX" in told.stderr
+        assert "round 1:" in told.stderr
+
+    def test_labels_that_nothing_uses_are_said(self, tmp_path: Path) -> None:
+        arrays = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+        np.savez(tmp_path / "samples.npz", x=arrays, labels=np.arange(40))
+        module = torch.nn.Sequential(
+            torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3)
+        )
+        spec = TensorSpec("x", "float32", ("batch", 6))
+        result = api.press(
+            module, samples=tmp_path / "samples.npz", inputs=[spec], rounds=ROUNDS, task="tensor"
+        )
+        assert any("does not use the samples' labels" in told for told in result.warnings)  # type: ignore[union-attr]
 
 
 class TestBadInput:

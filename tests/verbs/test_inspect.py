@@ -16,6 +16,7 @@ import zoo
 from onnxpress import api
 from onnxpress.macs import macs_per_node
 from onnxpress.model import load
+from onnxpress.recipe import Facts, Recipe
 
 LIGHT = sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
 
@@ -53,6 +54,13 @@ def check(path: Path) -> None:
 @pytest.mark.parametrize("name", zoo.names())
 def test_the_zoo(name: str, zoo_model: Callable[[str], Path]) -> None:
     check(zoo_model(name))
+
+
+def test_scales_and_zero_points_are_no_parameters(zoo_model: Callable[[str], Path]) -> None:
+    model = load(zoo_model("mlp"))
+    quantized, change = Recipe.parse("quantize_weights").apply(model, Facts())
+    assert change.changed
+    assert quantized.parameters == model.parameters
 
 
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)

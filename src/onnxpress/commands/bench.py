@@ -45,6 +45,7 @@ def bench(
     trust: options.Trust = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Score and time models side by side: interleaved rounds, one process each.
 
@@ -63,7 +64,7 @@ def bench(
     for path, flag in ((output, "--output"), (report, "--report")):
         if path is not None:
             terminal.check_output(path, flag)
-    with terminal.progress(quiet=quiet) as progress:
+    with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         results = api.measure(
             things,
             samples=samples,

@@ -28,6 +28,7 @@ def convert(
     trust: options.Trust = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Convert a trained model to ONNX and compare it with the original on several batch sizes.
 
@@ -36,7 +37,7 @@ def convert(
     from onnxpress import api
 
     terminal.check_output(output)
-    with terminal.progress(quiet=quiet) as progress:
+    with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         progress("converting", 0, 0)
         result = api.convert(
             source,

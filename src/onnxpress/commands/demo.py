@@ -18,6 +18,7 @@ def demo(
     output: options.Output = Path("demo"),
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Train a small CNN on handwritten digits, press it, and classify a held-out digit.
 
@@ -39,7 +40,7 @@ def demo(
         raise InputError(f"{output} holds other things", "a new folder, or that of a demo")
     refuse_foreign(bundle)
     shutil.rmtree(output / "held-out", ignore_errors=True)
-    with terminal.progress(quiet=quiet) as progress:
+    with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         trained = digits.train(output, progress)
         if not quiet and not as_json:
             out.print(f"trained on {name}: {trained.accuracy:.2%} of held-out images right")

@@ -5,7 +5,11 @@ from __future__ import annotations
 from onnxpress import options, screens, terminal
 
 
-def doctor(as_json: options.Json = False) -> int:
+def doctor(
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
     """Show engines, providers, instruction sets, cores, container quota and versions.
 
     Example: onnxpress doctor
@@ -15,6 +19,6 @@ def doctor(as_json: options.Json = False) -> int:
     result = verb.doctor()
     if as_json:
         terminal.emit_json("doctor", result)
-    else:
-        screens.show_doctor(result)
+    elif not quiet:
+        screens.show_doctor(result, verbose=verbose)
     return 0

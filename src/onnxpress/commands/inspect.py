@@ -13,6 +13,8 @@ from onnxpress import options, screens, terminal
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Show inputs, outputs, operators, size, multiply-accumulates and redundant nodes.
 
@@ -23,6 +25,6 @@ def inspect(
     result = api.inspect(model).to_dict()
     if as_json:
         terminal.emit_json("inspect", result)
-    else:
-        screens.show_inspected(str(model), result)
+    elif not quiet:
+        screens.show_inspected(str(model), result, verbose=verbose)
     return 0

@@ -23,6 +23,7 @@ def optimize(
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Rewrite a graph and prove that its outputs stay; a pass that breaks them is undone.
 
@@ -45,5 +46,5 @@ def optimize(
     if as_json:
         terminal.emit_json("optimize", data)
     elif not quiet:
-        screens.show_optimized(data)
+        screens.show_optimized(data, verbose=verbose)
     return 0

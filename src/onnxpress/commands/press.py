@@ -21,6 +21,9 @@ def press(
     ] = None,
     objective: Annotated[Literal["latency", "throughput"], typer.Option()] = "latency",
     batch: Annotated[int | None, typer.Option(help="Rows per call when timing.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Try this engine only; all that are installed.")
+    ] = None,
     threads: options.Threads = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 20,
     label: options.Label = None,
@@ -33,13 +36,20 @@ def press(
     keep_float: Annotated[
         bool, typer.Option("--keep-float", help="Write a bundle even if nothing is faster.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what an earlier press measured.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be tried; write nothing.")
     ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Find the fastest faithful form of a model for this machine, and bundle it with the proof.
+
+    What was made is kept in .NAME.press beside the bundle NAME, so that pressing again is quick;
+    the folder may be deleted.
 
     Example: onnxpress press torch:net.py:make --samples photos/ --preprocess
     size=224,mean=0.5,std=0.5 -o bundle/
@@ -47,7 +57,7 @@ def press(
     from onnxpress import api
     from onnxpress.pressing.result import Pressed
 
-    with terminal.progress(quiet=quiet) as progress:
+    with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         result = api.press(
             source,
             samples=samples,
@@ -57,6 +67,7 @@ def press(
             floor=floor,
             objective=objective,
             batch=batch,
+            engine=engine,
             threads=threads,
             rounds=rounds,
             label=label,
@@ -67,6 +78,7 @@ def press(
             trust=trust,
             exporter=exporter,
             keep_float=keep_float,
+            fresh=fresh,
             dry_run=dry_run,
             progress=progress,
         )

@@ -27,15 +27,18 @@ def quantize(
     seed: options.Seed = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Quantise a model, then measure size, speed and quality of the saved file.
+
+    The file is written also where its quality is below --floor; the exit code is 3 then.
 
     Example: onnxpress quantize net.onnx --scheme static --samples photos/ --preprocess size=224
     """
     from onnxpress import api
 
     terminal.check_output(output)
-    with terminal.progress(quiet=quiet) as progress:
+    with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         result = api.quantize(
             model,
             scheme=scheme,

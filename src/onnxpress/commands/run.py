@@ -27,6 +27,7 @@ def run(
     threads: options.Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Predict with a bundle.
 
@@ -63,6 +64,8 @@ def run(
             outputs = [result for _, result in found]
             terminal.emit_json("run", {"outputs": outputs, "form": opened.form.name})
             return 0
+    if verbose:
+        terminal.console(stderr=True).print(f"form {opened.form.name}", markup=False)
     for name, result in found:
         terminal.console().print(f"{name}: {_told(result)}", markup=False)
     return 0

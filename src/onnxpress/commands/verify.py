@@ -22,6 +22,7 @@ def verify(
     trust: options.Trust = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Compare the outputs of two models, value by value.
 
@@ -44,5 +45,5 @@ def verify(
     if as_json:
         terminal.emit_json("verify", {"verified": result.to_dict()})
     elif not quiet:
-        screens.show_verified(result.to_dict(), str(result.first_mismatch or ""))
+        screens.show_verified(result.to_dict(), str(result.first_mismatch or ""), verbose=verbose)
     return 0 if result.ok else 3

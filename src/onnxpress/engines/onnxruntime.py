@@ -135,7 +135,7 @@ def _inference_session(
     import onnxruntime
 
     provider, options = settings.provider or "CPUExecutionProvider", onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = settings.threads or this_machine().threads
     if settings.precision != "float32":
         raise EngineError(

@@ -78,7 +78,10 @@ def _unprovable(asked: float, count: int, needed: int | None, provable: float) -
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate, judged. ``row`` is None where it could not be built, opened or run."""
+    """One candidate, judged. ``row`` is None where it could not be built, opened or run.
+
+    ``file`` is its name in the workspace at first, and relative to the bundle in a result.
+    """
 
     name: str
     file: str | None

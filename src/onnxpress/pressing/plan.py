@@ -42,12 +42,14 @@ class Request:
     floor: float | None = None
     objective: str = "latency"
     batch: int | None = None
+    engine: str | None = None
     threads: int | None = None
     seed: int = 0
     limit: int | None = None
     label: str | None = None
     rounds: int = 20
     keep_float: bool = False
+    fresh: bool = False
     open_options: OpenOptions = field(default_factory=OpenOptions)
     export_options: ExportOptions = field(default_factory=ExportOptions)
 
@@ -90,6 +92,8 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     """
     if request.task is not None:
         registry.get("tasks", request.task)  # an unknown name is said before any work
+    if request.engine is not None:
+        registry.get("engines", request.engine)
     early = None if _is_random(request.samples) else _samples(request, None)
     progress("reading the model", 0, 0)
     fingerprint = origin.fingerprint()
@@ -102,12 +106,15 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     processing = _processing(request, origin, samples)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
-    bound = registry.create(Task, "tasks", task).bind(signature, processing)
+    kind = registry.create(Task, "tasks", task)
+    bound = kind.bind(signature, processing)
+    if samples.has_labels and not kind.uses_labels:
+        note = f"task {task} does not use the samples' labels: quality is agreement with the origin"
     count = len(samples)
     if count < 2:
         raise SamplesError(f"there is {count} sample", "at least 2: one to calibrate, one to score")
     calibration, scoring = samples.split(max(1, min(CALIBRATION, count // 5)), request.seed)
-    forms, unavailable = _forms(model)
+    forms, unavailable = _forms(model, request.engine)
     return Plan(
         float_path=work.path("float", key),
         float_key=key,
@@ -160,11 +167,11 @@ def _float_model(
     return story
 
 
-def _forms(model: Model) -> tuple[tuple[Form, ...], dict[str, str]]:
+def _forms(model: Model, only: str | None) -> tuple[tuple[Form, ...], dict[str, str]]:
     facts = ModelFacts(model.signature, model.op_counts(), weight_counts(list(model.ir.graph)))
     forms: list[Form] = []
     unavailable = {}
-    for name in registry.names("engines"):
+    for name in [only] if only else registry.names("engines"):
         engine = registry.create(Engine, "engines", name)
         state = engine.available()
         if state.ok:
@@ -173,7 +180,8 @@ def _forms(model: Model) -> tuple[tuple[Form, ...], dict[str, str]]:
             unavailable[name] = state.reason
     if not forms:
         told = "; ".join(unavailable.values())
-        raise InputError("no engine is installed", "onnxruntime or openvino", told)
+        found = f"engine {only} has no form to try" if only else "no engine is installed"
+        raise InputError(found, "onnxruntime or openvino", told)
     return tuple(forms), unavailable
 
 

@@ -80,8 +80,8 @@ def press(
             environment=trials.measured.environment,
             warnings=_warnings(prepared, trials),
         )
-        if output is None:
-            return result
+        if output is None:  # the files go with the temporary folder
+            return _with_files(result, dict.fromkeys(settings))
         return _write(result, output, origin, prepared, work, keep_float=request.keep_float)
 
 
@@ -120,9 +120,14 @@ def _write(
     """Write the bundle, where there is one to write, and the report beside its manifest."""
     trials = {trial.name: trial for trial in result.candidates}
     forms = _ordered(result, trials)
+    kept = {
+        name: f"../{work.folder.name}/{trial.file}" if trial.file else None
+        for name, trial in trials.items()
+    }
     if result.chosen is None and not keep_float and origin.kind != "onnx":
         folder = output.resolve().parent
         stem = f"{output.resolve().name}-report"
+        result = _with_files(result, kept)
         paths = report.write(
             {"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem
         )
@@ -145,15 +150,26 @@ def _write(
             "floor": result.floor.value,
             "baseline": dict(result.baseline),
             # A few rounds leave the upper end of a speed-up open, which JSON has no number for.
-            "candidates": [plain(trial.to_dict()) for trial in result.candidates],
+            "candidates": [plain(trial.to_dict()) for trial in _with_files(result, {}).candidates],
             "environment": dict(result.environment),
         },
     )
     files = {trial.name: work.folder / str(trial.file) for trial in forms}
-    bundle.write(output, manifest, files)
-    done = replace(result, bundle=output, report=output / "report.html")
+    written = bundle.write(output, manifest, files)
+    bundled = {form.name: form.file for form in written.forms}
+    done = replace(
+        _with_files(result, kept | bundled), bundle=output, report=output / "report.html"
+    )
     report.write({"schema_version": 1, "command": "press", **done.to_dict()}, output)
     return done
+
+
+def _with_files(result: Pressed, files: Mapping[str, str | None]) -> Pressed:
+    """``result`` with each candidate's file as ``files`` names it, relative to the bundle."""
+    return replace(
+        result,
+        candidates=tuple(replace(trial, file=files.get(trial.name)) for trial in result.candidates),
+    )
 
 
 def _ordered(result: Pressed, trials: Mapping[str, Trial]) -> list[Trial]:

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from onnxpress.errors import InputError, OnnxpressError
 
 
@@ -43,7 +45,8 @@ def workspace(output: Path | None) -> Iterator[Workspace]:
     """The hidden folder beside ``output``, or a temporary one.
 
     Kept when the work is interrupted. Removed again where it is new and the user's input turns
-    out wrong: then nothing is left behind.
+    out wrong before anything was measured: then nothing is left behind. Raises ``InputError``
+    where another press works in it, or where it cannot be written.
     """
     if output is None:
         with tempfile.TemporaryDirectory(prefix="onnxpress-") as name:
@@ -58,10 +61,16 @@ def workspace(output: Path | None) -> Iterator[Workspace]:
         raise InputError(
             f"cannot write beside {output} ({error.strerror})", "a folder that can be written"
         ) from error
+    lock = FileLock(folder / "lock")
     try:
-        yield Workspace(folder)
+        with lock.acquire(timeout=0):
+            yield Workspace(folder)
+    except Timeout as error:
+        raise InputError(
+            f"another press is writing {output}", "one at a time", "wait for it or give another -o"
+        ) from error
     except OnnxpressError:
-        if new:
+        if new and not any(folder.glob("measured-*.json")):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

@@ -26,6 +26,8 @@ from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 class Tensor(Task):
     """Feeds in, raw outputs out. Labels are not used, since nothing says what they label."""
 
+    uses_labels = False
+
     def fits(self, signature: Signature, kind: str) -> bool:
         return kind == "tensors"
 

@@ -106,22 +106,22 @@ def bench(
         candidates = [
             Candidate(t.name, t.target, t.engine, t.requested, t.size_bytes) for t in things
         ]
-        results = []
-        for batch in batches:
-            records = [record for _, record in zip(range(batch), data, strict=False)]
-            records = [records[i % len(records)] for i in range(batch)]
-            measured = measure(
-                [c for c in candidates if c.name not in failures],
-                bound.encode(records),
-                baseline=baseline,
-                batch=batch,
-                rounds=rounds,
-                seconds=seconds,
-                progress=progress,
-                runners=runners,
-            )
-            results.append(measured.with_results(qualities, failures))
-        return results
+    # Timed in fresh processes, so that their peak memory is that of running alone.
+    results = []
+    for batch in batches:
+        records = [record for _, record in zip(range(batch), data, strict=False)]
+        records = [records[i % len(records)] for i in range(batch)]
+        measured = measure(
+            [c for c in candidates if c.name not in failures],
+            bound.encode(records),
+            baseline=baseline,
+            batch=batch,
+            rounds=rounds,
+            seconds=seconds,
+            progress=progress,
+        )
+        results.append(measured.with_results(qualities, failures))
+    return results
 
 
 def missed_gates(

@@ -38,5 +38,6 @@ def doctor() -> dict[str, object]:
         "cpu": machine.to_dict(),
         "threads": machine.threads,
         "versions": versions(),
+        "plugins": {socket: list(registry.names(socket)) for socket in registry.CONTRACTS},
         "missing": missing,
     }

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx_ir.passes.common import NameFixPass
+
 from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model, load
@@ -121,6 +123,8 @@ def quantize(
     Raises ``InputError`` where the scheme finds nothing to rewrite in the model.
     """
     recipe = recipe_for(scheme, calibrator, bits)
+    model = model.clone()
+    NameFixPass()(model.ir)  # engines tell what they ran by the nodes' names
     calibrating: Samples | None = None
     scoring = samples
     if recipe.needs():
@@ -156,7 +160,6 @@ def quantize(
             bound.encode([_first(scoring)] * batch),
             baseline=FLOAT,
             batch=batch,
-            runners=runners,
             progress=progress,
         )
         for why in (*failures.values(), *measured.failures.values()):

@@ -134,7 +134,7 @@ def flatten(outputs: object, inputs: Collection[str] = ()) -> dict[str, torch.Te
     else:
         _flatten(outputs, "", found)
     if not found:
-        raise SourceError(f"the model returned a {type(outputs).__name__}", "tensors")
+        raise SourceError(f"the model returned {type(outputs).__name__}", "tensors")
     named: dict[str, torch.Tensor] = {}
     for stem, tensor in found:
         name, count = stem, 1
@@ -158,7 +158,7 @@ def _flatten(value: object, prefix: str, found: list[tuple[str, torch.Tensor]]) 
         for index, item in enumerate(value):
             _flatten(item, f"{prefix or 'output'}_{index}", found)
     elif value is not None:
-        raise SourceError(f"the model returned a {type(value).__name__} in its outputs", "tensors")
+        raise SourceError(f"the model returned {type(value).__name__} in its outputs", "tensors")
 
 
 def _tensor(value: object) -> torch.Tensor:
