@@ -53,6 +53,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         (["press", "m.onnx", "--samples", "random:8", "--batch", "1.5"], "'--batch'"),
         (["press", "m.onnx", "--samples", "random:8", "--objective", "size"], "'--objective'"),
         (["press", "m.onnx", "--samples"], "--samples"),
+        (["press", "m.onnx", "--samples", ""], "--samples is empty"),
+        (["press", "m.onnx", "--samples", "random:8", "--threads", "100000"], "--threads 100000"),
+        (["press", "m.onnx", "--samples", "random:8", "--rounds", "4"], "--rounds 4; expected at"),
+        (["bench", "m.onnx", "--samples", "random:8", "--rounds", "3"], "--rounds 3; expected at"),
+        (["convert", "m.onnx", "--input", "x:float32[2]"], "--input with an ONNX file"),
         (["optimize", "m.onnx", "--json=yes"], "--json"),
         (["inspect", "none.onnx"], "none.onnx does not exist; expected an ONNX file"),
         (["inspect", "."], "is a folder; expected an ONNX file"),
@@ -203,6 +208,22 @@ def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, KeyboardInterrupt())
     code, out, err = run("doctor")
     assert (code, out, err.strip()) == (130, "", "interrupted")
+
+
+def test_being_terminated_is_an_interrupt(tmp_path: Path) -> None:
+    text = """
+import os, signal, time
+from onnxpress import cli
+def stop(**_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+cli.app = lambda: stop
+cli.main(["x"])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
 
 
 def test_an_interrupt_within_exec_is_130_too(tmp_path: Path) -> None:

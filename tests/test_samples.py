@@ -292,9 +292,9 @@ def test_relabelled_classes(tmp_path: Path) -> None:
     for name in ("3", "17"):
         image(tmp_path / name / "a.png")
     samples = Samples.open(tmp_path)
-    assert (samples.classes, samples.labels()) == (("17", "3"), [0, 1])
-    numbered = samples.relabelled([17, 3])
-    assert (numbered.classes, numbered.labels()) == ((), [17, 3])
-    assert [record.label for record in numbered] == [17, 3]
+    assert (samples.classes, samples.labels()) == (("3", "17"), [0, 1])
+    numbered = samples.relabelled([3, 17])
+    assert (numbered.classes, numbered.labels()) == ((), [3, 17])
+    assert [record.label for record in numbered] == [3, 17]
     assert not samples.relabelled([None, None]).has_labels
     assert numbered.fingerprint() != samples.fingerprint()

@@ -15,6 +15,8 @@ from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
 from onnxpress.errors import InputError, SamplesError
+from onnxpress.intervals import MIN_ROUNDS
+from onnxpress.machine import check_threads
 from onnxpress.model import Model, load
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
@@ -148,8 +150,9 @@ def quantize(
     opened = _model(model)
     processing = _processing(preprocess)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
+    data, note = data.fitting(opened.signature)
     bound = _bound(opened.signature, data, task, processing)
-    return run_quantize(
+    result = run_quantize(
         opened,
         bound,
         data,
@@ -161,6 +164,7 @@ def quantize(
         seed=seed,
         progress=progress,
     )
+    return replace(result, warnings=(*([note] if note else []), *result.warnings))
 
 
 def measure(
@@ -189,6 +193,8 @@ def measure(
     ``engine`` runs ONNX files; a bundle says itself what runs it here.
     """
     _check_at_least_one(rounds=rounds, threads=threads)
+    if rounds < MIN_ROUNDS:
+        raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     for size in batches:
         _check_at_least_one(batch=size)
     options = _open_options(inputs, preprocess, checkpoint, trust)
@@ -241,8 +247,8 @@ def press(
     never saw and timed against the original. With ``output`` the result becomes a bundle there.
     ``floor`` is held at the lower end of the 95 % interval of the quality; without it, it is
     0.99 or what the samples can prove. ``engine`` alone is tried instead of all. ``fresh``
-    measures again what an earlier press to ``output`` measured; ``dry_run`` only says what would
-    be tried.
+    uses nothing that an earlier press to ``output`` made; ``dry_run`` only says what would be
+    tried.
     """
     processing = _processing(preprocess)
     request = Request(
@@ -279,8 +285,8 @@ def _open_options(
 
 
 def _fitting(options: OpenOptions, ref: object) -> OpenOptions:
-    """``options`` for one of several models: an ONNX file has its weights."""
-    return replace(options, checkpoint=None) if str(ref).endswith(".onnx") else options
+    """``options`` for one of several models: an ONNX file has its weights and inputs."""
+    return replace(options, checkpoint=None, inputs=()) if str(ref).endswith(".onnx") else options
 
 
 def _thing(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
@@ -303,6 +309,7 @@ def _thing(ref: object, engine: str | None, threads: int | None, options: OpenOp
 
 
 def _check_at_least_one(**flags: int | None) -> None:
+    check_threads(flags.get("threads"))
     for name, value in flags.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}", "a number of at least 1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from typing import NoReturn, cast
 
 import typer
@@ -51,6 +53,8 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 a bug, 2 the user can mend it, 3 the answer is no."""
     words = sys.argv[1:] if arguments is None else arguments
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
     try:
         code = app()(args=words or ["--help"], standalone_mode=False)
         sys.stdout.flush()

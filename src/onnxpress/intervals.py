@@ -104,6 +104,11 @@ def ratio_interval(
     return value, float(low), float(high)
 
 
+def typical(rounds: Sequence[float]) -> float:
+    """The median over all calls, from the medians of rounds that lasted equally long."""
+    return float(_typical(np.asarray(rounds, np.float64)))
+
+
 def _typical(rounds: np.ndarray) -> np.ndarray:
     """Along the last axis, the median in which a round at x weighs 1/x."""
     ordered = np.sort(rounds, axis=-1)

@@ -10,6 +10,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from onnxpress.errors import InputError
+
 ISA_OF_FLAG = {
     "avx2": "AVX2",
     "fma": "FMA",
@@ -27,6 +29,10 @@ ISA_OF_FLAG = {
     "sve": "SVE",
 }
 """Linux CPU flag → the name that reports and bundles use, for what changes a kernel choice."""
+
+
+MOST_THREADS_PER_CORE = 8
+"""More threads than this for each hardware thread only take turns, and starting them takes long."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +160,11 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ``InputError`` for a number that no engine could use well; None is for the machine."""
+    most = MOST_THREADS_PER_CORE * max(this_machine().logical_cores, 1)
+    if threads is not None and not 1 <= threads <= most:
+        expected = "a number of at least 1" if threads < 1 else f"at most {most} on this machine"
+        raise InputError(f"--threads {threads}", expected)

@@ -58,7 +58,8 @@ class Journal:
         self.entries.append(Entry(step, rewrites, refusals))
 
     def to_json(self) -> str:
-        return json.dumps([asdict(entry) for entry in self.entries])
+        told = [{k: v for k, v in asdict(entry).items() if v != ()} for entry in self.entries]
+        return json.dumps(told, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Journal:
@@ -66,7 +67,7 @@ class Journal:
         with contextlib.suppress(*FOREIGN):
             return cls(
                 [
-                    Entry(str(raw["step"]), int(raw["rewrites"]), tuple(raw["refusals"]))
+                    Entry(str(raw["step"]), int(raw["rewrites"]), tuple(raw.get("refusals", ())))
                     for raw in json.loads(text)
                 ]
             )
@@ -120,8 +121,9 @@ class Model:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the model when it is saved: the weights and everything else."""
+        """Bytes of the model when it is saved: the weights, the journal and everything else."""
         shell, weights = self.clone(), 0
+        shell._write_journal()
         for graph in shell.ir.graphs():
             for value in graph.initializers.values():
                 if value.const_value is not None:
@@ -175,8 +177,7 @@ class Model:
             raise ModelError(f"cannot write {path}", "a file", "it is a folder")
         if not path.parent.is_dir():
             raise ModelError(f"cannot write {path}", "an existing folder", f"create {path.parent}")
-        if self.journal.entries:
-            self.ir.metadata_props[JOURNAL_KEY] = self.journal.to_json()
+        self._write_journal()
         data = fresh(path) if self.weight_bytes > EXTERNAL_DATA_BYTES else ""
         try:
             # Data of this very model may be what is replaced; held in memory it stays readable.
@@ -187,6 +188,10 @@ class Model:
                 f"cannot write {path} ({error.strerror or error})", "a folder with room to write"
             ) from error
         return path
+
+    def _write_journal(self) -> None:
+        if self.journal.entries:
+            self.ir.metadata_props[JOURNAL_KEY] = self.journal.to_json()
 
     def _replace(self, path: Path, data: str) -> None:
         """Write beside ``path`` and rename, the graph last; then remove the old graph's data."""

@@ -44,6 +44,8 @@ def read(ref: object, label: str | None, seed: int, signature: Signature | None)
         raise SamplesError(f"--label {label} with {text}", f"a table: {', '.join(TABLES)}")
     if not isinstance(ref, str | Path):
         return _live(ref)
+    if not text:
+        raise SamplesError("--samples is empty", FORMS)
     if text.startswith("random:"):
         return _random(text, seed, signature)
     file, colon, name = text.rpartition(":")
@@ -62,9 +64,14 @@ def read(ref: object, label: str | None, seed: int, signature: Signature | None)
 
 
 def _folder(folder: Path) -> Samples:
-    """Images of a folder, or of its class sub-folders in the order of their sorted names."""
+    """Images of a folder, or of its class sub-folders in the order of their sorted names.
+
+    Names that are numbers are sorted as numbers: 10 comes after 9.
+    """
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     classes = [path for path in entries if path.is_dir()]
+    if all(path.name.isdecimal() for path in classes):
+        classes.sort(key=lambda path: int(path.name))
     flat = [path for path in entries if _is_image(path)]
     if flat and classes:
         raise SamplesError(

@@ -120,6 +120,24 @@ class Samples:
         drawn = self._draw(calibration, seed, shuffled=True)
         return self._subset(drawn), self._subset(self._indices() - drawn)
 
+    def fitting(self, signature: Signature) -> tuple[Samples, str]:
+        """Class folders as the model counts its classes, and a warning where they cannot be.
+
+        As many folders as classes: in the order of the folders. Otherwise folders that are named
+        by numbers are classes by number; any other names label nothing.
+        """
+        sizes = {s.shape[1] for s in signature.outputs if s.shape is not None and len(s.shape) == 2}
+        counts = {size for size in sizes if isinstance(size, int)}
+        if not self.classes or not counts or len(self.classes) in counts:
+            return self, ""
+        if all(name.isdecimal() and int(name) < max(counts) for name in self.classes):
+            return self.relabelled([int(name) for name in self.classes]), ""
+        return self.relabelled([None] * len(self.classes)), (
+            f"the samples have {len(self.classes)} class folders and the model {max(counts)} "
+            "classes: the labels are not used, quality is agreement with the original; name "
+            "folders by class number to use them"
+        )
+
     def relabelled(self, labels: Sequence[Label | None]) -> Samples:
         """With label ``labels[i]`` for the records of class ``i``, and no class names any more."""
         new = [labels[old] if isinstance(old, int) else None for old in self._all_labels()]

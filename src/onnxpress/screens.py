@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def show_pressed(result: Result) -> None:
         _show_plan(result)
         return
     candidates = sorted(
-        result["candidates"], key=lambda row: row["latency_ms"]["p50"] if row["latency_ms"] else 1e9
+        result["candidates"], key=lambda row: (row["latency_ms"] or {}).get("typical", math.inf)
     )
     out.print(rows_table([*candidates, result["baseline"]], result["chosen"]))
     machine, samples = result["environment"]["machine"], result["samples"]
@@ -95,6 +96,8 @@ def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> 
     for (mark, shapes, _), found in alike.items():
         times = f" ({len(found)} batches)" if len(found) > 1 else ""
         out.print(f"  {mark} {shapes}{times}: largest difference {max(found):.3g}", markup=False)
+    if verified["finite"] < 1:
+        warn(f"only {verified['finite']:.1%} of the original's values are finite numbers")
     answer = "the same answers" if verified["ok"] else f"different: {mismatch}"
     out.print(
         f"{answer} (|a-b| ≤ {verified['atol']:.2g} + {verified['rtol']:g}·|a|)", style="bold",
@@ -169,8 +172,8 @@ def show_quantized(result: Result) -> None:
         f"{result['executed']['int8_macs_share']:.0%} of the multiply-adds ran in int8",
         markup=False,
     )
-    if result["random_samples"]:
-        warn(RANDOM)
+    for warning in (*([RANDOM] if result["random_samples"] else []), *result["warnings"]):
+        warn(warning)
     for kept in result["kept_float"]:
         out.print(f"  kept in float: {kept['node']}: {kept.get('why', '')}", markup=False)
     if not result["faster"]:

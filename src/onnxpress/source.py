@@ -66,6 +66,9 @@ class Origin(abc.ABC):
     ``PyTorch eager``.
     """
 
+    exact_fingerprint: ClassVar[bool] = False
+    """Whether equal fingerprints mean equal outputs: code that is imported may be in none."""
+
     kind: str
     baseline: str
     processing: Processing | None = None

@@ -18,7 +18,9 @@ def stack(signature: Signature, records: Sequence[Record]) -> Feeds:
     model has one input it may be the array itself. Lists and numbers are converted, arrays must
     have the input's dtype. An input that cannot be stacked (a scalar, or a fixed first dimension
     beside inputs whose first is free) is given whole and must be the same in all records of a
-    batch. Raises ``SamplesError`` naming the record and the input.
+    batch. Where the one input takes rows of k numbers, a record of k numbers by other names, such
+    as a table's row, is that row, in the record's order. Raises ``SamplesError`` naming the
+    record and the input.
     """
     size = static_batch(signature)
     if not records or (size is not None and len(records) != size):
@@ -76,12 +78,30 @@ def _by_input(signature: Signature, record: Record) -> Mapping[str, object]:
             f"one array for each of the inputs {', '.join(names)}",
         )
     unknown, missing = set(value) - set(names), set(names) - set(value)
-    if unknown or missing:
-        raise SamplesError(
-            f"{_what(record)} feeds {', '.join(map(str, value)) or 'nothing'}",
-            f"the inputs {', '.join(names)}",
-        )
-    return value
+    if not unknown and not missing:
+        return value
+    if takes_columns(signature, len(value)) and all(map(_is_number, value.values())):
+        return {names[0]: np.array(list(value.values()), signature.inputs[0].dtype)}
+    raise SamplesError(
+        f"{_what(record)} feeds {', '.join(map(str, value)) or 'nothing'}",
+        f"the inputs {', '.join(names)}",
+        "name them so" if len(value) == len(names) else "",
+    )
+
+
+def takes_columns(signature: Signature, count: int | None = None) -> bool:
+    """Whether the one input takes floating-point rows of ``count`` (any number of) columns."""
+    if len(signature.inputs) != 1:
+        return False
+    (spec,) = signature.inputs
+    if spec.shape is None or len(spec.shape) != 2 or not spec.dtype.startswith("float"):
+        return False
+    width = spec.shape[1]
+    return count is None or not isinstance(width, int) or width == count
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked(signature: Signature, spec: TensorSpec, value: object, record: Record) -> np.ndarray:

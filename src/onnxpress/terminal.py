@@ -114,7 +114,7 @@ def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) 
 
 def _cells(latency: Mapping[str, float], row: Mapping[str, object]) -> tuple[str, ...]:
     return (
-        _three_digits(latency["p50"]),
+        _three_digits(latency["typical"]),
         _three_digits(latency["std"], 2),
         _speedup(row),
         _quality(row.get("quality")),
@@ -144,7 +144,7 @@ def _quality(quality: object) -> str:
 def _megabytes(size: object) -> str:
     if not isinstance(size, int) or not size:
         return "–"
-    return f"{size / 1e6:.2f}" if size >= 10_000 else f"{size / 1e6:.2g}"
+    return f"{size / 1e6:.2f}" if size >= 10_000 else "<0.01"
 
 
 def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:

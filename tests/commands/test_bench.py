@@ -135,7 +135,7 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     samples = np.random.default_rng(0).standard_normal((9, 3, SIDE, SIDE)).astype(np.float32)
     (result,) = api.measure(
         [path], samples=samples, against=project.ref, preprocess=PREPROCESS, batches=[2],
-        rounds=3, task="tensor",
+        rounds=5, task="tensor",
     )  # fmt: skip
     quality = result.rows[1].quality
     assert quality is not None

@@ -20,7 +20,7 @@ KEYS = {
     "inputs", "outputs", "size_bytes", "verified",
 }  # fmt: skip
 VERIFIED = {
-    "ok", "rtol", "atol", "max_abs_diff", "max_rel_diff", "cases", "first_mismatch",
+    "ok", "rtol", "atol", "max_abs_diff", "max_rel_diff", "cases", "first_mismatch", "finite",
 }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import pytest
 from conftest import Shell
 from zoo.project import PREPROCESS, SIDE, Project
 
-KEYS = {"ok", "rtol", "atol", "max_abs_diff", "max_rel_diff", "cases", "first_mismatch"}
+KEYS = {"ok", "rtol", "atol", "max_abs_diff", "max_rel_diff", "cases",
+        "first_mismatch", "finite"}  # fmt: skip
 
 
 def shifted(source: Path, target: Path, amount: float) -> Path:

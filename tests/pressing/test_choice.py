@@ -25,7 +25,7 @@ FLOOR = Floor(0.9)
 
 
 def row(name: str, quality: Quality | None, speedup: Ratio | None, engine: str = "a") -> Row:
-    latency = Latency(1.0, 0.1, 1.0, 1.2, 1.3)
+    latency = Latency(1.0, 0.1, 1.0, 1.2, 1.3, 1.0)
     return Row(name, engine, "float32", "float32", 1, latency, 1000.0, 1.0, 1, 1, quality, speedup)
 
 

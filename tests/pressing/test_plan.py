@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxpress.pressing.plan import _fitting_labels
 from onnxpress.samples import Samples
 from onnxpress.signature import Signature, TensorSpec
 
@@ -25,15 +24,16 @@ def folders(path: Path, *names: str) -> Samples:
     [
         (("ant", "bee", "cat"), 3, [0, 1, 2], False),
         (("ant", "bee", "cat"), 1000, [None, None, None], True),
-        (("7", "12"), 1000, [12, 7], False),
+        (("7", "12"), 1000, [7, 12], False),
         (("7", "12"), 10, [None, None], True),
         (("0", "1"), "classes", [0, 1], False),
+        (tuple(map(str, range(12))), 12, list(range(12)), False),
     ],
 )
 def test_class_folders(
     tmp_path: Path, names: tuple[str, ...], classes: int | str, labels: list[object], noted: bool
 ) -> None:
     signature = Signature((), (TensorSpec("y", "float32", ("n", classes)),))
-    samples, note = _fitting_labels(folders(tmp_path, *names), signature)
+    samples, note = folders(tmp_path, *names).fitting(signature)
     assert samples.labels() == labels
     assert bool(note) is noted

@@ -192,6 +192,43 @@ class TestAgain:
                 output=done.bundle, fresh=True,
             )  # fmt: skip
 
+    def test_code_that_the_file_imports_is_noticed(self, tmp_path: Path) -> None:
+        """No fingerprint sees it, so what was kept is compared with the original again."""
+
+        class Scaled(torch.nn.Module):
+            factor = 1.0
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return torch.tanh(x * self.factor)
+
+        module, samples = Scaled(), np.random.default_rng(0).standard_normal((40, 6))
+        answers = []
+        for factor in (1.0, 3.0, 3.0):
+            module.factor = factor
+            result = api.press(
+                module, samples=samples.astype(np.float32), rounds=ROUNDS, keep_float=True,
+                inputs=[TensorSpec("x", "float32", ("batch", 6))], output=tmp_path / "b",
+                engine="onnxruntime",
+            )  # fmt: skip
+            assert isinstance(result, Pressed)
+            assert all(trial.ok for trial in result.candidates if trial.row)
+            with onnxpress.open(tmp_path / "b") as predictor:
+                (answer,) = predictor.predict([{"x": np.full(6, 0.5, np.float32)}])
+            answers.append(next(iter(answer.values()))[0])  # type: ignore[attr-defined]
+        assert answers == pytest.approx(np.tanh([0.5, 1.5, 1.5]), rel=1e-5)
+        assert len(list((tmp_path / ".b.press").glob("float-*.onnx"))) == 2
+
+    def test_another_size_is_another_model(self, tmp_path: Path) -> None:
+        module = torch.nn.Conv2d(3, 2, 3).eval()
+        for side in (8, 12):
+            samples = np.random.default_rng(0).standard_normal((30, 3, side, side))
+            result = api.press(
+                module, samples=samples.astype(np.float32), rounds=ROUNDS, task="tensor",
+                inputs=[TensorSpec("x", "float32", ("batch", 3, side, side))], floor=0.5,
+                output=tmp_path / "b", engine="onnxruntime", keep_float=True,
+            )  # fmt: skip
+            assert isinstance(result, Pressed)
+
     def test_two_at_a_time_are_refused(self, project: Project, tmp_path: Path) -> None:
         with (
             workspace(tmp_path / "b"),
@@ -354,6 +391,40 @@ class TestHonesty:
         assert "openvino" not in told.stdout
         assert "converting to ONNX" in told.stderr
         assert "round 1:" in told.stderr
+
+    def test_the_rows_of_a_table_are_a_models_columns(self, tmp_path: Path) -> None:
+        rows = np.random.default_rng(0).standard_normal((60, 4))
+        lines = [",".join([*map(str, row), "yes"]) for row in rows]
+        (tmp_path / "t.csv").write_text("\n".join(["a,b,c,d,answer", *lines]))
+        module = torch.nn.Sequential(
+            torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2)
+        )
+        spec = TensorSpec("x", "float32", ("batch", 4))
+        result = api.press(
+            module, samples=tmp_path / "t.csv", label="answer", inputs=[spec], rounds=ROUNDS
+        )
+        assert isinstance(result, Pressed)
+        assert result.task == "tensor"
+        assert result.samples["scoring"] == 48
+
+    def test_an_earlier_bundle_that_stays_is_told(
+        self, project: Project, wrecked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def press() -> Pressed:
+            result = api.press(
+                project.ref, samples=project.images, preprocess=PREPROCESS, rounds=ROUNDS,
+                output=tmp_path / "b", keep_float=keep,
+            )  # fmt: skip
+            assert isinstance(result, Pressed)
+            return result
+
+        keep = True
+        assert not any("earlier press" in told for told in press().warnings)
+        monkeypatch.setattr("onnxpress.pressing.press.fastest", lambda trials: None)
+        keep = False
+        assert (
+            f"the bundle that an earlier press wrote stays in {tmp_path / 'b'}" in press().warnings
+        )
 
     def test_labels_that_nothing_uses_are_said(self, tmp_path: Path) -> None:
         arrays = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)

@@ -299,11 +299,17 @@ class TestAccuracy:
         ]
         assert score(one_hot(ORIGIN), one_hot(ORIGIN), labels).n == 100
 
-    def test_an_origin_that_is_never_right_is_compared_by_agreement(self) -> None:
-        wrong = one_hot((TRUTH + 1) % 5)
-        quality = score(wrong, wrong, TRUTH.tolist())
+    @pytest.mark.parametrize("right", [0, 25, 48])
+    def test_an_origin_no_better_than_a_constant_is_compared_by_agreement(self, right: int) -> None:
+        """As where labels count other classes: a constant would be as often right."""
+        answers = np.array([t if i < right else (t + 1) % 5 for i, t in enumerate(TRUTH)])
+        quality = score(one_hot(answers), one_hot(answers), TRUTH.tolist())
         assert quality.value == 1
-        assert quality.metric == "top-1 agreement (the origin's accuracy is 0)"
+        share = f"{right / len(TRUTH):.1%}"
+        assert quality.metric.startswith("top-1 agreement (the labels prove nothing: the origin")
+        assert f"gets {share} of them right, and one class alone is 20.0%" in quality.metric
+        constant = score(one_hot(np.zeros_like(TRUTH)), one_hot(answers), TRUTH.tolist())
+        assert constant.low < 0.3
 
 
 class TestTooFewSamples:

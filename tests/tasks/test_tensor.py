@@ -295,7 +295,7 @@ class TestTooFewSamples:
         assert score(rows(8), rows(8)).low == 1
 
     def test_needed_and_provable(self) -> None:
-        assert [bound().needed(floor) for floor in (0.5, 0.99, 1, 1.1)] == [8, 8, 8, None]
+        assert [bound().needed(floor) for floor in (0.5, 0.99, 1, 1.1)] == [8, 8, None, None]
         assert bound().provable(8) == pytest.approx(1)
         assert bound().provable(7) == pytest.approx(0, abs=1e-9)
         assert bound(outputs=(KIND,)).needed(0.9) == 35

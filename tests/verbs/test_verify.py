@@ -85,9 +85,16 @@ def test_a_tolerance_of_ones_own() -> None:
     assert verified(a, b, rtol=1e-2).ok
 
 
+def test_values_that_are_no_numbers_are_counted() -> None:
+    whole = verified(floats(1, 2), floats(1, 2))
+    half = verified(floats(np.nan, 2), floats(np.nan, 2))
+    assert (whole.finite, half.finite) == (1, 0.5)
+    assert half.ok
+
+
 def test_other_outputs_are_an_error() -> None:
     feeds = {"x": np.zeros((1, 2), np.float32)}
-    with pytest.raises(InputError, match="only one of the models has the outputs y, z"):
+    with pytest.raises(InputError, match="only the first has y and only the second has z"):
         compare(Fixed(y=floats(1)), Fixed(z=floats(1)), [feeds])
     with pytest.raises(InputError, match="nothing to compare on"):
         compare(Fixed(y=floats(1)), Fixed(y=floats(1)), [])

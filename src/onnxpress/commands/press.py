@@ -37,7 +37,7 @@ def press(
         bool, typer.Option("--keep-float", help="Write a bundle even if nothing is faster.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Measure again what an earlier press measured.")
+        bool, typer.Option("--fresh", help="Begin anew; use nothing that an earlier press made.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be tried; write nothing.")

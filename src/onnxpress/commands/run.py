@@ -10,6 +10,7 @@ import typer
 
 from onnxpress import options, terminal
 from onnxpress.errors import InputError
+from onnxpress.machine import check_threads
 
 SHOWN = 5
 """How many values of a tensor are printed."""
@@ -38,8 +39,7 @@ def run(
 
     if bool(inputs) == bool(input_file):
         raise InputError("no input" if not inputs else "inputs and --input-file", "one of them")
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads {threads}", "a number of at least 1")
+    check_threads(threads)
     with predictor.open(bundle, threads) as opened:
         signature = opened.manifest.signature
         if input_file:

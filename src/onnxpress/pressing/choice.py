@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxpress.errors import SamplesError
@@ -165,15 +165,30 @@ def speedup_of(trial: Trial) -> float:
     return trial.row.speedup.value if trial.row and trial.row.speedup else 0.0
 
 
-def reason(chosen: Trial | None, trials: list[Trial], floor: Floor, baseline: str) -> str:
-    """How ``chosen`` came to be, or why there is none."""
+def tied_with(chosen: Trial | None, trials: list[Trial], measured: Measured) -> list[str]:
+    """The other forms that hold the floor and that the rounds do not tell from ``chosen``."""
+    if chosen is None:
+        return []
+    others = [trial.name for trial in trials if beats(trial) and trial.name != chosen.name]
+    return [name for name in others if measured.compare(chosen.name, name).tie]
+
+
+def reason(
+    chosen: Trial | None,
+    trials: list[Trial],
+    floor: Floor,
+    baseline: str,
+    tied: Sequence[str] = (),
+) -> str:
+    """How ``chosen`` came to be, or why there is none; ``tied`` are about as fast as it."""
     holding = [trial for trial in trials if trial.ok]
     if not holding:
         return f"no form holds the quality floor {floor.value:.4g}"
     held = f"{len(holding)} of {len(trials)} forms hold the floor {floor.value:.4g}"
     if chosen is None:
         return f"{held}, and none of them is faster beyond the noise"
-    return f"{held}, and {chosen.name} is the fastest of those that beat {baseline}"
+    told = f"{held}, and {chosen.name} is the fastest of those that beat {baseline}"
+    return f"{told}, though the rounds do not tell it from {', '.join(tied)}" if tied else told
 
 
 def verdict(
@@ -187,9 +202,9 @@ def verdict(
     told = f"{speedup.value:.2f}×" if not noisy else f"at least {speedup.low:.2f}×"
     return (
         f"{chosen.name} is {told} as fast as {baseline} "
-        f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.p50:.3g} ms) and "
-        f"keeps {quality.value:.4f} of its quality (at least {quality.low:.4f}; {quality.metric}, "
-        f"n={quality.n})."
+        f"({speedup.low:.2f}-{speedup.high:.2f}×, median {chosen.row.latency_ms.typical:.3g} ms) "
+        f"and keeps {quality.value:.4f} of its quality (at least {quality.low:.4f}; "
+        f"{quality.metric}, n={quality.n})."
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.engine import Engine, Form, ModelFacts
 from onnxpress.errors import InputError, SamplesError, SourceError
-from onnxpress.machine import this_machine
+from onnxpress.intervals import MIN_ROUNDS
+from onnxpress.machine import check_threads, this_machine
 from onnxpress.model import Model, load
 from onnxpress.pressing.workspace import Workspace, key_of
 from onnxpress.processing import Processing
@@ -18,11 +20,11 @@ from onnxpress.progress import Progress
 from onnxpress.quantization import weight_counts
 from onnxpress.recipe import Recipe
 from onnxpress.samples import Samples
-from onnxpress.signature import Signature
+from onnxpress.signature import Feeds, Signature
 from onnxpress.source import ExportOptions, OpenOptions, Origin
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
-from onnxpress.verbs.convert import BATCHES, convert
+from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
 
@@ -62,6 +64,11 @@ class Request:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}", "a number of at least 1")
+        if self.rounds < MIN_ROUNDS:
+            raise InputError(
+                f"--rounds {self.rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing"
+            )
+        check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -97,12 +104,14 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     early = None if _is_random(request.samples) else _samples(request, None)
     progress("reading the model", 0, 0)
     fingerprint = origin.fingerprint()
+    if request.fresh:
+        work.clear()
     versions = [version(name) for name in KEYED_VERSIONS]
-    key = key_of(fingerprint, versions, request.export_options)
+    key = _float_key(origin, work, fingerprint, versions, request.export_options)
     conversion = _float_model(origin, request, work, key, progress)
     model = load(work.path("float", key))
     signature = model.signature
-    samples, note = _fitting_labels(early or _samples(request, model), signature)
+    samples, note = (early or _samples(request, model)).fitting(signature)
     processing = _processing(request, origin, samples)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
@@ -132,6 +141,27 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
         batch=batch,
         notes=(note,) if note else (),
     )
+
+
+def _float_key(origin: Origin, work: Workspace, *parts: object) -> str:
+    """The key of a kept model that still answers as the origin does, or a new one.
+
+    A fingerprint may miss what decides the outputs, such as code that the user's file imports.
+    """
+    example = [(name, array.dtype, array.shape) for name, array in (origin.example or {}).items()]
+    for attempt in itertools.count():
+        key = key_of(*parts, example, attempt)
+        path = work.path("float", key)
+        if work.read("float", key) is None or not path.is_file() or origin.exact_fingerprint:
+            return key
+        if prove(origin, load(path), lambda signature: _one_batch(signature, origin)).ok:
+            return key
+    raise AssertionError("counting never ends")
+
+
+def _one_batch(signature: Signature, origin: Origin) -> Iterable[Feeds]:
+    size = static_batch(signature) or 2
+    yield random_feeds(signature, size, seed=size, example=origin.example)
 
 
 def _float_model(
@@ -191,26 +221,6 @@ def _batch(request: Request, signature: Signature) -> int:
     if fixed is not None and request.batch not in (None, fixed):
         raise InputError(f"--batch {request.batch}", f"{fixed}: the model takes no other")
     return fixed or request.batch or (1 if request.objective == "latency" else 16)
-
-
-def _fitting_labels(samples: Samples, signature: Signature) -> tuple[Samples, str]:
-    """Class folders as the model counts its classes, and a warning where they cannot be.
-
-    As many folders as classes: in the order of their sorted names. Otherwise folders that are
-    named by numbers are classes by number; any other names label nothing.
-    """
-    sizes = {s.shape[1] for s in signature.outputs if s.shape is not None and len(s.shape) == 2}
-    counts = {size for size in sizes if isinstance(size, int)}
-    if not samples.classes or not counts or len(samples.classes) in counts:
-        return samples, ""
-    names = samples.classes
-    if all(name.isdecimal() and int(name) < max(counts) for name in names):
-        return samples.relabelled([int(name) for name in names]), ""
-    return samples.relabelled([None] * len(names)), (
-        f"the samples have {len(names)} class folders and the model {max(counts)} classes: the "
-        "labels are not used, quality is agreement with the original; name folders by class "
-        "number to use them"
-    )
 
 
 def _processing(request: Request, origin: Origin, samples: Samples) -> Processing | None:

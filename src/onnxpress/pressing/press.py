@@ -21,6 +21,7 @@ from onnxpress.pressing.choice import (
     judge,
     reason,
     speedup_of,
+    tied_with,
     verdict,
 )
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, plan, version
@@ -66,7 +67,13 @@ def press(
                 chosen, judged, floor, origin.baseline, noisy=trials.measured.noisy is not None
             ),
             chosen=chosen.name if chosen else None,
-            reason=reason(chosen, judged, floor, origin.baseline),
+            reason=reason(
+                chosen,
+                judged,
+                floor,
+                origin.baseline,
+                tied_with(chosen, judged, trials.measured),
+            ),
             floor=floor,
             objective=request.objective,
             batch=prepared.batch,
@@ -128,6 +135,9 @@ def _write(
         folder = output.resolve().parent
         stem = f"{output.resolve().name}-report"
         result = _with_files(result, kept)
+        if (output / bundle.MANIFEST).is_file():
+            left = f"the bundle that an earlier press wrote stays in {output}"
+            result = replace(result, warnings=(*result.warnings, left))
         paths = report.write(
             {"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem
         )

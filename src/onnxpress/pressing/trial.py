@@ -102,14 +102,14 @@ def run_trials(
     candidates = [item for item in built if item.path is not None]
     settings = {item.form.name: settings_of(item.form, request) for item in candidates}
     key = key_of(
-        prepared.fingerprint,
+        (prepared.fingerprint, prepared.float_key),
         [(item.form.name, _file_hash(item.path), settings[item.form.name]) for item in candidates],
         prepared.scoring.fingerprint(),
         (prepared.task, prepared.processing, prepared.batch, request.threads, request.rounds),
         this_machine(),
         [version(name) for name in KEYED_VERSIONS],
     )
-    known = None if request.fresh else work.read("measured", key)
+    known = work.read("measured", key)
     if known is not None:
         measured, warnings = known["measured"], known["warnings"]
         assert isinstance(measured, dict)

@@ -14,12 +14,20 @@ from filelock import FileLock, Timeout
 
 from onnxpress.errors import InputError, OnnxpressError
 
+LOCK = "lock"
+
 
 class Workspace:
     """A folder of results, each named by a hash of everything that it depends on."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for path in self.folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
 
     def path(self, kind: str, key: str) -> Path:
         """Where the model of this kind and key is, or is to be."""
@@ -61,18 +69,21 @@ def workspace(output: Path | None) -> Iterator[Workspace]:
         raise InputError(
             f"cannot write beside {output} ({error.strerror})", "a folder that can be written"
         ) from error
-    lock = FileLock(folder / "lock")
+    lock = FileLock(folder / LOCK)
     try:
-        with lock.acquire(timeout=0):
-            yield Workspace(folder)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(
             f"another press is writing {output}", "one at a time", "wait for it or give another -o"
         ) from error
+    try:
+        yield Workspace(folder)
     except OnnxpressError:
         if new and not any(folder.glob("measured-*.json")):
             shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        lock.release()
 
 
 def key_of(*parts: object) -> str:

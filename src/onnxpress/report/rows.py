@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from onnxpress.report.format import MISSING, number, text
 
+STATISTICS = ("typical", "p50", "mean")
+"""What stands for a latency: the first of them that every row has."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -55,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows by latency, the unmeasured last; ``statistic`` is ``p50`` or ``mean``.
+    """All rows by latency, the unmeasured last; ``statistic`` is one of ``STATISTICS``.
 
     A ``bench`` may have several ``batches``: then each one's rows stand together.
     """
@@ -75,15 +78,17 @@ class Rows:
 
     @property
     def statistic_name(self) -> str:
-        return "median" if self.statistic == "p50" else "mean"
+        return "mean" if self.statistic == "mean" else "median"
 
 
 def read_rows(result: Mapping[str, object]) -> Rows:
     """Baseline and candidates (in a ``bench``: rows) of ``result``, sorted and numbered."""
     raw = _raw_rows(result)
     spreads = [mapping(each.get("latency_ms")) for each, _ in raw]
-    measured = [each for each in spreads if _latency(each, "p50") or _latency(each, "mean")]
-    statistic = "p50" if all(_latency(each, "p50") for each in measured) else "mean"
+    measured = [each for each in spreads if any(_latency(each, name) for name in STATISTICS)]
+    statistic = next(
+        (name for name in STATISTICS if all(_latency(each, name) for each in measured)), "mean"
+    )
     floor = number(result.get("floor"))
     batches = sorted({batch for each, _ in raw if (batch := number(each.get("batch"))) is not None})
 

@@ -24,12 +24,15 @@ class Onnx(Source):
     def open(self, ref: object, options: OpenOptions) -> Origin:
         if options.checkpoint is not None:
             raise InputError("--checkpoint with an ONNX file", "the file alone: it has its weights")
+        if options.inputs:
+            raise InputError("--input with an ONNX file", "the file alone: it says what it takes")
         return OnnxOrigin(Path(str(ref)))
 
 
 class OnnxOrigin(Origin):
     """An ONNX file, run in float32 by the first of ONNX Runtime and OpenVINO that is installed."""
 
+    exact_fingerprint = True
     kind = "onnx"
 
     def __init__(self, path: Path) -> None:

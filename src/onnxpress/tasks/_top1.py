@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from onnxpress.intervals import paired_difference_lower
+from onnxpress.intervals import paired_difference_lower, wilson_lower
 from onnxpress.task import Quality
 
 
@@ -21,13 +22,25 @@ class Tally:
     lost: int = 0
     first: int | None = None
     varies: bool = False
+    truths: Counter[int] = field(default_factory=Counter)
 
     def add(self, mine: int, theirs: int, truth: int) -> None:
         right, wanted = truth >= 0 and mine == truth, truth >= 0 and theirs == truth
+        self.truths[truth] += 1
         self.first = truth if self.first is None else self.first
         self.n, self.varies = self.n + 1, self.varies or truth != self.first
         self.candidate, self.reference = self.candidate + right, self.reference + wanted
         self.gained, self.lost = self.gained + (right > wanted), self.lost + (wanted > right)
+
+    @property
+    def most_frequent(self) -> int:
+        return max(self.truths.values(), default=0)
+
+    def tells(self) -> bool:
+        """Whether the origin is surely better than a constant, or the truth itself is one."""
+        if not self.varies:
+            return self.reference > 0
+        return wilson_lower(self.reference, self.n) > self.most_frequent / self.n
 
 
 def accuracy(tally: Tally) -> Quality:

@@ -118,8 +118,9 @@ class _Bound(Bound):
 
         Only labelled records count where there are any. The lower end of the ratio follows from
         Tango's interval for the difference of the accuracies, the origin's taken as known. Where
-        the origin gets none right, agreement counts. A row with NaN has no class. The
-        lower end is 0 where all samples are of one class, since a constant would pass as well.
+        the origin is not surely better than naming the most frequent label, agreement counts. A
+        row with NaN has no class. The lower end is 0 where all samples are of one class, since a
+        constant would pass as well.
         """
         agreed, labelled = Tally(), Tally()
         for batch in batches:
@@ -132,11 +133,15 @@ class _Bound(Bound):
                     labelled.add(a, r, self._index(label, classes))
         if not agreed.n:
             raise SamplesError("there are no samples to score with", "at least 2")
-        if labelled.n and labelled.reference:
+        if labelled.n and labelled.tells():
             return accuracy(labelled)
         metric = "top-1 agreement"
         if labelled.n:
-            metric += " (the origin's accuracy is 0)"
+            right, often = labelled.reference / labelled.n, labelled.most_frequent / labelled.n
+            metric += (
+                f" (the labels prove nothing: the origin gets {right:.1%} of them right, and one "
+                f"class alone is {often:.1%})"
+            )
         value, low = agreed.candidate / agreed.n, wilson_lower(agreed.candidate, agreed.n)
         quality = Quality(value, low, agreed.n, metric)
         return unproven_if_one_class(quality, agreed, "the origin says")

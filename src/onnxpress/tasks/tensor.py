@@ -19,7 +19,7 @@ from onnxpress.similarity import (
     Comparison,
     Similarity,
 )
-from onnxpress.stacking import stack, static_batch
+from onnxpress.stacking import stack, static_batch, takes_columns
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 
 
@@ -29,7 +29,8 @@ class Tensor(Task):
     uses_labels = False
 
     def fits(self, signature: Signature, kind: str) -> bool:
-        return kind == "tensors"
+        named = len(signature.inputs) > 1
+        return kind == "tensors" or (kind == "rows" and (named or takes_columns(signature)))
 
     def bind(self, signature: Signature, processing: Processing | None) -> Bound:
         return _Bound(signature)
@@ -112,9 +113,10 @@ class _Bound(Bound):
 
     def needed(self, floor: float) -> int | None:
         counted = [_comparison(spec) for spec in self._signature.outputs]
-        if floor > 1:
+        agreement = any(isinstance(comparison, Agreement) for comparison in counted)
+        if floor >= 1:  # rounding alone keeps a cosine below 1
             return None
-        if not any(isinstance(comparison, Agreement) for comparison in counted):
+        if not agreement:
             return MIN_SAMPLES
         proportion = needed_for_proportion(floor)
         return None if proportion is None else max(proportion, MIN_SAMPLES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxpress import registry
@@ -95,7 +95,9 @@ def bench(
         for batch in batches:
             if fixed not in (None, batch):
                 raise InputError(f"--batch {batch}", f"{fixed}: the model takes no other")
-        data = samples(signature)
+        # An origin's own signature does not tell how many classes it has; a file's does.
+        told = next((s for s in signatures if _tells_classes(s)), signature)
+        data, note = samples(signature).fitting(told)
         task = task or next((t.task for t in things if t.task), None)
         processing = processing or next((t.processing for t in things if t.processing), None)
         bound = registry.create(Task, "tasks", task or choose(signature, data.kind)).bind(
@@ -120,7 +122,8 @@ def bench(
             seconds=seconds,
             progress=progress,
         )
-        results.append(measured.with_results(qualities, failures))
+        found = measured.with_results(qualities, failures)
+        results.append(replace(found, notes=(note,) if note else ()))
     return results
 
 
@@ -149,7 +152,8 @@ def missed_gates(
 def cautions(results: Sequence[Measured], *, random: bool) -> list[str]:
     """Why the results should not be trusted blindly; ``random``: on made-up samples."""
     noise = [result.noisy for result in results if result.noisy]
-    return list(dict.fromkeys([RANDOM] * random + noise))
+    notes = [note for result in results for note in result.notes]
+    return list(dict.fromkeys([RANDOM] * random + notes + noise))
 
 
 def summary(
@@ -165,6 +169,13 @@ def summary(
         "missed": list(missed),
         "warnings": list(warnings),
     }
+
+
+def _tells_classes(signature: Signature) -> bool:
+    return any(
+        spec.shape is not None and len(spec.shape) == 2 and isinstance(spec.shape[1], int)
+        for spec in signature.outputs
+    )
 
 
 def _known(signature: Signature) -> bool:

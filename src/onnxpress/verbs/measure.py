@@ -10,7 +10,6 @@ count, since it finds the caches full of the others' data.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import statistics
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from onnxpress.engine import Session
 from onnxpress.errors import InputError, OnnxpressError
+from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import this_machine
 from onnxpress.progress import Progress, silent
 from onnxpress.runner import InProcess, Runner, Target
@@ -37,7 +37,7 @@ WARM_UP = (
     f"{WARM_CHANGE:.0%}, {WARM_LIMIT_S:.0f} s at most; the first call of each block never counts"
 )
 
-LEAST_ROUNDS, LEAST_CALLS = 3, 3
+LEAST_ROUNDS, LEAST_CALLS = MIN_ROUNDS, 3
 """However short the time is: so many rounds, and so many calls of each block that count."""
 
 SILENT_S = 600.0
@@ -83,7 +83,7 @@ def measure(
     """Time ``candidates`` on ``feeds``, which hold ``batch`` records, against ``baseline``'s name.
 
     Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds. There are fewer
-    where ``seconds``, opening and warm-up included, would be exceeded, but at least three.
+    where ``seconds``, opening and warm-up included, would be exceeded, but at least five.
     ``runners``, by candidate name, are used and left open; what has none is opened and closed
     here. A candidate that fails to open or to run is told in ``Measured.failures`` and does not
     stop the others; where it is the baseline, there are no speed-ups. Raises ``InputError``
@@ -113,10 +113,8 @@ def measure(
         for candidate in candidates:
             if candidate.name in bench.runners:
                 with bench.step(candidate.name, "reading"):
-                    calls = list(itertools.chain(*blocks[candidate.name]))
-                    rows[candidate.name] = _row(
-                        candidate, bench.runners[candidate.name], batch, calls
-                    )
+                    runner = bench.runners[candidate.name]
+                    rows[candidate.name] = _row(candidate, runner, batch, blocks[candidate.name])
     medians = {name: tuple(statistics.median(b) * 1e3 for b in blocks[name]) for name in rows}
     return Measured(
         surroundings,
@@ -183,8 +181,10 @@ def _interleaved(
     return blocks
 
 
-def _row(candidate: Candidate, runner: Runner, batch: int, calls: Sequence[float]) -> Row:
-    latency, peak = Latency.of(calls), runner.peak_rss_bytes()
+def _row(
+    candidate: Candidate, runner: Runner, batch: int, blocks: Sequence[Sequence[float]]
+) -> Row:
+    latency, peak = Latency.of(blocks), runner.peak_rss_bytes()
     return Row(
         name=candidate.name,
         engine=candidate.engine,
@@ -192,7 +192,7 @@ def _row(candidate: Candidate, runner: Runner, batch: int, calls: Sequence[float
         executed=summary(runner.executed()),
         batch=batch,
         latency_ms=latency,
-        throughput_per_s=batch * 1e3 / latency.mean,
+        throughput_per_s=batch * 1e3 / latency.typical,
         load_ms=runner.load_ms,
         peak_rss_bytes=peak,
         size_bytes=candidate.size_bytes,

@@ -8,26 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from onnxpress.intervals import ratio_interval
+from onnxpress.intervals import ratio_interval, typical
 from onnxpress.task import Quality
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per call over all calls that count."""
+    """Milliseconds per call over all calls that count.
+
+    ``typical`` is what speed-ups are ratios of: see ``intervals.typical``.
+    """
 
     mean: float
     std: float
     p50: float
     p95: float
     p99: float
+    typical: float
 
     @classmethod
-    def of(cls, calls: Sequence[float]) -> Latency:
-        """``calls`` are in seconds, at least one."""
-        times = np.asarray(calls) * 1e3
+    def of(cls, blocks: Sequence[Sequence[float]]) -> Latency:
+        """``blocks`` holds the seconds of each round's calls, at least one."""
+        times = np.concatenate([np.asarray(block) for block in blocks]) * 1e3
+        medians = [float(np.median(block)) * 1e3 for block in blocks]
         p50, p95, p99 = (float(p) for p in np.percentile(times, (50, 95, 99)))
-        return cls(float(times.mean()), float(times.std()), p50, p95, p99)
+        return cls(float(times.mean()), float(times.std()), p50, p95, p99, typical(medians))
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -55,7 +60,7 @@ class Row:
     """One candidate.
 
     ``requested`` and ``executed`` are precisions, the latter as ``verbs.executed.summary`` puts
-    it. ``throughput_per_s`` counts records: ``batch`` of them per call, one call at a time.
+    it. ``throughput_per_s`` counts records: ``batch`` of them per typical call, one at a time.
     ``load_ms`` and ``peak_rss_bytes`` are those of ``Runner``. ``speedup`` is None where the
     baseline failed; the baseline itself has exactly 1 and is no tie. ``quality`` is for those
     who know the reference to fill in.
@@ -113,6 +118,7 @@ class Measured:
     ``failures`` tells by name why a candidate has no row. ``noisy`` is a warning where the
     machine was too busy to trust the times, else None. ``round_ms`` holds by name the median
     latency of each of the ``rounds``: medians, so that one stray call does not move a ratio.
+    ``notes`` tell of what the user should know.
     """
 
     environment: Mapping[str, object]
@@ -123,6 +129,7 @@ class Measured:
     failures: Mapping[str, str] = field(default_factory=dict)
     round_ms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     seed: int = 0
+    notes: tuple[str, ...] = ()
 
     def with_results(
         self, qualities: Mapping[str, Quality], failures: Mapping[str, str]
@@ -145,12 +152,14 @@ class Measured:
             "rounds": self.rounds,
             "noisy": self.noisy,
             "failures": dict(self.failures),
+            "round_ms": {name: list(times) for name, times in self.round_ms.items()},
+            "seed": self.seed,
             "rows": [row.to_dict() for row in self.rows],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measured:
-        """What ``to_dict`` gave; the rounds' own times are not in it."""
+        """What ``to_dict`` gave."""
         return cls(
             environment=data["environment"],
             baseline=data["baseline"],
@@ -158,6 +167,8 @@ class Measured:
             rounds=data["rounds"],
             noisy=data["noisy"],
             failures=data["failures"],
+            round_ms={name: tuple(times) for name, times in data["round_ms"].items()},
+            seed=data["seed"],
         )
 
 

@@ -36,7 +36,8 @@ class GraphSize:
     @classmethod
     def of(cls, model: Model) -> GraphSize:
         ops = model.op_counts()
-        return cls(sum(ops.values()), ops, model.size_bytes)
+        size = model.file_bytes if model.path else model.size_bytes
+        return cls(sum(ops.values()), ops, size)
 
 
 @dataclass(frozen=True)

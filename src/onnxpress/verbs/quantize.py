@@ -55,6 +55,7 @@ class Quantized:
     peak_rss_bytes: int
     int8_macs_share: float
     random_samples: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool | None:
@@ -89,6 +90,7 @@ class Quantized:
             },
             "executed": {"int8_macs_share": self.int8_macs_share},
             "random_samples": self.random_samples,
+            "warnings": list(self.warnings),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ def score(
     answers = {name: Answers(folder / f"{i}.answers") for i, name in enumerate(runners)}
     labels: list[list[Label | None]] = []
     failures: dict[str, str] = {}
+    broken = _NotANumber()
     done = 0
     signatures = [runners[reference].signature, *(r.signature for r in runners.values())]
     # An origin takes any batch, but what was exported from it may be fixed to one.
@@ -75,29 +77,50 @@ def score(
                 failures[name] = str(error)
                 continue
             if name == reference:
-                _refuse_nan(outputs)
+                broken.add(outputs)
             answers[name].add(outputs)
         labels.append([record.label for record in records])
         done += len(records)
         progress("scoring", done, len(samples))
     if not labels:
         raise SamplesError("there are no samples to score on", "at least one")
+    note = broken.note()
     qualities = {
         name: bound.score(_scored(answers[name], answers[reference], labels))
         for name in runners
         if name not in failures
     }
+    if note:
+        qualities = {
+            name: replace(quality, metric=quality.metric + note)
+            for name, quality in qualities.items()
+        }
     return qualities, failures
 
 
-def _refuse_nan(outputs: Feeds) -> None:
-    """Raise ``SamplesError`` where the original answers nothing but NaN: nothing can agree."""
-    for name, array in outputs.items():
-        if array.dtype.kind == "f" and array.size and np.isnan(array).all():
-            raise SamplesError(
-                f"the original's output '{name}' is NaN for these samples",
-                "samples that it has answers for, or a model that is not broken",
-            )
+class _NotANumber:
+    """Counts the NaN of the original's outputs over all samples: there nothing can agree."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def add(self, outputs: Feeds) -> None:
+        for name, array in outputs.items():
+            if array.dtype.kind == "f":
+                nan, size = self._counts.get(name, (0, 0))
+                self._counts[name] = nan + int(np.isnan(array).sum()), size + array.size
+
+    def note(self) -> str:
+        """What share is NaN; empty for none. Raises ``SamplesError`` where an output is all NaN."""
+        for name, (nan, size) in self._counts.items():
+            if size and nan == size:
+                raise SamplesError(
+                    f"the original's output '{name}' is NaN for these samples",
+                    "samples that it has answers for, or a model that is not broken",
+                )
+        shares = {name: nan / size for name, (nan, size) in self._counts.items() if nan}
+        told = (f"{share:.2g} of '{name}'" for name, share in shares.items())
+        return f"; not compared where the origin gives NaN: {', '.join(told)}" if shares else ""
 
 
 def _scored(

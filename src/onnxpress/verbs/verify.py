@@ -49,7 +49,10 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Verified:
-    """``|a - b| <= atol + rtol·|a|`` for every value; ``atol`` is the largest that was used."""
+    """``|a - b| <= atol + rtol·|a|`` for every value; ``atol`` is the largest that was used.
+
+    ``finite`` is the share of ``a``'s floating-point values that are finite: others prove little.
+    """
 
     ok: bool
     rtol: float
@@ -58,6 +61,7 @@ class Verified:
     max_rel_diff: float
     cases: tuple[Case, ...]
     first_mismatch: Mismatch | None = None
+    finite: float = 1.0
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -71,12 +75,14 @@ def compare(
     ``rtol`` replaces both tolerances of float types. NaN equals NaN. Raises ``InputError`` where
     the outputs have different names.
     """
-    missing = {s.name for s in a.signature.outputs} ^ {s.name for s in b.signature.outputs}
-    if missing:
-        raise InputError(
-            f"only one of the models has the outputs {', '.join(sorted(missing))}",
-            "the same outputs",
-        )
+    one, two = ({s.name for s in x.signature.outputs} for x in (a, b))
+    if one != two:
+        told = [
+            f"the {which} has {', '.join(sorted(names))}"
+            for which, names in (("first", one - two), ("second", two - one))
+            if names
+        ]
+        raise InputError(f"of the outputs only {' and only '.join(told)}", "the same outputs")
     cases: list[Case] = []
     first: Mismatch | None = None
     worst = _Worst()
@@ -94,8 +100,9 @@ def compare(
     if not cases:
         raise InputError("there is nothing to compare on", "at least one sample")
     return Verified(
-        first is None, worst.rtol, worst.atol, worst.absolute, worst.relative, tuple(cases), first
-    )
+        first is None, worst.rtol, worst.atol, worst.absolute, worst.relative, tuple(cases), first,
+        worst.finite / worst.floats if worst.floats else 1.0,
+    )  # fmt: skip
 
 
 @dataclass
@@ -104,6 +111,8 @@ class _Worst:
     atol: float = 0.0
     absolute: float = 0.0
     relative: float = 0.0
+    finite: int = 0
+    floats: int = 0
 
 
 def _compare(
@@ -134,6 +143,7 @@ def _compare(
             difference = np.where(same, 0.0, np.abs(left - right))
         finite = np.abs(left[np.isfinite(left)])
         scale = float(finite.max(initial=0.0))
+        worst.finite, worst.floats = worst.finite + finite.size, worst.floats + left.size
         atol = share * scale
         wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
         worst.rtol, worst.atol = max(worst.rtol, relative), max(worst.atol, atol)

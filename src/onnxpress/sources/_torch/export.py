@@ -51,6 +51,10 @@ def export(
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
             reasons.append(f"{name}{'' if axes else ', fixed batch'}: {_reason(error)}")
             continue
+        made = model.ir.opset_imports.get("", 0)
+        if options.opset not in (None, made):
+            reasons.append(f"{name} made opset {made}, not {options.opset}")
+            continue
         if not axes and dynamic:
             reasons.append("the batch size is fixed to the example's")
         _clean(model)

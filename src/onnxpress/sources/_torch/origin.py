@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
     if isinstance(ref, torch.nn.Module):
         return TorchOrigin(ref, None, options, "")
     factory, code = factory_of(str(ref))
+    _check_takes_nothing(str(ref), factory)
     with user_code(str(ref)):
         made = factory()
     module, example = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -32,6 +33,19 @@ def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
             f"{ref} returned {shown(made)}", "a torch.nn.Module, or (module, example_inputs)"
         )
     return TorchOrigin(module, example, options, code)
+
+
+def _check_takes_nothing(ref: str, factory: Callable[[], object]) -> None:
+    with contextlib.suppress(ValueError):  # some callables have no signature to read
+        signature = inspect.signature(factory)
+        try:
+            signature.bind()
+        except TypeError as error:
+            raise SourceError(
+                f"{ref} takes {signature}",
+                "a factory that is called without arguments",
+                "wrap it in a function that gives them",
+            ) from error
 
 
 class TorchOrigin(Origin):
