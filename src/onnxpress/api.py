@@ -36,6 +36,8 @@ from onnxpress.verbs.feeds import random_feeds, sample_feeds
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
 from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.opset import InOpset
+from onnxpress.verbs.opset import change_opset as run_change_opset
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
@@ -101,6 +103,18 @@ def verify(
 def inspect(model: str | Path | Model) -> Inspected:
     """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none."""
     return run_inspect(_model(model))
+
+
+def change_opset(
+    model: str | Path | Model, to: int, *, samples: object = None, seed: int = 0
+) -> InOpset:
+    """Convert an ONNX model up or down to opset ``to``, compared with itself on ``samples``.
+
+    Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
+    """
+    opened = _model(model)
+    batches = _batches(opened.signature, samples, None, None, None, seed, None)
+    return run_change_opset(opened, to, batches)
 
 
 def optimize(
