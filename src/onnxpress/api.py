@@ -33,6 +33,7 @@ from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
 from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
 from onnxpress.verbs.measured import Measured
@@ -121,16 +122,21 @@ def optimize(
     model: str | Path | Model,
     *,
     recipe: str = "default",
+    fix: Mapping[str, int] | None = None,
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Optimized:
-    """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay."""
-    opened = _model(model)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
-    return run_optimize(opened, batches, _recipe(recipe))
+    """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
+
+    ``fix`` gives free dimensions their sizes for good, by name.
+    """
+    opened, steps = _model(model), _recipe(recipe)
+    signature = run_fix(opened, fix).signature if fix else opened.signature
+    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
+    return run_optimize(opened, batches, steps, fixed=fix)
 
 
 def quantize(
