@@ -32,6 +32,8 @@ from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.export import Exported
+from onnxpress.verbs.export import export as run_export
 from onnxpress.verbs.feeds import random_feeds, sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
@@ -104,6 +106,23 @@ def verify(
 def inspect(model: str | Path | Model) -> Inspected:
     """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none."""
     return run_inspect(_model(model))
+
+
+def export(
+    model: str | Path | Model,
+    to: str,
+    output: str | Path,
+    *,
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Exported:
+    """Write an ONNX model as ``openvino`` or ``ort``, compared with it on ``samples``."""
+    opened = _model(model)
+    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
+    return run_export(opened, to, Path(output), batches)
 
 
 def change_opset(

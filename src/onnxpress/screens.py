@@ -131,6 +131,15 @@ def show_inspected(name: str, result: Result, *, verbose: bool = False) -> None:
             out.print(f"  metadata: {key}: {value[:200]}", markup=False)
 
 
+def show_exported(result: Result, *, verbose: bool = False) -> None:
+    """The files and the comparison."""
+    for path in result["files"]:
+        console().print(path, markup=False)
+    if result["files"]:
+        console().print(f"{result['size_bytes'] / 1e6:.2f} MB", markup=False)
+    show_verified(result["verified"], "", verbose=verbose)
+
+
 def show_opset(result: Result) -> None:
     """The table of opsets, what a model's needs, or what became of it in another."""
     out = console()
