@@ -34,10 +34,15 @@ from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.export import Exported
+from onnxpress.verbs.export import export as run_export
 from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
 from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.opset import InOpset
+from onnxpress.verbs.opset import change_opset as run_change_opset
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
@@ -105,20 +110,54 @@ def inspect(model: str | Path | Model) -> Inspected:
     return run_inspect(_model(model))
 
 
+def export(
+    model: str | Path | Model,
+    to: str,
+    output: str | Path,
+    *,
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Exported:
+    """Write an ONNX model as ``openvino`` or ``ort``, compared with it on ``samples``."""
+    opened = _model(model)
+    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
+    return run_export(opened, to, Path(output), batches)
+
+
+def change_opset(
+    model: str | Path | Model, to: int, *, samples: object = None, seed: int = 0
+) -> InOpset:
+    """Convert an ONNX model up or down to opset ``to``, compared with itself on ``samples``.
+
+    Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
+    """
+    opened = _model(model)
+    batches = _batches(opened.signature, samples, None, None, None, seed, None)
+    return run_change_opset(opened, to, batches)
+
+
 def optimize(
     model: str | Path | Model,
     *,
     recipe: str = "default",
+    fix: Mapping[str, int] | None = None,
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Optimized:
-    """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay."""
-    opened = _model(model)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
-    return run_optimize(opened, batches, _recipe(recipe))
+    """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
+
+    ``fix`` gives free dimensions their sizes for good, by name.
+    """
+    opened, steps = _model(model), _recipe(recipe)
+    signature = run_fix(opened, fix).signature if fix else opened.signature
+    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
+    return run_optimize(opened, batches, steps, fixed=fix)
 
 
 def quantize(

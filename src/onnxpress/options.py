@@ -91,6 +91,17 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int | str, ...]]:
     return shapes
 
 
+def parse_sizes(texts: list[str] | None) -> dict[str, int]:
+    """``NAME=SIZE`` each, such as ``batch=1``, also several by commas. Raises ``InputError``."""
+    sizes = {}
+    for text in (part for given in texts or [] for part in given.split(",")):
+        name, _, size = text.partition("=")
+        if not (name.strip() and size.strip().isdecimal()):
+            raise InputError(f"--fix {text}", "NAME=SIZE, such as batch=1")
+        sizes[name.strip()] = int(size)
+    return sizes
+
+
 def parse_percent(text: str | None, flag: str) -> float | None:
     """``5%`` or ``0.05`` as a share. Raises ``InputError``."""
     if text is None:

@@ -33,6 +33,7 @@ CONTRACTS: Mapping[str, str] = {
     "engines": "onnxpress.engine:Engine",
     "tasks": "onnxpress.task:Task",
     "checks": "onnxpress.check:Check",
+    "exporters": "onnxpress.exporter:Exporter",
     "commands": "",
 }
 

@@ -134,6 +134,39 @@ def show_inspected(name: str, result: Result, *, verbose: bool = False) -> None:
             out.print(f"  metadata: {key}: {value[:200]}", markup=False)
 
 
+def show_exported(result: Result, *, verbose: bool = False) -> None:
+    """The files and the comparison."""
+    for path in result["files"]:
+        console().print(path, markup=False)
+    if result["files"]:
+        console().print(f"{result['size_bytes'] / 1e6:.2f} MB", markup=False)
+    show_verified(result["verified"], "", verbose=verbose)
+
+
+def show_opset(result: Result) -> None:
+    """The table of opsets, what a model's needs, or what became of it in another."""
+    out = console()
+    if "table" in result:
+        table = Table(box=None, pad_edge=False, padding=(0, 1))
+        for name in ("opset", "onnx", "IR version", "ONNX Runtime"):
+            table.add_column(name, justify="right")
+        for number, needs in result["table"].items():
+            released = needs["onnxruntime"] or "none yet"
+            table.add_row(number, needs["onnx"], str(needs["ir"]), released)
+        out.print(table)
+        return
+    needs = result["needs"]
+    out.print(
+        f"opset {result['opset']} needs onnx {needs['onnx']}, IR version {needs['ir']} and ONNX "
+        f"Runtime {needs['onnxruntime'] or '(no release yet)'} or newer",
+        markup=False,
+    )
+    if result.get("verified"):
+        show_verified(result["verified"], "")
+    if result.get("model"):
+        out.print(f"{result['model']}: opset {result['before']} → {result['opset']}", markup=False)
+
+
 def show_optimized(result: Result, *, verbose: bool = False) -> None:
     """What passes did (``verbose``: also those that did nothing), sizes and the comparison."""
     out = console()

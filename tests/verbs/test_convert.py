@@ -129,3 +129,80 @@ def test_ones_own_feeds() -> None:
     result = convert(Doubling(right, fails), batches=lambda _: [feeds])
     assert result.verified is not None
     assert [case.shapes["x"] for case in result.verified.cases] == [(7, 3)]
+
+
+class Sized(Session):
+    """Twice ``x``, of any even width; and ``z``, three times it."""
+
+    signature = Signature(
+        (TensorSpec("x", "float32", ("?", "?")),),
+        (TensorSpec("y", "float32", ("?", "?")), TensorSpec("z", "float32", ("?", "?"))),
+    )
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        if feeds["x"].shape[1] % 2:
+            raise SourceError("an odd width")
+        return {"y": 2 * feeds["x"], "z": 3 * feeds["x"]}
+
+
+class Planted(Doubling):
+    """Its exporter makes faults that only a sweep finds."""
+
+    def __init__(self, made: Model, width: int = 12) -> None:
+        super().__init__(lambda: made, fails)
+        self._width = width
+
+    @property
+    def example(self) -> Feeds:
+        return {"x": np.linspace(-1, 1, 2 * self._width, dtype=np.float32).reshape(2, -1)}
+
+    def session(self, threads: int | None = None) -> Session:
+        return Sized()
+
+
+SWAPPED = "(float[n,w] x) => (float[n,w] y, float[n,w] z) {{ y = Mul(x, {}) z = Mul(x, {}) }}"
+TWO, THREE = np.float32(2), np.float32(3)
+
+
+def test_every_free_axis_is_tried_at_two_other_sizes_that_the_origin_takes() -> None:
+    model = parse(SWAPPED.format("two", "three"), two=TWO, three=THREE)
+    result = convert(Planted(model))
+    assert result.verified is not None
+    assert result.verified.ok
+    shapes = [case.shapes["x"] for case in result.verified.cases]
+    assert shapes == [(1, 12), (2, 12), (5, 12), (2, 6), (2, 18)]
+    odd = convert(Planted(model, width=14)).verified
+    assert odd is not None
+    assert [case.shapes["x"] for case in odd.cases] == [(1, 14), (2, 14), (5, 14)]
+
+
+def test_swapped_outputs_are_found() -> None:
+    result = convert(Planted(parse(SWAPPED.format("three", "two"), two=TWO, three=THREE)))
+    assert result.verified is not None
+    assert not result.verified.ok
+    assert result.verified.first_mismatch is not None
+    assert result.verified.first_mismatch.output == "y"
+
+
+@pytest.mark.parametrize("shape", [(2, -1), (-1, 12)])
+def test_an_axis_that_the_exporter_froze_is_found(shape: tuple[int, int]) -> None:
+    text = (
+        "(float[n,w] x) => (float[n,w] y, float[n,w] z) "
+        "{ y = Mul(x, two) r = Reshape(x, s) z = Add(y, r) }"
+    )
+    model = parse(text, two=TWO, s=np.array(shape, np.int64))
+    result = convert(Planted(model))
+    assert result.verified is not None
+    assert not result.verified.ok
+    assert "it fails where the original runs, on x[" in str(result.verified.first_mismatch)
+
+
+def test_dropout_of_training_is_found() -> None:
+    text = (
+        "(float[n,w] x) => (float[n,w] y, float[n,w] z) "
+        "{ d = Dropout(x, ratio, on) y = Mul(d, two) z = Mul(x, three) }"
+    )
+    model = parse(text, two=TWO, three=THREE, ratio=np.float32(0.5), on=np.array(True))
+    result = convert(Planted(model))
+    assert result.verified is not None
+    assert not result.verified.ok

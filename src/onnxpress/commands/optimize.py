@@ -16,6 +16,9 @@ def optimize(
     recipe: Annotated[
         str, typer.Option(help="'default', or passes separated by commas.")
     ] = "default",
+    fix: Annotated[
+        list[str] | None, typer.Option("--fix", help="A free dimension's size: batch=1")
+    ] = None,
     samples: options.OptionalSamples = None,
     task: options.TaskName = None,
     preprocess: options.Preprocess = None,
@@ -35,6 +38,7 @@ def optimize(
     result = api.optimize(
         model,
         recipe=recipe,
+        fix=options.parse_sizes(fix),
         samples=samples,
         task=task,
         preprocess=preprocess,

@@ -1,22 +1,28 @@
-"""PyTorch: a factory in a file or package, or an nn.Module."""
+"""PyTorch: a factory in a file or package, a saved model, or an nn.Module."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 
 from onnxpress.errors import MissingExtra
 from onnxpress.source import OpenOptions, Origin, Source
 
+SUFFIXES = (".pt2", ".ts", ".torchscript", ".pt", ".pth")
+
 
 class Torch(Source):
-    """``torch:FILE.py:factory``, ``torch:package.module:factory``, or an ``nn.Module``.
+    """``torch:FILE.py:factory``, ``torch:package.module:factory``, a file, or an ``nn.Module``.
 
     The factory is called without arguments and returns a module, or a pair of the module and its
     example inputs: a tensor, a tuple of positional or a dict of keyword arguments, batch first.
+    Files that hold a whole model are read too: ``.pt2``, TorchScript and, trusted, a pickle.
     """
 
     def accepts(self, ref: object) -> bool:
+        if str(ref).endswith(SUFFIXES) and isinstance(ref, str | Path):
+            return True
         if isinstance(ref, str):
             file, colon, name = ref.rpartition(":")
             return bool(colon) and file.endswith(".py") and name.isidentifier()

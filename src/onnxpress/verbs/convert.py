@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -9,12 +10,12 @@ from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.engine import Engine, require
-from onnxpress.errors import EngineError, SourceError
+from onnxpress.errors import EngineError, OnnxpressError, SourceError
 from onnxpress.model import Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import ExportOptions, Origin
-from onnxpress.verbs.feeds import random_feeds
+from onnxpress.verbs.feeds import FREE_SIZE, random_feeds
 from onnxpress.verbs.verify import Verified, compare
 
 BATCHES = (1, 2, 5)
@@ -54,19 +55,20 @@ def convert(
     verify: bool = True,
     batches: Callable[[Signature], Iterable[Feeds]] | None = None,
 ) -> Converted:
-    """Export ``origin`` and compare with it on batches of 1, 2 and 5 rows.
+    """Export ``origin`` and compare with it.
 
-    ``batches`` gives the feeds to compare on; without it they are random, of the ranges that the
-    origin's own example has. Where the first exporter's model differs or does not run, the other
-    one is tried.
-    Raises ``SourceError`` where no exporter can convert, ``EngineError`` where what they make
-    does not run.
+    ``batches`` gives the feeds to compare on. Without it they are random, of the ranges that the
+    origin's own example has: batches of 1, 2 and 5 rows, two other sizes of each other free
+    dimension that the origin takes, and what the origin itself finds worth probing. Where the
+    first exporter's model differs or does not run, the other one is tried. Raises
+    ``SourceError`` where no exporter can convert, ``EngineError`` where what they make cannot
+    be opened.
     """
     options = options or ExportOptions()
     exported = origin.export(options)
     if not verify:
         return Converted(exported.model, exported.exporter, exported.fallback_reason, None)
-    feeds = batches or (lambda signature: _sweep(signature, origin))
+    feeds = batches or (lambda signature: sweep(signature, origin))
     other = options.exporter == "auto" and exported.exporter == "dynamo"
     try:
         verified = prove(origin, exported.model, feeds)
@@ -117,7 +119,36 @@ def prove(
             return compare(reference, candidate, batches(model.signature))
 
 
-def _sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
-    free = any(spec.dynamic_batch for spec in signature.inputs)
-    for batch in BATCHES if free else (1,):
+def sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
+    """Random feeds of several batch and other sizes, then the origin's probes."""
+    batches = BATCHES if any(spec.dynamic_batch for spec in signature.inputs) else (1,)
+    for batch in batches:
         yield random_feeds(signature, batch, seed=batch, example=origin.example)
+    for seed, sizes in enumerate(_other_sizes(signature, origin.example)):
+        feeds = random_feeds(signature, batches[-2:][0], seed, origin.example, sizes)
+        if _runs(origin, feeds):
+            yield feeds
+    yield from origin.probes(signature)
+
+
+def _runs(origin: Origin, feeds: Feeds) -> bool:
+    """Whether the origin takes these sizes: not every model takes all that its axes allow."""
+    with origin.session() as session, contextlib.suppress(OnnxpressError):
+        session.run(feeds)
+        return True
+    return False
+
+
+def _other_sizes(signature: Signature, example: Feeds | None) -> Iterable[dict[str, int]]:
+    """Half and one and a half times the usual size of each named free dimension but the batch."""
+    usual: dict[str, int] = {}
+    for spec in signature.inputs:
+        known = None if example is None else example.get(spec.name)
+        for axis, dim in enumerate(spec.shape or ()):
+            if axis > 0 and isinstance(dim, str) and dim != "?":
+                usual.setdefault(dim, FREE_SIZE if known is None else known.shape[axis])
+    batch = {spec.shape[0] for spec in signature.inputs if spec.shape}
+    for name, size in usual.items():
+        if name not in batch:
+            yield {name: max(1, size // 2)}
+            yield {name: size + max(1, size // 2)}

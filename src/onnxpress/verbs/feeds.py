@@ -17,17 +17,21 @@ FREE_SIZE = 16
 
 
 def random_feeds(
-    signature: Signature, batch: int, seed: int, example: Mapping[str, np.ndarray] | None = None
+    signature: Signature,
+    batch: int,
+    seed: int,
+    example: Mapping[str, np.ndarray] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Feeds:
-    """Seeded feeds of ``batch`` rows.
+    """Seeded feeds of ``batch`` rows; ``sizes`` are those of free dimensions, by name.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
     with its mean and spread, integers and booleans are drawn from its values.
     """
     rng = np.random.default_rng(seed)
-    sizes: dict[str, int] = {}
+    known = dict(sizes or {})
     return {
-        spec.name: _random(spec, batch, rng, (example or {}).get(spec.name), sizes)
+        spec.name: _random(spec, batch, rng, (example or {}).get(spec.name), known)
         for spec in signature.inputs
     }
 

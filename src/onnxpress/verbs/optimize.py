@@ -13,6 +13,7 @@ from onnxpress.model import Model
 from onnxpress.recipe import Change, Facts, Pass, Recipe
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
+from onnxpress.verbs.fix import fix
 from onnxpress.verbs.verify import Verified, compare
 
 DEFAULT_RECIPE = "inline_functions,fold_constants,eliminate_identity,fuse_conv_bn,eliminate_dead"
@@ -75,8 +76,11 @@ def optimize(
     batches: Callable[[], Iterable[Feeds]],
     recipe: Recipe | None = None,
     facts: Facts | None = None,
+    fixed: Mapping[str, int] | None = None,
 ) -> Optimized:
     """Apply ``recipe`` and compare outputs on ``batches`` before and after.
+
+    The free dimensions in ``fixed`` get their sizes first.
 
     On a mismatch the steps are bisected, the guilty pass is undone and named, and the rest is
     applied again: two runs when all is well. Raises ``EngineError`` where ONNX Runtime cannot
@@ -84,9 +88,10 @@ def optimize(
     """
     steps = (recipe or Recipe.parse(DEFAULT_RECIPE)).passes
     guilty: dict[Pass, str] = {}
+    start = fix(model, fixed) if fixed else model
     while True:
-        applied = _apply(model, steps, facts, guilty)
-        result = applied[-1].model if applied else model
+        applied = _apply(start, steps, facts, guilty)
+        result = applied[-1].model if applied else start
         verified = _verify(model, result, batches)
         if verified.ok:
             break

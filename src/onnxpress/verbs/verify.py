@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from onnxpress.engine import Session
-from onnxpress.errors import InputError
+from onnxpress.errors import EngineError, InputError
 from onnxpress.signature import Feeds
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
@@ -31,7 +32,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first value that differs beyond the tolerance."""
+    """The first value that differs beyond the tolerance.
+
+    ``why`` tells of shapes that differ; without ``output``, of a model that fails altogether.
+    """
 
     output: str
     index: tuple[int, ...]
@@ -42,6 +46,8 @@ class Mismatch:
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name}{list(shape)}" for name, shape in self.shapes.items())
+        if not self.output:
+            return f"it fails where the original runs, on {shapes} ({self.why})"
         if self.why:
             return f"output '{self.output}' {self.why} on {shapes}"
         return f"output '{self.output}'{list(self.index)} is {self.a} and {self.b} on {shapes}"
@@ -88,7 +94,14 @@ def compare(
     worst = _Worst()
     for feeds in batches:
         shapes = {name: tuple(np.shape(array)) for name, array in feeds.items()}
-        left, right = a.run(feeds), b.run(feeds)
+        left = a.run(feeds)
+        try:
+            right = b.run(feeds)
+        except EngineError as error:
+            cases.append(Case(shapes, math.inf, ok=False))
+            worst.absolute = worst.relative = math.inf
+            first = first or Mismatch("", (), "", "", shapes, f"{error}")
+            continue
         differences = []
         mismatch: Mismatch | None = None
         for name, expected in left.items():

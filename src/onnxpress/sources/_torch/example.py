@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -18,10 +18,14 @@ EXAMPLE_BATCH = 2
 
 @dataclass(frozen=True)
 class Example:
-    """Inputs that a module accepts: tensors by input name, and how they are passed."""
+    """Inputs that a module accepts: tensors by input name, and how they are passed.
+
+    ``free`` maps an input to the names of its free axes where the user told them.
+    """
 
     tensors: Mapping[str, torch.Tensor]
     keywords: bool = False
+    free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
     def call(self, module: torch.nn.Module) -> object:
         result: object = module(**self.tensors) if self.keywords else module(*self.tensors.values())
@@ -68,7 +72,7 @@ class Example:
 
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Example:
         """The same call with other tensors, in this example's order."""
-        return Example({name: tensors[name] for name in self.tensors}, self.keywords)
+        return replace(self, tensors={name: tensors[name] for name in self.tensors})
 
     def __str__(self) -> str:
         parts = [
@@ -83,11 +87,9 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
 
     Raises ``InputError`` that names the flags where nothing tells what the module takes.
     """
-    names = [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.kind is not parameter.KEYWORD_ONLY
-    ]
+    if isinstance(given, Example):
+        return given
+    names = _parameters(module)
     if isinstance(given, Mapping):
         return Example({str(name): _tensor(value) for name, value in given.items()}, keywords=True)
     if given is not None:
@@ -95,7 +97,11 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
         return Example(dict(zip(_named(names, len(values)), map(_tensor, values), strict=True)))
     if options.inputs:
         tensors = {spec.name: _random(spec.dtype, spec.shape or ()) for spec in options.inputs}
-        return Example(tensors, keywords=set(tensors) <= set(names))
+        free = {
+            spec.name: {axis: d for axis, d in enumerate(spec.shape or ()) if isinstance(d, str)}
+            for spec in options.inputs
+        }
+        return Example(tensors, keywords=set(tensors) <= set(names), free=free)
     image = options.processing.image if options.processing else None
     size = (image.crop or image.size) if image else None
     if image is None or size is None:
@@ -111,6 +117,17 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
     if image.layout == "nhwc":
         shape = (EXAMPLE_BATCH, height, width, channels)
     return Example({_named(names, 1)[0]: _random("float32", shape)})
+
+
+def _parameters(module: torch.nn.Module) -> list[str]:
+    """The names of what ``forward`` takes by position."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return [argument.name for argument in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]  # a ScriptMethod
+    return [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    ]
 
 
 def _is_plain(value: object) -> bool:
@@ -198,4 +215,6 @@ def _image_channels(module: torch.nn.Module) -> int | None:
     for inner in module.modules():
         if isinstance(inner, torch.nn.Conv2d):
             return inner.in_channels
-    return None
+    weights = (p for p in module.parameters() if p.dim() == 4)  # TorchScript has no Conv2d
+    first = next(weights, None)
+    return None if first is None else first.shape[1]

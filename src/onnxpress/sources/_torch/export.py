@@ -155,9 +155,12 @@ def _torchscript(
     return model
 
 
-def _dynamic_axes(example: Example, options: ExportOptions) -> dict[str, dict[int, str]]:
-    """Input → axis → name of its free dimension: those of ``--shape``, otherwise the batch."""
-    axes = {name: {0: "batch"} for name, tensor in example.tensors.items() if tensor.dim() > 0}
+def _dynamic_axes(example: Example, options: ExportOptions) -> dict[str, Mapping[int, str]]:
+    """Input → axis → name of its free dimension: from ``--shape``, ``--input``, or the batch."""
+    axes: dict[str, Mapping[int, str]] = {
+        name: {0: "batch"} for name, tensor in example.tensors.items() if tensor.dim() > 0
+    }
+    axes |= example.free
     for name, shape in options.shapes.items():
         if name not in example.tensors:
             known = ", ".join(example.tensors)

@@ -17,12 +17,19 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
 from onnxpress.sources._torch.example import Example, example_of, flatten
 from onnxpress.sources._torch.factory import factory_of, shown, user_code
+from onnxpress.sources._torch.saved import open_saved
+
+MISFITS = 5
+"""How many keys of a checkpoint that does not fit are named."""
 
 
 def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
-    """Call the factory that ``ref`` names, or take the module that it is."""
+    """Call the factory that ``ref`` names, read the file, or take the module that it is."""
     if isinstance(ref, torch.nn.Module):
         return TorchOrigin(ref, None, options, "")
+    if Path(str(ref)).suffix and ":" not in Path(str(ref)).suffix:
+        saved = open_saved(Path(str(ref)), trust=options.trust)
+        return TorchOrigin(saved.module, saved.example, options, saved.digest)
     factory, code = factory_of(str(ref))
     _check_takes_nothing(str(ref), factory)
     with user_code(str(ref)):
@@ -57,7 +64,9 @@ class TorchOrigin(Origin):
     def __init__(
         self, module: torch.nn.Module, example: object, options: OpenOptions, code: str
     ) -> None:
-        self._module = module.eval()
+        self._module = module
+        with contextlib.suppress(NotImplementedError):  # exported programs are what they are
+            module.eval()
         self._code = code
         if options.checkpoint is not None:
             _load_checkpoint(self._module, options.checkpoint)
@@ -174,7 +183,27 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:300]
         raise SourceError(
-            f"--checkpoint {path} does not fit the model ({text})", "its state_dict"
+            f"--checkpoint {path} does not fit the model ({_misfit(module, state)})",
+            "its state_dict",
         ) from error
+
+
+def _misfit(module: torch.nn.Module, state: Mapping[object, object]) -> str:
+    """The first five keys that are missing, unexpected, or of another shape."""
+    own = module.state_dict()
+    shaped = [
+        f"{key} {list(state[key].shape)} for {list(own[key].shape)}"  # type: ignore[attr-defined]  # see the filter
+        for key in own
+        if key in state and getattr(state[key], "shape", None) != own[key].shape
+    ]
+    told = {
+        "missing": [key for key in own if key not in state],
+        "unexpected": [str(key) for key in state if key not in own],
+        "of another shape": shaped,
+    }
+    return "; ".join(
+        f"{len(keys)} {what}: {', '.join(keys[:MISFITS])}{', …' if len(keys) > MISFITS else ''}"
+        for what, keys in told.items()
+        if keys
+    )

@@ -1,0 +1,1 @@
+"""Formats that an ONNX model goes out to, one a file."""

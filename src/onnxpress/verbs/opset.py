@@ -1,0 +1,130 @@
+"""A model in another opset, proven equal."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+from onnx.version_converter import ConvertError
+from onnxscript import version_converter
+
+from onnxpress import registry
+from onnxpress.downgrade import to_17
+from onnxpress.engine import Engine, require
+from onnxpress.errors import ModelError
+from onnxpress.model import Model
+from onnxpress.opsets import Needs, needs
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
+from onnxpress.values import opset as opset_of
+from onnxpress.verbs.verify import Verified, compare
+
+ENGINE = "onnxruntime"
+NATIVE = range(18, 26)
+"""What onnxscript's converter takes, and makes of newer opsets."""
+
+
+@dataclass(frozen=True)
+class InOpset:
+    """The model in the opset that was asked for, who converted it, and the proof."""
+
+    model: Model
+    before: int
+    opset: int
+    needs: Needs
+    converter: str | None
+    verified: Verified | None
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "opset": self.opset,
+            "needs": self.needs.to_dict(),
+            "before": self.before,
+            "converter": self.converter,
+            "ir_version": self.model.ir.ir_version,
+            "verified": self.verified.to_dict() if self.verified else None,
+        }
+
+
+def change_opset(model: Model, to: int, batches: Callable[[], Iterable[Feeds]]) -> InOpset:
+    """``model`` up or down in opset ``to``, compared with itself on ``batches``.
+
+    By onnxscript's converter where it can, otherwise by onnx's. Raises ``InputError`` for an
+    unknown opset, ``ModelError`` where no converter makes a valid model, with both reasons.
+    """
+    wanted, before = needs(to), opset_of(model.ir)
+    if before == to:
+        return InOpset(model, before, to, wanted, None, None)
+    reasons = []
+    for name, converter in (("onnxscript", _by_onnxscript), ("onnx", _by_onnx)):
+        try:
+            converted = converter(model, to)
+            onnx.checker.check_model(ir.to_proto(converted.ir), full_check=True)
+        except Exception as error:  # noqa: BLE001  # converters raise anything; the reason is kept
+            told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            reasons.append(f"{name}: {told}")
+            continue
+        converted.ir.ir_version = wanted.ir
+        converted.path = None
+        return InOpset(converted, before, to, wanted, name, _compared(model, converted, batches))
+    raise ModelError(
+        f"opset {before} cannot be converted to {to} ({'; '.join(reasons)})", "another opset"
+    )
+
+
+def _by_onnxscript(model: Model, to: int) -> Model:
+    before = opset_of(model.ir)
+    if before not in NATIVE or to not in NATIVE:
+        raise ModelError(f"it converts opsets {NATIVE.start} to {NATIVE.stop - 1}")
+    clone, level = model.clone(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        version_converter.convert_version(clone.ir, to, fallback=False)
+    finally:
+        logging.disable(level)
+    if opset_of(clone.ir) != to:
+        raise ModelError(f"it left the model at opset {opset_of(clone.ir)}")
+    return clone
+
+
+def _by_onnx(model: Model, to: int) -> Model:
+    if opset_of(model.ir) >= 18 > to:  # it lacks this one step down
+        model = _by_onnxscript_or_onnx(model, 18)
+        model = to_17(model)
+    if opset_of(model.ir) == to:
+        return model
+    try:
+        proto = onnx.version_converter.convert_version(ir.to_proto(model.ir), to)
+    except ConvertError as error:
+        raise ModelError(str(error) or "it cannot convert an operator") from error
+    converted = Model(ir.from_proto(proto))
+    converted.ir.metadata_props.update(model.ir.metadata_props)
+    return converted
+
+
+def _by_onnxscript_or_onnx(model: Model, to: int) -> Model:
+    if opset_of(model.ir) == to:
+        return model
+    try:
+        return _by_onnxscript(model, to)
+    except Exception:  # noqa: BLE001  # it raises anything
+        return _by_onnx(model, to)
+
+
+def _compared(a: Model, b: Model, batches: Callable[[], Iterable[Feeds]]) -> Verified:
+    engine = registry.create(Engine, "engines", ENGINE)
+    require(engine, ENGINE)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        paths = [
+            model.clone().save(Path(folder) / f"{name}.onnx")
+            for name, model in (("before", a), ("after", b))
+        ]
+        settings = Settings(ENGINE)
+        with engine.open(paths[0], settings) as one, engine.open(paths[1], settings) as two:
+            return compare(one, two, batches())
