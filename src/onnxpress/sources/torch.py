@@ -8,7 +8,6 @@ import sys
 from onnxpress.errors import MissingExtra
 from onnxpress.source import OpenOptions, Origin, Source
 
-
 OWN_SOURCES = frozenset({"PreTrainedModel", "SentenceTransformer"})
 """Modules that other sources know better: the inputs, names and lengths of their library."""
 

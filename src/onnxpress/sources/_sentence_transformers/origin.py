@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from onnxpress.errors import InputError, SourceError
+from onnxpress.processing import Processing
 from onnxpress.source import OpenOptions
 from onnxpress.sources._transformers.head import Head
+from onnxpress.sources._transformers.inputs import TextInputs
 from onnxpress.sources._transformers.library import library
 from onnxpress.sources._transformers.loading import TRUST, folder_or_name, loading, refuse_code
 from onnxpress.sources._transformers.origin import LibraryOrigin, refuse_flags, text_inputs
 from onnxpress.sources._transformers.text import text_processing
-from onnxpress.tokenizing import TextProcessing
 
 OUTPUT = "sentence_embedding"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -66,13 +67,22 @@ class SentenceOrigin(LibraryOrigin):
             embedding = model(dict(given))[OUTPUT][..., :dimensions]
             return {OUTPUT: embedding.to(torch.float32)}
 
-        super().__init__(Head(model, names, call), inner, inputs, options)
+        identity = f"{[_config(module) for module in model]} {dimensions}"
+        super().__init__(Head(model, names, call), inner, inputs, options, identity)
 
-    def text(self) -> TextProcessing:
-        model = self._sentences
-        names = tuple(self._inputs.example())
-        limit = model.max_seq_length
-        return text_processing(model.tokenizer, names, limit, self._inputs.longest, self._prompt)
+    def _processing(self) -> Processing:
+        model, inputs = self._sentences, self._inputs
+        assert isinstance(inputs, TextInputs)
+        text = text_processing(
+            model.tokenizer, inputs.names, model.max_seq_length, inputs.longest, self._prompt
+        )
+        return Processing(text=text)
+
+
+def _config(module: Any) -> str:
+    """What a module was made with, such as how it pools: that is no weight."""
+    told = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
+    return f"{type(module).__name__} {sorted(told.items())}"
 
 
 def _prompt(model: Any) -> str:

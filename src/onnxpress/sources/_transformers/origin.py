@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -10,13 +11,16 @@ from typing import Any
 import torch
 
 from onnxpress.errors import InputError, SourceError
+from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import Exported, ExportOptions, OpenOptions
 from onnxpress.sources._torch.export import PLAIN_WAY, Way, export
 from onnxpress.sources._torch.origin import TorchOrigin
 from onnxpress.sources._transformers.head import Head, eager_attention
+from onnxpress.sources._transformers.images import image_processing
 from onnxpress.sources._transformers.inputs import ImageInputs, TextInputs
 from onnxpress.sources._transformers.loading import Loaded, load
+from onnxpress.sources._transformers.text import text_processing
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 IMAGE_SIZE = (224, 224)
@@ -50,19 +54,27 @@ class LibraryOrigin(TorchOrigin):
     """A module of the library behind a ``Head``, with inputs that are known by name."""
 
     def __init__(
-        self, head: Head, inner: Any, inputs: TextInputs | ImageInputs, options: OpenOptions
+        self,
+        head: Head,
+        inner: Any,
+        inputs: TextInputs | ImageInputs,
+        options: OpenOptions,
+        identity: str = "",
     ) -> None:
-        """``inner`` is the library's model, whose attention can be chosen."""
+        """``inner`` is the library's model, whose attention can be chosen.
+
+        ``identity`` is what decides the outputs beside config and weights.
+        """
         self._inner, self._inputs = inner, inputs
         example = {name: torch.from_numpy(array) for name, array in inputs.example().items()}
-        code = f"{type(inner).__name__} {inner.config.to_json_string()}"
+        code = f"{type(inner).__name__} {inner.config.to_json_string()} {identity}"
         super().__init__(head, example, options, code)
 
     def probes(self, signature: Signature) -> Iterable[Feeds]:
         return self._inputs.probes(signature)
 
     def export(self, options: ExportOptions) -> Exported:
-        """With the model's own attention; in plain matrix products where that cannot be exported."""
+        """With the model's own attention, or plain matrix products where it cannot be exported."""
         ways: Mapping[str, Way] = PLAIN_WAY
         if self._inner.config._attn_implementation != "eager":
             ways = {**PLAIN_WAY, "eager attention": self._eager}
@@ -71,6 +83,15 @@ class LibraryOrigin(TorchOrigin):
 
     def _eager(self) -> AbstractContextManager[None]:
         return eager_attention(self._inner)
+
+    @functools.cached_property
+    def processing(self) -> Processing | None:  # type: ignore[override]  # made when asked for
+        """Raises ``InputError`` where the library prepares records as we cannot."""
+        return self._processing()
+
+    def _processing(self) -> Processing | None:
+        """What the library says of tokens or pixels; None where it says nothing."""
+        return None
 
 
 class TransformersOrigin(LibraryOrigin):
@@ -91,6 +112,16 @@ class TransformersOrigin(LibraryOrigin):
             return result
 
         super().__init__(Head(model, names, call), model, inputs, options)
+
+    def _processing(self) -> Processing | None:
+        """Of the tokenizer or image processor, and the names of the classes."""
+        if self._processor is None:
+            return Processing(labels=self._labels) if self._labels else None
+        if isinstance(self._inputs, ImageInputs):
+            return Processing(image_processing(self._processor), self._labels)
+        inputs = self._inputs
+        text = text_processing(self._processor, inputs.names, None, inputs.longest)
+        return Processing(None, self._labels, text)
 
 
 def _inputs(model: Any, processor: Any | None, parameters: Any) -> TextInputs | ImageInputs:
