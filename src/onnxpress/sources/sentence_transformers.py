@@ -26,3 +26,8 @@ class SentenceTransformers(Source):
         from onnxpress.sources._sentence_transformers.origin import open_origin
 
         return open_origin(ref, options)
+
+    def warm(self, name: str) -> None:
+        from onnxpress.sources._transformers.library import library
+
+        library("sentence_transformers", "sentence-transformers")

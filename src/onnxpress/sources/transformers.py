@@ -31,6 +31,11 @@ class Transformers(Source):
 
         return open_origin(ref, options)
 
+    def warm(self, name: str) -> None:
+        from onnxpress.sources._transformers.library import library
+
+        library()
+
 
 def is_folder(ref: str | Path) -> bool:
     """Whether it is a folder whose ``config.json`` names a kind of model."""
