@@ -17,7 +17,9 @@ SHOWN = 5
 
 def run(
     bundle: Annotated[Path, typer.Argument(help="A folder that press wrote.")],
-    inputs: Annotated[list[str] | None, typer.Argument(help="Images, texts, or .npz of tensors.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Images, texts, or .npz of tensors.")
+    ] = None,
     input_file: Annotated[
         str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
     ] = None,

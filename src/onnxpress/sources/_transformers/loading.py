@@ -73,9 +73,9 @@ def load(where: str, options: OpenOptions) -> Loaded:
 
 def folder_or_name(where: str) -> bool:
     """Whether ``where`` is a folder; otherwise it may be a name. Raises ``InputError``."""
-    if Path(where).is_dir() and where:
+    if where and Path(where).is_dir():
         return True
-    if Path(where).exists():
+    if where and Path(where).exists():
         raise InputError(f"{where} is a file", EXPECTED)
     if not HUB_NAME.fullmatch(where) or where.endswith(FILES):
         raise InputError(f"{where or 'the reference'} does not exist", EXPECTED)
