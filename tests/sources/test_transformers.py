@@ -102,7 +102,8 @@ def test_images_of_any_size(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_segmentation(tmp_path: Path) -> None:
     net = model("SegformerForSemanticSegmentation", "SegformerConfig",
-                hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], decoder_hidden_size=16, num_attention_heads=[1, 2, 2, 2],
+                hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1],
+                decoder_hidden_size=16, num_attention_heads=[1, 2, 2, 2],
                 image_size=64, num_labels=4)  # fmt: skip
     assert converted(api.convert(saved(net, tmp_path))) == [("batch", 3, "height", "width")]
 

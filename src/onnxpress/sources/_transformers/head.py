@@ -16,7 +16,10 @@ LEFT_OUT = ("loss", "loss_dict", "past_key_values")
 
 
 class Head(torch.nn.Module):
-    """Calls ``model`` with the inputs of these names and gives its tensors by output name."""
+    """Calls ``model`` with the inputs of these names and gives its tensors by output name.
+
+    ``title`` is the model's class in messages.
+    """
 
     def __init__(
         self,
@@ -26,6 +29,7 @@ class Head(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self.title = type(model).__name__
 
         def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> dict[str, torch.Tensor]:
             given = {**dict(zip(inputs, args, strict=False)), **kwargs}
