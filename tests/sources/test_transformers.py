@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -345,3 +348,26 @@ def test_the_command_line(trained: Path, shell: Callable[..., tuple[int, str, st
     assert told["verified"]["ok"]
     assert told["exporter"] == "torchscript"
     assert [spec["name"] for spec in told["outputs"]] == ["logits"]
+
+
+BROKEN = """
+import sys
+from onnxpress.sources._transformers.library import library
+library().BertModel
+assert "torchvision" not in sys.modules
+"""
+
+
+def test_a_torchvision_that_cannot_be_imported(tmp_path: Path) -> None:
+    """As its ordinary wheel beside a CPU build of PyTorch."""
+    (tmp_path / "torchvision").mkdir()
+    init = tmp_path / "torchvision" / "__init__.py"
+    init.write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()

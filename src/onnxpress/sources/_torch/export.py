@@ -79,8 +79,9 @@ def export(
         if reasons:
             model.metadata["onnxpress.fallback_reason"] = "; ".join(reasons)
         return Exported(model, name, "; ".join(reasons) or None)
+    name = getattr(module, "inner_class", type(module).__name__)
     raise SourceError(
-        f"no exporter could convert {type(module).__name__} ({'; '.join(reasons)})",
+        f"no exporter could convert {name} ({'; '.join(reasons)})",
         "a model that torch.export or torch.jit.trace can follow",
     )
 

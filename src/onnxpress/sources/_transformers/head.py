@@ -18,7 +18,7 @@ LEFT_OUT = ("loss", "loss_dict", "past_key_values")
 class Head(torch.nn.Module):
     """Calls ``model`` with the inputs of these names and gives its tensors by output name.
 
-    ``title`` is the model's class in messages.
+    ``inner_class`` is the model's class in messages.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Head(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.title = type(model).__name__
+        self.inner_class = type(model).__name__
 
         def forward(*args: torch.Tensor, **kwargs: torch.Tensor) -> dict[str, torch.Tensor]:
             given = {**dict(zip(inputs, args, strict=False)), **kwargs}
