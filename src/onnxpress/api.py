@@ -99,7 +99,8 @@ def verify(
         one = stack.enter_context(first.session())
         two = stack.enter_context(second.session())
         known = one.signature if first.kind == "onnx" else two.signature
-        processing = processing or first.processing or second.processing
+        if samples is not None:  # else nothing is prepared, and nobody need know how
+            processing = processing or first.processing or second.processing
         example = first.example or second.example
         batches = _batches(known, samples, task, processing, limit, seed, example)
         return compare(one, two, batches())

@@ -25,7 +25,7 @@ from onnxpress.signature import Signature
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
-HASHED = re.compile(r"[0-9a-f]{16}\.(onnx|onnx\.data|xml|bin)")
+HASHED = re.compile(r"[0-9a-f]{16}\.(onnx|onnx\.data|xml|bin|json)")
 WORK = re.compile(r"\.[0-9a-f]{16}\.tmp")
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError)
 """What a manifest that we did not write may raise on the way to our types."""
@@ -143,7 +143,14 @@ def read(folder: str | Path) -> Manifest:
             raise BundleError(
                 f"{path} names the file {form.file!r}", "a hashed name inside the bundle"
             )
-    return manifest
+    text = manifest.processing.text if manifest.processing else None
+    if text is None:
+        return manifest
+    if not HASHED.fullmatch(str(text.file)):
+        raise BundleError(
+            f"{path} names the file {str(text.file)!r}", "a hashed name inside the bundle"
+        )
+    return _with_tokenizer(manifest, folder / text.file)
 
 
 def check_file(folder: Path, form: BundledForm) -> Path:
@@ -188,12 +195,28 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, Path]) -> Manife
             _copy(source, folder / name)
         forms.append(replace(form, file=name, sha256=_sha256(folder / name)))
     manifest = replace(manifest, forms=tuple(forms))
+    kept = {form.file for form in forms}
+    text = manifest.processing.text if manifest.processing else None
+    if text is not None:
+        name = f"{text.sha256[:16]}.json"
+        text.open()  # or a changed file would get into the bundle
+        _copy(text.file, folder / name)
+        manifest = _with_tokenizer(manifest, folder / name)
+        kept.add(name)
     temporary = folder / f".{MANIFEST}.tmp"
     temporary.write_text(json.dumps(manifest.to_dict(), indent=1) + "\n", encoding="utf-8")
     _sync(temporary)
     Path(temporary).replace(folder / MANIFEST)
-    _sweep(folder, {form.file for form in forms})
+    _sweep(folder, kept)
     return manifest
+
+
+def _with_tokenizer(manifest: Manifest, file: Path) -> Manifest:
+    """``manifest`` with its tokenizer at ``file``. Whoever opens the tokenizer checks its hash."""
+    assert manifest.processing is not None
+    assert manifest.processing.text is not None
+    text = manifest.processing.text.at(file)
+    return replace(manifest, processing=replace(manifest.processing, text=text))
 
 
 def _replaceable(folder: Path) -> bool:

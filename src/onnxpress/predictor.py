@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,15 @@ class Predictor:
         self.manifest, self.form, self.skipped = manifest, form, dict(skipped)
         self._session, self._bound = session, bound
 
-    def predict(self, inputs: Sequence[Raw | Record]) -> list[object]:
+    def predict(self, inputs: Sequence[Raw | Record]) -> Any:
         """One prediction per input, in order, as the task decodes them.
 
         Images: paths, encoded bytes or uint8 (H, W, C) arrays → ``{"class", "index", "score",
         "top"}``. Tensors: mappings of input name → array without the batch axis, or bare arrays
-        for a single input → output name → array. Raises ``SamplesError`` naming a bad input.
+        for a single input → output name → array. Texts to embed: strings → float32
+        (texts, dimensions). Raises ``SamplesError`` naming a bad input.
         """
-        return list(self.stream(inputs))
+        return self._bound.gather(list(self.stream(inputs)))
 
     def stream(self, inputs: Iterable[Raw | Record], rows: int = ROWS) -> Iterator[object]:
         """As ``predict``, lazily: holds one batch of at most ``rows`` inputs, keeps the order."""
@@ -97,10 +99,15 @@ def open(folder: str | Path, threads: int | None = None) -> Predictor:
     raise BundleError(f"no form of {folder} runs on this machine ({told})", "one that does")
 
 
-def records_of(text: str) -> list[Record]:
-    """What one command-line argument holds: an image file, or the rows of an ``.npz``."""
+def records_of(text: str, *, texts: bool = False) -> list[Record]:
+    """What one command-line argument holds: an image file, or the rows of an ``.npz``.
+
+    With ``texts`` it is a text itself, or a ``.txt`` or ``.jsonl`` file of them.
+    """
     path = Path(text)
-    if path.suffix == ".npz" or path.is_dir():
+    if texts and path.suffix not in (".txt", ".jsonl", ".npz"):
+        return [Record(text, name=text)]
+    if texts or path.suffix == ".npz" or path.is_dir():
         return list(Samples.open(text))
     if not path.is_file():
         raise SamplesError(f"{text} does not exist", "an image, or an .npz of tensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import warnings
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
+from onnxpress.tokenizing import TextProcessing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,7 +27,9 @@ CHOICES = {
     "layout": ("nchw", "nhwc"),
     "channels": ("rgb", "bgr", "gray"),
     "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+    "crop_rounding": ("even", "down"),
 }
+NEEDED = ("interpolation", "crop_rounding")
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
 """What Pillow's readers raise on damaged files."""
 FLAG = "--preprocess"
@@ -38,7 +42,8 @@ class ImageProcessing:
     ``size`` is (height, width). With ``crop`` the shorter side is scaled to ``size`` and the
     centre of (height, width) ``crop`` is cut out, as torchvision's Resize and CenterCrop do;
     without it the image is scaled to exactly ``size``. ``layout`` and ``channels`` None are read
-    off the model's input. For a uint8 input the pixels stay as they are.
+    off the model's input. For a uint8 input the pixels stay as they are. ``crop_rounding`` is what
+    becomes of half a pixel beside the centre: to the even one as torchvision does, or down.
     """
 
     size: tuple[int, int] | None = None
@@ -49,11 +54,12 @@ class ImageProcessing:
     scale: float = 1 / 255
     channels: str | None = None
     interpolation: str = "bilinear"
+    crop_rounding: str = "even"
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
             value = getattr(self, name)
-            if value not in known and not (value is None and name != "interpolation"):
+            if value not in known and not (value is None and name not in NEEDED):
                 raise InputError(f"{FLAG} {name}={value}", f"one of {', '.join(known)}")
         for name, numbers in (("mean", self.mean), ("std", self.std), ("scale", (self.scale,))):
             if not np.isfinite(numbers).all() or (name != "mean" and 0 in numbers):
@@ -93,7 +99,7 @@ class ImageProcessing:
         if size is not None and size != (image.height, image.width):
             how = Image.Resampling[self.interpolation.upper()]
             image = image.resize((size[1], size[0]), how)
-        return image if self.crop is None else _centre(image, self.crop)
+        return image if self.crop is None else _centre(image, self.crop, self.crop_rounding)
 
     def _check_lengths(self, channels: int) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -108,30 +114,40 @@ class Processing:
 
     image: ImageProcessing | None = None
     labels: tuple[str, ...] = ()
+    text: TextProcessing | None = None
 
     def with_labels(self, labels: Sequence[str]) -> Processing:
         return replace(self, labels=tuple(labels))
 
     def to_dict(self) -> dict[str, object]:
-        return {"image": asdict(self.image) if self.image else None, "labels": list(self.labels)}
+        image = asdict(self.image) if self.image else None
+        text = {"text": self.text.to_dict()} if self.text else {}
+        return {"image": image, "labels": list(self.labels), **text}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Processing:
         """What ``to_dict`` gave. Raises ``InputError`` for unknown keys, else ``TypeError``."""
-        unknown = set(data) - {"image", "labels"}
+        unknown = set(data) - {"image", "labels", "text"}
         image, labels = data.get("image"), data.get("labels") or ()
         if isinstance(image, Mapping):
             unknown |= set(image) - {field.name for field in fields(ImageProcessing)}
         if unknown:
             found = f"processing has the keys {', '.join(sorted(unknown))}"
             raise InputError(found, "keys of this version", "upgrade onnxpress")
-        if not isinstance(labels, list | tuple) or not isinstance(image, Mapping | None):
+        text = data.get("text")
+        if (
+            not isinstance(labels, list | tuple)
+            or not isinstance(image, Mapping | None)
+            or not isinstance(text, Mapping | None)
+        ):
             raise TypeError(f"the processing is {data!r}")
+        named = tuple(map(str, labels))
+        texts = None if text is None else TextProcessing.from_dict(text)
         if image is None:
-            return cls(None, tuple(map(str, labels)))
+            return cls(None, named, texts)
         values = {key: _known(key, value) for key, value in image.items()}
         processing = ImageProcessing(**values)  # type: ignore[arg-type]  # _known checks each key
-        return cls(processing, tuple(map(str, labels)))
+        return cls(processing, named, texts)
 
     @classmethod
     def parse(cls, text: str) -> Processing:
@@ -242,8 +258,8 @@ def _shorter_side(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
     return (size[0], other) if image.height <= image.width else (other, size[0])
 
 
-def _centre(image: Image.Image, crop: tuple[int, int]) -> Image.Image:
-    """The centre of the image, black where it is smaller; rounds as torchvision does."""
+def _centre(image: Image.Image, crop: tuple[int, int], rounding: str) -> Image.Image:
+    """The centre of the image, black where it is smaller."""
     from PIL import ImageOps
 
     height, width = crop
@@ -251,8 +267,9 @@ def _centre(image: Image.Image, crop: tuple[int, int]) -> Image.Image:
     if wide or high:
         border = (wide // 2, high // 2, (wide + 1) // 2, (high + 1) // 2)
         image = ImageOps.expand(image, border, 0)
-    top = round((image.height - height) / 2.0)
-    left = round((image.width - width) / 2.0)
+    rounded = round if rounding == "even" else math.floor
+    top = rounded((image.height - height) / 2.0)
+    left = rounded((image.width - width) / 2.0)
     return image.crop((left, top, left + width, top + height))
 
 
@@ -288,7 +305,7 @@ def _known(key: str, value: object) -> object:
     if key in ("size", "crop"):
         fits = value is None or (listed and len(items) == 2 and all(type(i) is int for i in items))
     elif key in CHOICES:
-        fits = isinstance(value, str) or (value is None and key != "interpolation")
+        fits = isinstance(value, str) or (value is None and key not in NEEDED)
     else:
         fits = listed == (key != "scale") and all(isinstance(i, int | float) for i in items)
     if not fits:

@@ -158,11 +158,11 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
         session = stack.enter_context(engine.open(target.path, target.settings))
         return session, (time.perf_counter() - started) * 1e3
 
-    from onnxpress.source import open_source
+    from onnxpress.source import Source, open_source
 
     kind = target.ref.partition(":")[0].replace("-", "_")
     if kind in registry.names("sources"):
-        _import_if_there(kind)
+        registry.create(Source, "sources", kind).warm(kind)
     started = time.perf_counter()
     origin = stack.enter_context(open_source(target.ref, target.options))
     opened_ms = (time.perf_counter() - started) * 1e3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import importlib
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +121,15 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def open(self, ref: object, options: OpenOptions) -> Origin:
         """Raises ``SourceError`` or ``InputError``; ``ref`` comes without the ``KIND:`` prefix."""
+
+    def warm(self, name: str) -> None:
+        """Import the framework, so that the time to open a model leaves that out.
+
+        Plug-ins bear the ``name`` of the package that they wrap; those that wrap none import
+        nothing.
+        """
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
 
 
 def open_source(ref: object, options: OpenOptions | None = None) -> Origin:

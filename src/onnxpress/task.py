@@ -63,6 +63,10 @@ class Bound(abc.ABC):
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
         return list(self.decode(outputs))
 
+    def gather(self, rows: list[object]) -> object:
+        """What a caller in Python gets for all rows together: a list unless an array serves."""
+        return rows
+
     @abc.abstractmethod
     def score(self, batches: Iterable[Scored]) -> Quality:
         """Quality over all batches, read once and in order, in memory that does not grow with them.

@@ -12,7 +12,9 @@ from onnxpress import registry
 from onnxpress.processing import ImageProcessing, Processing
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.sources._transformers.text import text_processing
 from onnxpress.task import Bound, Quality, Scored, Task, choose
+from zoo.texts import NOUNS, SPECIAL, VERBS, WORDS, tokenizer
 
 ROWS = 120
 FLOOR = 0.9
@@ -44,7 +46,45 @@ def _linear(feeds: Feeds) -> Feeds:
 
 
 Y = TensorSpec("y", "float32", ("batch", 5))
+FIRST = len(SPECIAL) + WORDS.index(NOUNS[0])
+IDS = ("input_ids", "attention_mask")
+TOKENS = tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in IDS)
+
+
+def _text(index: int) -> Record:
+    """As many words each: what a tokenizer pads depends on the longest text of a batch."""
+    return Record(" ".join(np.random.default_rng(index).choice(NOUNS + VERBS, 6)), None, str(index))
+
+
+def _bag(name: str) -> Callable[[Feeds], Feeds]:
+    table = _noise(2, 64, 5)
+    table -= table[FIRST : FIRST + len(NOUNS + VERBS)].mean(axis=0)  # no class wins everywhere
+
+    def model(feeds: Feeds) -> Feeds:
+        return {name: table[feeds["input_ids"][:, 1:-1]].mean(axis=1)}
+
+    return model
+
+
+def _tokenizer() -> Processing:
+    return Processing(text=text_processing(tokenizer(), IDS))
+
+
 CASES = {
+    "text_embedding": Case(
+        "texts",
+        Signature(TOKENS, (TensorSpec("sentence_embedding", "float32", ("batch", 5)),)),
+        _tokenizer(),
+        _text,
+        _bag("sentence_embedding"),
+    ),
+    "text_classification": Case(
+        "texts",
+        Signature(TOKENS, (TensorSpec("logits", "float32", ("batch", 5)),)),
+        _tokenizer(),
+        _text,
+        _bag("logits"),
+    ),
     "tensor": Case(
         "tensors",
         Signature((TensorSpec("x", "float32", ("batch", 7)),), (Y,)),

@@ -18,7 +18,9 @@ SHOWN = 5
 
 def run(
     bundle: Annotated[Path, typer.Argument(help="A folder that press wrote.")],
-    inputs: Annotated[list[str] | None, typer.Argument(help="Images, or .npz of tensors.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Images, texts, or .npz of tensors.")
+    ] = None,
     input_file: Annotated[
         str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
     ] = None,
@@ -47,7 +49,10 @@ def run(
             names = (record.name for record in records)
             results = opened.stream(records)
         else:
-            loaded = [record for text in inputs or [] for record in predictor.records_of(text)]
+            processing = opened.manifest.processing
+            texts = processing is not None and processing.text is not None
+            found_in = [predictor.records_of(text, texts=texts) for text in inputs or []]
+            loaded = [record for records in found_in for record in records]
             names = (record.name for record in loaded)
             results = opened.stream(loaded)
         if output is not None:
@@ -77,7 +82,7 @@ def _told(result: object) -> str:
         return f"{result['class']} ({result['score']:.1%})"
     if isinstance(result, dict):
         return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
-    return str(result)
+    return _tensor(result) if isinstance(result, np.ndarray) else str(result)
 
 
 def _tensor(array: np.ndarray) -> str:

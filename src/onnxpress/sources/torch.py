@@ -10,6 +10,8 @@ from onnxpress.errors import MissingExtra
 from onnxpress.source import OpenOptions, Origin, Source
 
 SUFFIXES = (".pt2", ".ts", ".torchscript", ".pt", ".pth")
+OWN_SOURCES = frozenset({"PreTrainedModel", "SentenceTransformer"})
+"""Modules that other sources know better: the inputs, names and lengths of their library."""
 
 
 class Torch(Source):
@@ -27,7 +29,11 @@ class Torch(Source):
             file, colon, name = ref.rpartition(":")
             return bool(colon) and file.endswith(".py") and name.isidentifier()
         torch = sys.modules.get("torch")  # whoever holds a module has imported it
-        return torch is not None and isinstance(ref, torch.nn.Module)
+        return (
+            torch is not None
+            and isinstance(ref, torch.nn.Module)
+            and not OWN_SOURCES & {base.__name__ for base in type(ref).__mro__}
+        )
 
     def open(self, ref: object, options: OpenOptions) -> Origin:
         if importlib.util.find_spec("torch") is None:

@@ -26,7 +26,8 @@ def random_feeds(
     """Seeded feeds of ``batch`` rows; ``sizes`` are those of free dimensions, by name.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
-    with its mean and spread, integers and booleans are drawn from its values.
+    with its mean and spread, integers and booleans are drawn from its values. A mask of
+    padding stays one.
     """
     rng = np.random.default_rng(seed)
     known = dict(sizes or {})
@@ -58,12 +59,35 @@ def _random(
         if example is not None and example.size > 1 and float(np.std(example)) > 0:
             centre, spread = float(np.mean(example)), float(np.std(example))
         return (rng.standard_normal(shape) * spread + centre).astype(dtype)
+    if example is not None and _is_mask(spec, example):
+        return _mask(shape, rng, left=not example[:, 0].all()).astype(dtype)
     if example is not None and example.size:
         drawn: np.ndarray = rng.choice(example.reshape(-1), shape)
         return drawn.astype(dtype)
     if dtype.kind == "b" or "mask" in spec.name:
         return np.ones(shape, dtype)
     return rng.integers(0, 2, shape).astype(dtype)
+
+
+def _is_mask(spec: TensorSpec, example: np.ndarray) -> bool:
+    """Whether the example marks each row's places: ones, and zeros at one end alone."""
+    if "mask" not in spec.name or example.ndim != 2 or example.dtype.kind not in "iub":
+        return False
+    ones = example.astype(np.int64)
+    changes = (np.diff(ones, axis=1) != 0).sum(axis=1)
+    return bool(np.isin(ones, (0, 1)).all() and (changes <= 1).all() and ones.any(axis=1).all())
+
+
+def _mask(shape: list[int], rng: np.random.Generator, *, left: bool) -> np.ndarray:
+    """At least one place in each row, all of them in the first; zeros at the end, or on the left.
+
+    A row without any place has no defined answer, and no tokenizer makes one.
+    """
+    rows, length = shape
+    counts = rng.integers(1, length + 1, rows) if length else np.zeros(rows, np.int64)
+    counts[:1] = length
+    places = np.arange(length)
+    return (places >= length - counts[:, None]) if left else (places < counts[:, None])
 
 
 def sample_feeds(

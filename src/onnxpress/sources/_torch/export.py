@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,46 +26,66 @@ from onnxpress.sources._torch.example import Example, flatten
 TORCHSCRIPT_OPSET = 17
 
 
-def export(
-    module: torch.nn.Module, example: Example, outputs: tuple[str, ...], options: ExportOptions
-) -> Exported:
-    """Try the dynamo exporter, then TorchScript; then both with the batch size fixed.
+Axes = Mapping[str, Mapping[int, str]]
+"""Input → axis → name of its free dimension."""
 
-    Raises ``SourceError`` with each exporter's reason where all fail.
+Way = Callable[[], AbstractContextManager[object]]
+"""Within it the module computes the same by other operators."""
+
+PLAIN_WAY: Mapping[str, Way] = {"": contextlib.nullcontext}
+
+
+def export(
+    module: torch.nn.Module,
+    example: Example,
+    outputs: tuple[str, ...],
+    options: ExportOptions,
+    free: Axes | None = None,
+    ways: Mapping[str, Way] = PLAIN_WAY,
+) -> Exported:
+    """Try the dynamo exporter, then TorchScript; then both with fewer free dimensions.
+
+    ``free`` names dimensions beside the batch that the module is known to leave open; ``ways``
+    are tried in turn with each exporter. Raises ``SourceError`` with each exporter's reason where
+    all fail.
     """
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
-    dynamic = {} if options.static else _dynamic_axes(example, options)
+    dynamic = {} if options.static else _dynamic_axes(example, options, free or {})
     reasons: list[str] = []
     if dynamic and not options.shapes and not example.free_batch(module):
         reasons.append("the model itself takes no other batch size than the example's")
         dynamic = {}
-    tries = [(name, dynamic) for name in exporters]
+    choices = [(dynamic, "")]
     if dynamic and not options.shapes:
-        tries += [(name, {}) for name in exporters]
+        if free:
+            choices.append((_dynamic_axes(example, options, {}), "only the batch is free"))
+        choices.append(({}, "the batch size is fixed to the example's"))
     traced = (
         module if example.plain_outputs(module) else _Flat(module, outputs, tuple(example.tensors))
     )
-    for name, axes in tries:
+    for (axes, loss), name, way in itertools.product(choices, exporters, ways):
         run = _dynamo if name == "dynamo" else _torchscript
         try:
-            with _quiet():
+            with _quiet(), ways[way]():
                 model = run(traced, example, outputs, axes, options.opset)
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
-            reasons.append(f"{name}{'' if axes else ', fixed batch'}: {_reason(error)}")
+            how = ", ".join(part for part in (name, way, loss) if part)
+            reasons.append(f"{how}: {_reason(error)}")
             continue
         made = model.ir.opset_imports.get("", 0)
         if options.opset not in (None, made):
             reasons.append(f"{name} made opset {made}, not {options.opset}")
             continue
-        if not axes and dynamic:
-            reasons.append("the batch size is fixed to the example's")
+        if loss:
+            reasons.append(loss)
         _clean(model)
         model.metadata["onnxpress.exporter"] = f"torch {torch.__version__} {name}"
         if reasons:
             model.metadata["onnxpress.fallback_reason"] = "; ".join(reasons)
         return Exported(model, name, "; ".join(reasons) or None)
+    name = getattr(module, "inner_class", type(module).__name__)
     raise SourceError(
-        f"no exporter could convert {type(module).__name__} ({'; '.join(reasons)})",
+        f"no exporter could convert {name} ({'; '.join(reasons)})",
         "a model that torch.export or torch.jit.trace can follow",
     )
 
@@ -96,7 +118,7 @@ def _dynamo(
     module: torch.nn.Module,
     example: Example,
     outputs: tuple[str, ...],
-    axes: Mapping[str, Mapping[int, str]],
+    axes: Axes,
     opset: int | None,
 ) -> Model:
     dims: dict[str, torch.export.Dim] = {}
@@ -127,7 +149,7 @@ def _torchscript(
     module: torch.nn.Module,
     example: Example,
     outputs: tuple[str, ...],
-    axes: Mapping[str, Mapping[int, str]],
+    axes: Axes,
     opset: int | None,
 ) -> Model:
     batch = {name: dict(free) for name, free in axes.items()}
@@ -155,10 +177,14 @@ def _torchscript(
     return model
 
 
-def _dynamic_axes(example: Example, options: ExportOptions) -> dict[str, Mapping[int, str]]:
-    """Input → axis → name of its free dimension: from ``--shape``, ``--input``, or the batch."""
+def _dynamic_axes(
+    example: Example, options: ExportOptions, free: Axes
+) -> dict[str, Mapping[int, str]]:
+    """The free dimensions of ``--shape``, of ``--input``, otherwise the batch and known ones."""
     axes: dict[str, Mapping[int, str]] = {
-        name: {0: "batch"} for name, tensor in example.tensors.items() if tensor.dim() > 0
+        name: {0: "batch", **free.get(name, {})}
+        for name, tensor in example.tensors.items()
+        if tensor.dim() > 0
     }
     axes |= example.free
     for name, shape in options.shapes.items():

@@ -71,7 +71,7 @@ class TorchOrigin(Origin):
         if options.checkpoint is not None:
             _load_checkpoint(self._module, options.checkpoint)
         self._example = example_of(self._module, example, options).doubled(self._module)
-        told = f"{type(module).__name__}.forward on {self._example}"
+        told = f"{getattr(module, 'inner_class', type(module).__name__)}.forward on {self._example}"
         copy = self._example.copied()
         with user_code(told), torch.inference_mode():
             self._outputs = flatten(copy.call(self._module), copy.tensors)

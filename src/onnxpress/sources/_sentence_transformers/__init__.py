@@ -1,0 +1,1 @@
+"""What the sentence_transformers source is made of; stands on the transformers source's rooms."""

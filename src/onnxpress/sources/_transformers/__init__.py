@@ -1,0 +1,1 @@
+"""What the transformers source is made of."""

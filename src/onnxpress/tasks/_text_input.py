@@ -1,0 +1,60 @@
+"""What a model's token inputs and the text processing say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.processing import Processing
+from onnxpress.samples import Record
+from onnxpress.signature import Feeds, Signature
+from onnxpress.stacking import stack
+from onnxpress.tokenizing import INPUTS
+
+
+def takes_texts(signature: Signature) -> bool:
+    """Whether the inputs are token ids and what goes with them."""
+    specs = {spec.name: spec for spec in signature.inputs}
+    return "input_ids" in specs and all(
+        name in INPUTS and spec.dtype == "int64" and spec.shape is not None and len(spec.shape) == 2
+        for name, spec in specs.items()
+    )
+
+
+class TextInput:
+    """Encodes texts for one model. Raises ``InputError`` where no tokenizer is known."""
+
+    def __init__(self, signature: Signature, processing: Processing | None) -> None:
+        shown = ", ".join(map(str, signature.inputs))
+        if not takes_texts(signature):
+            raise InputError(
+                f"the model takes {shown}",
+                f"int64 inputs of rank 2 named {', '.join(INPUTS)}",
+                "choose another --task",
+            )
+        text = processing.text if processing else None
+        if text is None:
+            raise InputError(
+                f"the model takes {shown}, but nothing says how texts become tokens",
+                "a model that brings its tokenizer",
+                "press transformers:DIR or sentence-transformers:DIR",
+            )
+        names = tuple(spec.name for spec in signature.inputs)
+        first = signature.inputs[0].shape
+        assert first is not None
+        self._signature, self._length = signature, first[1] if isinstance(first[1], int) else None
+        limit = text.max_length if self._length is None else min(text.max_length, self._length)
+        self._encoder = replace(text, inputs=names, max_length=limit).open()
+
+    def encode(self, records: Sequence[Record]) -> Feeds:
+        """Texts padded to the longest of the batch; mappings are ready tensors and are kept."""
+        if all(isinstance(record.value, Mapping) for record in records):
+            return stack(self._signature, records)
+        texts = []
+        for record in records:
+            if not isinstance(record.value, str):
+                what = f"record '{record.name}'" if record.name else "a record"
+                raise SamplesError(f"{what} is a {type(record.value).__name__}", "a text")
+            texts.append(record.value)
+        return self._encoder.encode(texts, self._length)

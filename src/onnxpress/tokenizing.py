@@ -1,0 +1,154 @@
+"""How a text becomes the integers of a model: a tokenizer's file and how to cut and pad."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxpress.errors import BundleError, InputError, MissingExtra, SamplesError
+from onnxpress.signature import Feeds
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SIDES = ("left", "right")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class TextProcessing:
+    """Token ids, mask of padding and segments of a text, cut to ``max_length`` tokens.
+
+    ``file`` is a ``tokenizer.json`` of the library ``tokenizers`` with the SHA-256 ``sha256``;
+    where it lies is no part of what the processing is. ``prefix`` is put in front of each text.
+    A batch is padded to its longest text on ``padding_side`` with ``pad_token``, whose id is
+    ``pad_id``, and cut on ``truncation_side``. ``inputs`` are the tensors that the model takes.
+    """
+
+    file: Path = field(compare=False, repr=False)
+    sha256: str
+    max_length: int
+    pad_token: str
+    pad_id: int
+    pad_type_id: int = 0
+    padding_side: str = "right"
+    truncation_side: str = "right"
+    prefix: str = ""
+    inputs: tuple[str, ...] = INPUTS
+
+    def __post_init__(self) -> None:
+        for name in ("padding_side", "truncation_side"):
+            if getattr(self, name) not in SIDES:
+                raise InputError(f"the text processing's {name} is {getattr(self, name)}", "a side")
+        unknown = [name for name in self.inputs if name not in INPUTS]
+        if unknown or not self.inputs or self.max_length < 1:
+            found = (
+                f"the text processing makes {', '.join(self.inputs)} of {self.max_length} tokens"
+            )
+            raise InputError(found, f"some of {', '.join(INPUTS)} of at least 1 token")
+
+    @classmethod
+    def of(cls, tokenizer: str, **how: object) -> TextProcessing:
+        """From the text of a ``tokenizer.json``, kept in a file until this process ends."""
+        content = tokenizer.encode()
+        sha256 = hashlib.sha256(content).hexdigest()
+        file = Path(_folder().name) / f"{sha256[:16]}.json"
+        file.write_bytes(content)
+        return cls(file=file, sha256=sha256, **how)  # type: ignore[arg-type]  # checked above
+
+    def at(self, file: Path) -> TextProcessing:
+        return replace(self, file=file)
+
+    def open(self) -> TextEncoder:
+        """Raises ``BundleError`` where the file is missing or changed, ``MissingExtra``."""
+        try:
+            content = self.file.read_bytes()
+        except OSError:
+            raise BundleError(f"{self.file} is missing", "the tokenizer", "press again") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise BundleError(
+                f"{self.file} was changed or cut", f"SHA-256 {self.sha256[:12]}…", "press again"
+            )
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise MissingExtra.of("tokenizers", "text", "turns texts into tokens") from None
+        try:
+            tokenizer = Tokenizer.from_str(content.decode())
+        except Exception as error:
+            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(f"{self.file} cannot be read ({text})", "a tokenizer.json") from error
+        return TextEncoder(tokenizer, self)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-able, with the file's name alone."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**values, "file": self.file.name, "inputs": list(self.inputs)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> TextProcessing:
+        """What ``to_dict`` gave. Raises ``InputError`` for unknown keys, else ``TypeError``."""
+        unknown = set(data) - {item.name for item in fields(cls)}
+        if unknown:
+            found = f"the text processing has the keys {', '.join(sorted(unknown))}"
+            raise InputError(found, "keys of this version", "upgrade onnxpress")
+        inputs = data["inputs"]
+        numbers = [data[name] for name in ("max_length", "pad_id", "pad_type_id")]
+        names = ("file", "sha256", "pad_token", "padding_side", "truncation_side", "prefix")
+        texts = [data[name] for name in names]
+        if not (
+            isinstance(inputs, list | tuple)
+            and all(type(number) is int for number in numbers)
+            and all(isinstance(text, str) for text in texts)
+        ):
+            raise TypeError(f"the text processing is {dict(data)!r}")
+        given = {**data, "file": Path(str(data["file"])), "inputs": tuple(map(str, inputs))}
+        return cls(**given)  # type: ignore[arg-type]  # checked above
+
+
+class TextEncoder:
+    """An opened ``TextProcessing``. ``encode`` may be called from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer, processing: TextProcessing) -> None:
+        self._tokenizer, self.processing = tokenizer, processing
+        tokenizer.enable_truncation(
+            processing.max_length, strategy="longest_first", direction=processing.truncation_side
+        )
+        tokenizer.no_padding()  # done here, in NumPy: a tokenizer's own padding is its state
+
+    def encode(self, texts: Sequence[str], length: int | None = None) -> Feeds:
+        """int64 (texts, longest) each, or (texts, ``length``), to which longer ones are cut.
+
+        Raises ``SamplesError`` where ``length`` cannot hold a text's tokens.
+        """
+        how = self.processing
+        encodings = self._tokenizer.encode_batch([how.prefix + text for text in texts])
+        longest = max((len(encoding.ids) for encoding in encodings), default=0)
+        if length is not None and longest > length:
+            raise SamplesError(
+                f"a text has {longest} tokens", f"at most {length}, as the model takes"
+            )
+        shape = (len(encodings), max(1, longest) if length is None else length)
+        filler = {"input_ids": how.pad_id, "attention_mask": 0, "token_type_ids": how.pad_type_id}
+        feeds = {name: np.full(shape, filler[name], np.int64) for name in how.inputs}
+        for row, encoding in enumerate(encodings):
+            count = len(encoding.ids)
+            columns = slice(shape[1] - count, None) if how.padding_side == "left" else slice(count)
+            values = (encoding.ids, encoding.attention_mask, encoding.type_ids)
+            for name, value in zip(INPUTS, values, strict=True):
+                if name in feeds:
+                    feeds[name][row, columns] = value
+        return feeds
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed when this process ends."""
+    return tempfile.TemporaryDirectory(prefix="onnxpress-tokenizers-")
