@@ -57,7 +57,7 @@ def convert(
     """Export ``origin`` and compare with it on batches of 1, 2 and 5 rows.
 
     ``batches`` gives the feeds to compare on; without it they are random, of the ranges that the
-    origin's own example has. Where the first exporter's model differs or does not run, the other
+    origin's own example has, and those that the origin finds telling (``Origin.probes``). Where the first exporter's model differs or does not run, the other
     one is tried.
     Raises ``SourceError`` where no exporter can convert, ``EngineError`` where what they make
     does not run.
@@ -121,3 +121,4 @@ def _sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
     free = any(spec.dynamic_batch for spec in signature.inputs)
     for batch in BATCHES if free else (1,):
         yield random_feeds(signature, batch, seed=batch, example=origin.example)
+    yield from origin.probes(signature)

@@ -22,7 +22,7 @@ def random_feeds(
     """Seeded feeds of ``batch`` rows.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
-    with its mean and spread, integers and booleans are drawn from its values.
+    with its mean and spread, integers, booleans and strings are drawn from its values.
     """
     rng = np.random.default_rng(seed)
     sizes: dict[str, int] = {}
@@ -39,7 +39,8 @@ def _random(
     example: np.ndarray | None,
     sizes: dict[str, int],
 ) -> np.ndarray:
-    if spec.shape is None or spec.dtype == "object":
+    strings = spec.dtype == "object"
+    if spec.shape is None or (strings and (example is None or not example.size)):
         raise InputError(f"random values for input {spec}", "samples", "give --samples")
     shape = []
     for axis, dim in enumerate(spec.shape):
@@ -48,6 +49,8 @@ def _random(
         shape.append(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
         )
+    if strings and example is not None:
+        return rng.choice(example.reshape(-1), shape)
     dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
     if dtype.kind == "f":
         centre, spread = (0.0, 1.0)
