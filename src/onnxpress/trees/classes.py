@@ -1,4 +1,4 @@
-"""The labels of a classifier."""
+"""The labels of a classifier, and the categories that histogram gradient boosting encodes."""
 
 from __future__ import annotations
 
@@ -25,3 +25,22 @@ def classes_of(model: Any) -> tuple[int, ...] | tuple[str, ...] | None:
             "integers or strings",
         )
     return tuple(str(value) for value in classes)
+
+
+def categories_of(model: Any) -> dict[int, np.ndarray]:
+    """Column → the categories that a histogram model knows there, in the order of their codes."""
+    if getattr(model, "is_categorical_", None) is None:
+        return {}
+    encoder = model._preprocessor.named_transformers_["encoder"]
+    if not hasattr(encoder, "categories_"):
+        return {}
+    columns = np.flatnonzero(model.is_categorical_)
+    return {
+        int(column): _known(values)
+        for column, values in zip(columns, encoder.categories_, strict=True)
+    }
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    """Without the missing value, which the encoder puts last."""
+    return np.array([v for v in values if v is not None and v == v], values.dtype)  # noqa: PLR0124

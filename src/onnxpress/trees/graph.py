@@ -95,21 +95,35 @@ def _link(graph: Graph, forest: Forest, raw: str, output: str = "") -> str:
             return graph.add(forest.link.capitalize(), raw, output=output)
 
 
-def model_of(forest: Forest, opset: int | None = None, batch: int | str = "batch") -> onnx.ModelProto:
+def model_of(
+    forest: Forest, opset: int | None = None, batch: int | str = "batch"
+) -> onnx.ModelProto:
     """A whole model: ``X`` float32 [batch, features] to the outputs that ``write`` names.
 
     Raises ``SourceError`` for an opset before 13.
     """
-    opset = checked_opset(opset, onnx.defs.onnx_opset_version())
     graph = Graph()
     names = (PREDICTION,) if forest.classes is None else (LABEL, PROBABILITIES)
     write(graph, forest, INPUT, names)
+    info = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, forest.features])
+    return ensemble_model(graph, forest, [info], names, opset, batch)
+
+
+def ensemble_model(
+    graph: Graph,
+    forest: Forest,
+    inputs: list[onnx.ValueInfoProto],
+    names: tuple[str, ...],
+    opset: int | None,
+    batch: int | str,
+) -> onnx.ModelProto:
+    """``graph``, which ends with what ``write`` made of ``forest``, as a model."""
+    opset = checked_opset(opset, onnx.defs.onnx_opset_version())
     columns = max(len(forest.base), len(forest.classes or ()))
     outputs = [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, [batch, columns])]
     if forest.classes is not None:
         kind = TensorProto.STRING if isinstance(forest.classes[0], str) else TensorProto.INT64
-        outputs.insert(0, helper.make_tensor_value_info(LABEL, kind, [batch]))
-    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, forest.features])]
+        outputs.insert(0, helper.make_tensor_value_info(names[0], kind, [batch]))
     imports = [helper.make_opsetid("", opset), helper.make_opsetid(ML_DOMAIN, ML_OPSET)]
     return helper.make_model(
         helper.make_graph(graph.nodes, "trees", inputs, outputs, graph.constants),

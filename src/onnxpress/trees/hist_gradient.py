@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnxpress.errors import SourceError
-from onnxpress.trees.classes import classes_of
+from onnxpress.trees.classes import categories_of, classes_of
 from onnxpress.trees.forest import Forest, Leaf, Link, Split, Tree, at_most, member
 
 LINKS: dict[str, Link] = {
@@ -43,25 +43,6 @@ def forest_of(model: Any) -> Forest:
         classes_of(model),
         scale=2.0 if link == "HalfLogitLink" else 1.0,
     )
-
-
-def categories_of(model: Any) -> dict[int, np.ndarray]:
-    """Column → the categories that a histogram model knows there, in the order of their codes."""
-    if getattr(model, "is_categorical_", None) is None:
-        return {}
-    encoder = model._preprocessor.named_transformers_["encoder"]
-    if not hasattr(encoder, "categories_"):
-        return {}
-    columns = np.flatnonzero(model.is_categorical_)
-    return {
-        int(column): _known(values)
-        for column, values in zip(columns, encoder.categories_, strict=True)
-    }
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    """Without the missing value, which the encoder puts last."""
-    return np.array([v for v in values if v is not None and v == v], values.dtype)  # noqa: PLR0124
 
 
 def _columns(model: Any) -> list[tuple[int, np.ndarray | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ def _load(path: Path) -> xgboost.Booster:
             warnings.simplefilter("ignore")  # about files of older versions; the proof decides
             booster.load_model(path)
     except (xgboost.core.XGBoostError, ValueError, UnicodeDecodeError) as error:
-        # The first line is a time and a place in its source, the stack trace follows.
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if not line.startswith("[")), lines[0])
+        # "[time] place in its source: what is wrong", then lines of the file and a stack trace.
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)
         raise SourceError(
             f"{path} cannot be read as an XGBoost model ({reason[:200]})",
             "a file of Booster.save_model: .ubj or .json",

@@ -1,0 +1,120 @@
+"""How a fitted scikit-learn model becomes ONNX: by our tree writer, or by skl2onnx."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import skl2onnx
+from onnx import TensorProto, helper
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+
+from onnxpress.errors import SourceError
+from onnxpress.model import Model
+from onnxpress.signature import Feeds
+from onnxpress.source import Exported, ExportOptions
+from onnxpress.sources._sklearn.converters import reader_of, registered
+from onnxpress.sources._sklearn.inputs import Inputs
+from onnxpress.trees.classes import categories_of
+from onnxpress.trees.forest import Forest
+from onnxpress.trees.graph import INPUT, Graph, checked_opset, ensemble_model, model_of, write
+from onnxpress.trees.origin import EXPORTER, batch_of
+
+
+def export(
+    model: Any,
+    last: Any,
+    forest: Forest | None,
+    inputs: Inputs,
+    outputs: Feeds,
+    options: ExportOptions,
+) -> Exported:
+    """``forest`` is the whole model, where it is one.
+
+    Raises ``SourceError`` for what neither writer knows, with the name of the estimator.
+    """
+    batch = batch_of(options, {one.name: one.columns for one in inputs.every})
+    if forest is not None:
+        return _exported(model_of(forest, options.opset, batch), EXPORTER)
+    if inputs.frame and last is model and reader_of(last) is not None:
+        return _exported(_of_frame(last, inputs, outputs, options.opset, batch), EXPORTER)
+    opset = checked_opset(options.opset, skl2onnx.__max_supported_opset__)
+    kinds = {True: StringTensorType, False: FloatTensorType}
+    given = [(one.name, kinds[one.strings]([None, one.columns])) for one in inputs.every]
+    wanted = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
+    try:
+        with registered(last), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own deprecated calls; the proof decides
+            proto = skl2onnx.convert_sklearn(
+                model,
+                initial_types=given,
+                options=wanted,
+                target_opset={"": opset, "ai.onnx.ml": 3},
+            )
+    except SourceError:
+        raise
+    except Exception as error:  # converters raise anything; the reason is kept
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise SourceError(
+            f"skl2onnx cannot convert {type(model).__name__} ({text})",
+            "estimators that it knows, or trees",
+        ) from error
+    result = _exported(proto, f"skl2onnx {skl2onnx.__version__}")
+    _settle(result.model.ir, outputs, batch)
+    return result
+
+
+def _exported(proto: onnx.ModelProto, exporter: str) -> Exported:
+    import sklearn
+
+    model = Model(ir.from_proto(proto))
+    model.metadata["onnxpress.exporter"] = f"{exporter} of scikit-learn {sklearn.__version__}"
+    return Exported(model, exporter.partition(" ")[0])
+
+
+def _of_frame(
+    model: Any, inputs: Inputs, outputs: Feeds, opset: int | None, batch: int | str
+) -> onnx.ModelProto:
+    """Histogram gradient boosting on a DataFrame: strings become codes, then columns a matrix."""
+    forest = reader_of(model)(model)  # type: ignore[misc]  # the caller has asked
+    assert forest is not None
+    graph, categories, columns = Graph(), categories_of(model), []
+    for index, one in enumerate(inputs.every):
+        column = one.name
+        if one.strings:
+            known = [str(value) for value in categories[index]]
+            column = graph.add(
+                "LabelEncoder", column, domain="ai.onnx.ml", keys_strings=known,
+                values_floats=[float(code) for code in range(len(known))], default_float=-1.0,
+            )  # fmt: skip
+        columns.append(column)
+    matrix = graph.add("Concat", *columns, output=INPUT + "_columns", axis=1)
+    write(graph, forest, matrix, tuple(outputs))
+    infos = [
+        helper.make_tensor_value_info(
+            one.name, TensorProto.STRING if one.strings else TensorProto.FLOAT, [batch, 1]
+        )
+        for one in inputs.every
+    ]
+    return ensemble_model(graph, forest, infos, tuple(outputs), opset, batch)
+
+
+def _settle(graph_model: ir.Model, outputs: Feeds, batch: int | str) -> None:
+    """Our names, the free batch, and only the outputs that the reference has."""
+    graph = graph_model.graph
+    for value in list(graph.outputs)[len(outputs) :]:
+        graph.outputs.remove(value)
+    taken = {value.name for node in graph for value in node.outputs}
+    for value, (name, array) in zip(graph.outputs, outputs.items(), strict=True):
+        if name in taken and value.name != name:
+            for node in graph:
+                for inner in node.outputs:
+                    if inner.name == name:
+                        inner.name = f"{name}_inner"
+        value.name = name
+        value.shape = ir.Shape([batch, *array.shape[1:]])
+    for value in graph.inputs:
+        assert value.shape is not None
+        value.shape = ir.Shape([batch, *value.shape.dims[1:]])
