@@ -76,7 +76,8 @@ class Forest:
     ``base`` holds one number per raw score. With ``classes`` it is a classifier: one raw score
     for the second of two classes, or one per class. ``mean`` divides by ``divisor`` instead of
     a link's function. ``tie_to_second`` gives a raw score of exactly 0 to the second class.
-    ``missing`` is a value that is read as NaN. ``takes_missing`` tells whether NaN has a meaning.
+    ``codes`` tells how a category is made of a number between two. ``missing`` is a value that is
+    read as NaN. ``takes_missing`` tells whether NaN has a meaning.
     """
 
     trees: tuple[Tree, ...]
@@ -89,6 +90,7 @@ class Forest:
     tie_to_second: bool = False
     missing: float = math.nan
     takes_missing: bool = True
+    codes: Literal["exact", "floor", "trunc"] = "exact"
 
     def splits(self) -> Iterator[tuple[int, int, Split]]:
         """Index of the tree, index of the node, and the split."""

@@ -47,37 +47,68 @@ class Graph:
         return f"{self._prefix}{stem.lower()}_{len(self.nodes)}_{len(self.constants)}"
 
 
-def write(graph: Graph, forest: Forest, features: str, outputs: tuple[str, ...]) -> None:
+def write(
+    graph: Graph, forest: Forest, features: str, outputs: tuple[str, ...], *, raw: bool = False
+) -> None:
     """Add ``forest`` on the float32 matrix ``features``.
 
     ``outputs`` names label (int64 or string, [batch]) and probabilities (float32, [batch,
-    classes]) of a classifier, or the prediction (float32, [batch, targets]).
+    classes]) of a classifier, or the prediction (float32, [batch, targets]). ``raw`` gives a
+    classifier's raw scores (of two classes -score, score) in place of probabilities.
     """
     if not math.isnan(forest.missing):
         sentinel = graph.constant(np.array(forest.missing, np.float32))
         nan = graph.constant(np.array(np.nan, np.float32))
         features = graph.add("Where", graph.add("Equal", features, sentinel), nan, features)
-    raw = graph.add(
+    if forest.codes != "exact":
+        features = _whole(graph, forest, features)
+    scores = graph.add(
         "TreeEnsembleRegressor", features, domain=ML_DOMAIN, **_attributes(forest)
     )
     if forest.classes is None:
-        _link(graph, forest, raw, outputs[0])
+        _link(graph, forest, scores, outputs[0])
         return
     label, probabilities = outputs
     if len(forest.base) == 1:
         zero = graph.constant(np.zeros(1, np.float32))
         decide = "GreaterOrEqual" if forest.tie_to_second else "Greater"
-        second = graph.add("Cast", graph.add(decide, raw, zero), to=TensorProto.INT64)
+        second = graph.add("Cast", graph.add(decide, scores, zero), to=TensorProto.INT64)
         index = graph.add("Reshape", second, graph.constant(np.array([-1])))
-        p = _link(graph, forest, raw)
-        rest = graph.add("Sub", graph.constant(np.ones(1, np.float32)), p)
-        graph.add("Concat", rest, p, output=probabilities, axis=1)
+        if raw:
+            negative = graph.add("Neg", scores)
+            graph.add("Concat", negative, scores, output=probabilities, axis=1)
+        else:
+            _two(graph, _link(graph, forest, scores), probabilities)
     else:
-        index = graph.add("ArgMax", raw, axis=1, keepdims=0)
-        _link(graph, forest, raw, probabilities)
+        index = graph.add("ArgMax", scores, axis=1, keepdims=0)
+        if raw:
+            graph.add("Identity", scores, output=probabilities)
+        else:
+            _link(graph, forest, scores, probabilities)
     strings = isinstance(forest.classes[0], str)
     classes = np.array(forest.classes, object if strings else np.int64)
     graph.add("Gather", graph.constant(classes), index, output=label)
+
+
+def _whole(graph: Graph, forest: Forest, features: str) -> str:
+    """``features`` with whole numbers where categories are asked for."""
+    mask = np.zeros((1, forest.features), np.bool_)
+    for _, _, split in forest.splits():
+        mask[0, split.feature] |= split.tests[0].mode == "EQ"
+    if not mask.any():
+        return features
+    if forest.codes == "floor":
+        whole = graph.add("Floor", features)
+    else:
+        sizes = graph.add("Floor", graph.add("Abs", features))
+        whole = graph.add("Mul", graph.add("Sign", features), sizes)
+    return graph.add("Where", graph.constant(mask), whole, features)
+
+
+def _two(graph: Graph, second: str, output: str) -> None:
+    """Both classes' probabilities from the second's."""
+    first = graph.add("Sub", graph.constant(np.ones(1, np.float32)), second)
+    graph.add("Concat", first, second, output=output, axis=1)
 
 
 def _link(graph: Graph, forest: Forest, raw: str, output: str = "") -> str:

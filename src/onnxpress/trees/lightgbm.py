@@ -64,6 +64,7 @@ def forest_of(dump: Mapping[str, Any], classes: tuple[int, ...] | tuple[str, ...
         "square" if "sqrt" in words else LINKS[objective],
         classes,
         scale=float(options.get("sigmoid", 1.0)),
+        codes="trunc",
     )
 
 

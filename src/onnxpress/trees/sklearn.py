@@ -20,17 +20,17 @@ BOOSTED = ("GradientBoostingClassifier", "GradientBoostingRegressor")
 
 
 def forest_of(model: Any) -> Forest | None:
-    """None for what is another kind of model, and for several outputs."""
+    """None for what is another kind of model, and for several labels at once."""
     name = type(model).__name__
     if not type(model).__module__.startswith("sklearn."):
         return None
     if name in BOOSTED:
         return _boosted(model)
-    if name not in SINGLE + AVERAGED or model.n_outputs_ != 1:
+    if name not in SINGLE + AVERAGED or (model.n_outputs_ > 1 and hasattr(model, "classes_")):
         return None
     inner = [model] if name in SINGLE else list(model.estimators_)
     classes = classes_of(model)
-    columns = len(classes) if classes is not None else 1
+    columns = len(classes) if classes is not None else int(model.n_outputs_)
     trees = tuple(_tree(one.tree_, tuple(range(columns)), 1.0) for one in inner)
     return Forest(
         trees,

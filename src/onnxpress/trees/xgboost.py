@@ -81,6 +81,7 @@ def forest_of(
         LINKS[objective],
         classes,
         missing=missing,
+        codes="floor",  # negative ones are no categories
     )
 
 

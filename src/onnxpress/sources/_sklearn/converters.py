@@ -56,7 +56,8 @@ def registered(last: Any) -> Iterator[None]:
         try:
             for cls in {*_classes(), *([type(last)] if reader_of(last) else [])}:
                 classifies = hasattr(cls, "predict_proba")
-                options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
+                options = {"zipmap": [True, False, "columns"], "nocl": [True, False],
+                           "raw_scores": [True, False]}  # fmt: skip
                 update_registered_converter(
                     cls,
                     f"Onnxpress{cls.__name__}",
@@ -75,16 +76,23 @@ def registered(last: Any) -> Iterator[None]:
 
 
 def _classes() -> Iterator[type]:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn import ensemble, tree
 
-    yield from (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
-    for package, prefix in (("xgboost", "XGB"), ("lightgbm", "LGBM")):
-        module = sys.modules.get(package)
-        kinds = ("Classifier", "Regressor", "Ranker", "RFClassifier", "RFRegressor")
+    for module, kinds in (
+        (ensemble, ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")),
+        (tree, ("DecisionTreeClassifier", "DecisionTreeRegressor")),
+        (sys.modules.get("xgboost"), _wrappers("XGB")),
+        (sys.modules.get("lightgbm"), _wrappers("LGBM")),
+    ):
         for kind in kinds:
-            cls = getattr(module, prefix + kind, None)
+            cls = getattr(module, kind, None)
             if cls is not None:
                 yield cls
+
+
+def _wrappers(prefix: str) -> tuple[str, ...]:
+    kinds = ("Classifier", "Regressor", "Ranker", "RFClassifier", "RFRegressor")
+    return tuple(prefix + kind for kind in kinds)
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
@@ -97,7 +105,9 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     features = operator.inputs[0].full_name
     if not isinstance(operator.inputs[0].type, FloatTensorType):
         features = graph.add("Cast", features, to=TensorProto.FLOAT)
-    write(graph, forest, features, tuple(output.full_name for output in operator.outputs))
+    outputs = tuple(output.full_name for output in operator.outputs)
+    raw = forest.classes is not None and scope.get_options(model, {"raw_scores": False})
+    write(graph, forest, features, outputs, raw=bool(raw and raw["raw_scores"]))
     container.initializers.extend(graph.constants)
     for node in graph.nodes:
         fields = {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import skl2onnx
 from onnx import TensorProto, helper
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import is_classifier, is_outlier_detector
 
 from onnxpress.errors import SourceError
 from onnxpress.model import Model
@@ -19,8 +22,20 @@ from onnxpress.sources._sklearn.converters import reader_of, registered
 from onnxpress.sources._sklearn.inputs import Inputs
 from onnxpress.trees.classes import categories_of
 from onnxpress.trees.forest import Forest
-from onnxpress.trees.graph import INPUT, Graph, checked_opset, ensemble_model, model_of, write
+from onnxpress.trees.graph import (
+    INPUT,
+    ML_DOMAIN,
+    ML_OPSET,
+    Graph,
+    checked_opset,
+    ensemble_model,
+    model_of,
+    write,
+)
 from onnxpress.trees.origin import EXPORTER, batch_of
+
+LOCALE = b"C.UTF-8"
+"""Lower case as Python has it, and there on every Linux; skl2onnx asks for en_US, which is not."""
 
 
 def export(
@@ -41,29 +56,64 @@ def export(
     if inputs.frame and last is model and reader_of(last) is not None:
         return _exported(_of_frame(last, inputs, outputs, options.opset, batch), EXPORTER)
     opset = checked_opset(options.opset, skl2onnx.__max_supported_opset__)
-    kinds = {True: StringTensorType, False: FloatTensorType}
-    given = [(one.name, kinds[one.strings]([None, one.columns])) for one in inputs.every]
-    wanted = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
-    try:
-        with registered(last), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own deprecated calls; the proof decides
-            proto = skl2onnx.convert_sklearn(
-                model,
-                initial_types=given,
-                options=wanted,
-                target_opset={"": opset, "ai.onnx.ml": 3},
-            )
-    except SourceError:
-        raise
-    except Exception as error:  # converters raise anything; the reason is kept
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise SourceError(
-            f"skl2onnx cannot convert {type(model).__name__} ({text})",
-            "estimators that it knows, or trees",
-        ) from error
+    proto = _by_skl2onnx(_convertible(model), last, inputs, opset)
+    if is_outlier_detector(model):
+        _flatten(proto)
     result = _exported(proto, f"skl2onnx {skl2onnx.__version__}")
     _settle(result.model.ir, outputs, batch)
     return result
+
+
+def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.ModelProto:
+    kinds = {True: StringTensorType, False: FloatTensorType}
+    given = [(one.name, kinds[one.strings]([None, one.columns])) for one in inputs.every]
+    # Classifiers pack probabilities in dictionaries unless told; some do not know the word.
+    tries: list[dict[int, dict[str, bool]] | None] = [None]
+    if is_classifier(model):
+        tries = [{id(model): {"zipmap": False}}, {id(last): {"raw_scores": True}}]
+    for options in tries:
+        try:
+            with registered(last), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # its own deprecated calls; the proof decides
+                proto: onnx.ModelProto = skl2onnx.convert_sklearn(
+                    model,
+                    initial_types=given,
+                    options=options,
+                    target_opset={"": opset, ML_DOMAIN: ML_OPSET},
+                )
+        except SourceError:
+            raise
+        except Exception as error:  # converters raise anything; the reason is kept
+            text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            if options is tries[0] and "zipmap" in text:
+                continue
+            raise SourceError(
+                f"skl2onnx cannot convert {type(model).__name__} ({text})",
+                "estimators that it knows, or trees",
+            ) from error
+        for node in proto.graph.node:
+            for attribute in node.attribute:
+                if (node.op_type, attribute.name) == ("StringNormalizer", "locale"):
+                    attribute.s = LOCALE
+        for domain in proto.opset_import:  # it writes for this opset, then notes the oldest one
+            if domain.domain == "":
+                domain.version = opset
+        proto.ir_version = onnx.helper.find_min_ir_version_for(proto.opset_import, True)
+        return proto
+    raise AssertionError("the last try returns or raises")
+
+
+def _convertible(model: Any) -> Any:
+    """``model`` without the one setting of voting that skl2onnx refuses, and only ``transform`` reads."""
+    if hasattr(model, "steps"):
+        name, last = model.steps[-1]
+        twin = copy.copy(model)
+        twin.steps = [*model.steps[:-1], (name, _convertible(last))]
+        return twin
+    if getattr(model, "flatten_transform", False):
+        model = copy.copy(model)
+        model.flatten_transform = False
+    return model
 
 
 def _exported(proto: onnx.ModelProto, exporter: str) -> Exported:
@@ -86,7 +136,7 @@ def _of_frame(
         if one.strings:
             known = [str(value) for value in categories[index]]
             column = graph.add(
-                "LabelEncoder", column, domain="ai.onnx.ml", keys_strings=known,
+                "LabelEncoder", column, domain=ML_DOMAIN, keys_strings=known,
                 values_floats=[float(code) for code in range(len(known))], default_float=-1.0,
             )  # fmt: skip
         columns.append(column)
@@ -99,6 +149,15 @@ def _of_frame(
         for one in inputs.every
     ]
     return ensemble_model(graph, forest, infos, tuple(outputs), opset, batch)
+
+
+def _flatten(proto: onnx.ModelProto) -> None:
+    """Labels as [batch]: of outliers skl2onnx makes [batch, 1], unlike of classes."""
+    graph, value = proto.graph, proto.graph.output[0]
+    shape = onnx.numpy_helper.from_array(np.array([-1]), "flat_shape")
+    graph.initializer.append(shape)
+    graph.node.append(helper.make_node("Reshape", [value.name, shape.name], ["flat_label"]))
+    value.name = "flat_label"
 
 
 def _settle(graph_model: ir.Model, outputs: Feeds, batch: int | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,27 @@ from onnxpress.trees.classes import categories_of
 MATRIX = "X"
 ROWS = 16
 WORDS = 6
+UNSEEN, UNSEEN_NUMBER = "a value never seen", 1e6
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input: ``values`` are some that it may have (float32 or strings, [rows, columns])."""
+    """One input: ``values`` are some that it may have (float32 or strings, [rows, columns]).
+
+    ``category`` tells whether there is a set of values that it knows.
+    """
 
     name: str
     strings: bool
     values: np.ndarray
+    category: bool = False
+
+    @property
+    def odd(self) -> tuple[str | float, ...]:
+        """Values that a model may or may not take: missing ones, categories never seen."""
+        if self.strings:
+            return (UNSEEN,)
+        return (math.nan, UNSEEN_NUMBER) if self.category else (math.nan,)
 
     @property
     def columns(self) -> int:
@@ -138,7 +151,7 @@ def _of_category(name: str, categories: np.ndarray | None) -> Input:
     drawn = np.random.default_rng(0).integers(0, max(len(known), 1), ROWS)
     values = np.empty((ROWS, 1), object if strings else np.float32)
     values[:, 0] = [known[i] for i in drawn] if known else 0
-    return Input(name, strings, values)
+    return Input(name, strings, values, category=True)
 
 
 def _is_vectorizer(step: Any) -> bool:

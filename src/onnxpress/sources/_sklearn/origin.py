@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +30,8 @@ from onnxpress.trees.origin import rows_for
 from onnxpress.trees.probes import beside_thresholds, example
 
 TRANSFORMED = "transformed"
-UNSEEN = "a value never seen"
+PROBED_COLUMNS = 8
+"""Of a matrix, so that wide ones take no longer."""
 
 
 def open_origin(ref: object, options: OpenOptions) -> SklearnOrigin:
@@ -77,10 +77,9 @@ class SklearnOrigin(Origin):
             return
         yield self._inputs.example
         for one in self._inputs.every:
-            for column in range(0 if self._inputs.text else min(one.columns, 8)):
+            for column in range(min(one.columns, PROBED_COLUMNS)):
                 feeds = {name: array.copy() for name, array in self._inputs.example.items()}
-                odd = (UNSEEN,) if one.strings else (math.nan, 1e6)
-                for value in odd:
+                for value in one.odd:
                     feeds[one.name][: len(feeds[one.name]) // 2, column] = value
                     with contextlib.suppress(SourceError):
                         answer(self._model, self._inputs, feeds)
