@@ -9,13 +9,13 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
-from zoo.tabular import DIABETES, WINE, holes
 
 from onnxpress import api
 from onnxpress.errors import MissingExtra, OnnxpressError
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.sources.lightgbm import LightGBM
 from onnxpress.verbs.convert import Converted
+from zoo.tabular import DIABETES, WINE, holes
 
 X, Y = WINE
 QUIET = {"verbosity": -1, "num_threads": 2, "seed": 1, "min_data_in_leaf": 3}

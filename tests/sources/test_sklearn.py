@@ -39,13 +39,13 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-from zoo.tabular import DIABETES, WINE, holes
 
 from onnxpress import api
 from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceError
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.sources.sklearn import Sklearn
 from onnxpress.verbs.convert import Converted
+from zoo.tabular import DIABETES, WINE, holes
 
 X, Y = WINE
 LABELS = np.array(["red", "white", "grey"])[Y]
@@ -82,7 +82,9 @@ def test_classifiers_of_trees(kind: type, more: dict, missing: bool) -> None:
 
 @pytest.mark.parametrize("loss", ["squared_error", "poisson", "gamma", "absolute_error"])
 def test_histogram_losses(loss: str) -> None:
-    model = HistGradientBoostingRegressor(loss=loss, max_iter=7).fit(holes(DIABETES[0]), DIABETES[1])
+    model = HistGradientBoostingRegressor(loss=loss, max_iter=7).fit(
+        holes(DIABETES[0]), DIABETES[1]
+    )
     result = proven(model, "trees")
     assert [s.name for s in result.model.signature.outputs] == ["prediction"]
 

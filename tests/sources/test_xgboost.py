@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xgboost
-from zoo.tabular import DIABETES, WINE, holes
 
 from onnxpress import api
 from onnxpress.errors import InputError, MissingExtra, OnnxpressError
@@ -18,6 +17,7 @@ from onnxpress.sources.xgboost import XGBoost
 from onnxpress.trees import xgboost as reader
 from onnxpress.trees.forest import Split
 from onnxpress.verbs.convert import Converted
+from zoo.tabular import DIABETES, WINE, holes
 
 X, Y = WINE
 OBJECTIVES = [

@@ -117,7 +117,9 @@ def below(number: float) -> float:
     return float(rounded)
 
 
-def member(feature: int, values: Iterable[float], listed_left: bool, sides: tuple[int, int]) -> Split:
+def member(
+    feature: int, values: Iterable[float], listed_left: bool, sides: tuple[int, int]
+) -> Split:
     """A categorical split: ``values`` go left if ``listed_left``, all else and NaN the other way.
 
     Values that no float32 equals are left out, since no feature can have them. ``sides`` are the

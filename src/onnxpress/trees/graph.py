@@ -62,9 +62,7 @@ def write(
         features = graph.add("Where", graph.add("Equal", features, sentinel), nan, features)
     if forest.codes != "exact":
         features = _whole(graph, forest, features)
-    scores = graph.add(
-        "TreeEnsembleRegressor", features, domain=ML_DOMAIN, **_attributes(forest)
-    )
+    scores = graph.add("TreeEnsembleRegressor", features, domain=ML_DOMAIN, **_attributes(forest))
     if forest.classes is None:
         _link(graph, forest, scores, outputs[0])
         return

@@ -53,16 +53,13 @@ def forest_of(dump: Mapping[str, Any], classes: tuple[int, ...] | tuple[str, ...
     trees = tuple(
         _tree(info["tree_structure"], index % targets, share) for index, info in enumerate(infos)
     )
-    if objective in CLASSIFIERS:
-        classes = classes or tuple(range(max(targets, 2)))
-    else:
-        classes = None
+    numbered = tuple(range(max(targets, 2)))
     return Forest(
         trees,
         int(dump["max_feature_idx"]) + 1,
         (0.0,) * targets,
         "square" if "sqrt" in words else LINKS[objective],
-        classes,
+        (classes or numbered) if objective in CLASSIFIERS else None,
         scale=float(options.get("sigmoid", 1.0)),
         codes="trunc",
     )
@@ -77,7 +74,9 @@ def _tree(root: Mapping[str, Any], target: int, share: float) -> Tree:
         if "split_feature" not in node:
             if "leaf_coeff" in node or "leaf_features" in node:
                 raise SourceError(
-                    "a LightGBM model with linear trees", "constant leaves", "train without linear_tree"
+                    "a LightGBM model with linear trees",
+                    "constant leaves",
+                    "train without linear_tree",
                 )
             nodes[index] = Leaf((target,), (float(node["leaf_value"]) * share,))
             continue
@@ -96,7 +95,7 @@ def _split(node: Mapping[str, Any], sides: tuple[int, int]) -> Split:
     threshold, negative = below(float(node["threshold"])), step(-ZERO, -math.inf)
     if -ZERO <= threshold <= ZERO:
         threshold = ZERO if threshold >= 0 else negative
-    default_left, zero_left = bool(node["default_left"]), 0 <= threshold
+    default_left, zero_left = bool(node["default_left"]), threshold >= 0
     missing = str(node["missing_type"])
     if missing == "NaN":
         return Split(feature, (Test("LEQ", threshold, missing=default_left),), False, *sides)

@@ -28,8 +28,8 @@ def beside_thresholds(forest: Forest, seed: int = 0) -> np.ndarray:
     rows = []
     for number, index, split in (splits[i] for i in chosen):
         row = _reaching(forest.trees[number], parents[number], index, middle)
-        for value in _beside(split)[: 3 * VALUES_OF_A_SPLIT]:
-            rows.append(_with(row, split.feature, value))
+        values = _beside(split)[: 3 * VALUES_OF_A_SPLIT]
+        rows += [_with(row, split.feature, value) for value in values]
         if any(test.mode == "EQ" for test in split.tests):
             rows.append(_with(row, split.feature, UNSEEN))
         if forest.takes_missing:

@@ -70,16 +70,13 @@ def forest_of(
             zip(model["trees"][:count], model["tree_info"], strict=False)
         )
     )
-    if objective in CLASSIFIERS:
-        classes = classes or tuple(range(max(targets, 2)))
-    else:
-        classes = None
+    numbered = tuple(range(max(targets, 2)))
     return Forest(
         trees,
         int(described["num_feature"]),
         _base(described["base_score"], objective, targets),
         LINKS[objective],
-        classes,
+        (classes or numbered) if objective in CLASSIFIERS else None,
         missing=missing,
         codes="floor",  # negative ones are no categories
     )

@@ -57,8 +57,8 @@ def convert(
     """Export ``origin`` and compare with it on batches of 1, 2 and 5 rows.
 
     ``batches`` gives the feeds to compare on; without it they are random, of the ranges that the
-    origin's own example has, and those that the origin finds telling (``Origin.probes``). Where the first exporter's model differs or does not run, the other
-    one is tried.
+    origin's own example has, and those that the origin finds telling (``Origin.probes``). Where
+    the first exporter's model differs or does not run, the other one is tried.
     Raises ``SourceError`` where no exporter can convert, ``EngineError`` where what they make
     does not run.
     """

@@ -63,7 +63,9 @@ def _of_wrapper(model: Any) -> ForestOrigin:
     try:
         code = model.booster_.model_to_string().encode()
     except ValueError as error:  # its NotFittedError is one
-        raise SourceError(f"this {type(model).__name__} is not trained", "a trained model") from error
+        raise SourceError(
+            f"this {type(model).__name__} is not trained", "a trained model"
+        ) from error
     forest = forest_of_wrapper(model)
 
     def call(method: Any, x: np.ndarray, threads: int | None) -> np.ndarray:

@@ -92,9 +92,10 @@ def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.Mode
                 "estimators that it knows, or trees",
             ) from error
         for node in proto.graph.node:
-            for attribute in node.attribute:
-                if (node.op_type, attribute.name) == ("StringNormalizer", "locale"):
-                    attribute.s = LOCALE
+            if node.op_type == "StringNormalizer":
+                kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("locale", LOCALE)])
         for domain in proto.opset_import:  # it writes for this opset, then notes the oldest one
             if domain.domain == "":
                 domain.version = opset
@@ -104,7 +105,7 @@ def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.Mode
 
 
 def _convertible(model: Any) -> Any:
-    """``model`` without the one setting of voting that skl2onnx refuses, and only ``transform`` reads."""
+    """``model`` without a setting of voting that skl2onnx refuses: only ``transform`` reads it."""
     if hasattr(model, "steps"):
         name, last = model.steps[-1]
         twin = copy.copy(model)

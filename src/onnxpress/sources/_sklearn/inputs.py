@@ -171,8 +171,11 @@ def _numbers(step: Any, count: int) -> np.ndarray:
     """float32 [rows, count] of the ranges that a scaler or imputer tells; else normal."""
     drawn = np.random.default_rng(0).standard_normal((ROWS, count))
     centre, spread = np.zeros(count), np.ones(count)
-    for name, target in (("mean_", centre), ("center_", centre), ("data_min_", centre),
-                         ("statistics_", centre), ("scale_", spread), ("data_range_", spread)):  # fmt: skip
+    told_by = (
+        ("mean_", centre), ("center_", centre), ("data_min_", centre), ("statistics_", centre),
+        ("scale_", spread), ("data_range_", spread),
+    )  # fmt: skip
+    for name, target in told_by:
         told = getattr(step, name, None)
         if isinstance(told, np.ndarray) and told.shape == (count,) and told.dtype.kind == "f":
             target[:] = told

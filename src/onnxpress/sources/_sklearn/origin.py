@@ -14,7 +14,13 @@ from typing import Any
 import joblib
 import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator, is_classifier, is_clusterer, is_outlier_detector, is_regressor
+from sklearn.base import (
+    BaseEstimator,
+    is_classifier,
+    is_clusterer,
+    is_outlier_detector,
+    is_regressor,
+)
 from threadpoolctl import threadpool_limits
 
 from onnxpress.engine import Executed, Session
@@ -106,9 +112,7 @@ class SklearnOrigin(Origin):
 class _SklearnSession(Session):
     """The estimator, one call at a time; ``threads`` bounds the libraries that it computes with."""
 
-    def __init__(
-        self, model: Any, inputs: Inputs, outputs: Feeds, threads: int | None
-    ) -> None:
+    def __init__(self, model: Any, inputs: Inputs, outputs: Feeds, threads: int | None) -> None:
         super().__init__()
         self._model, self._inputs, self._threads = model, inputs, threads
         self._turn = threading.Lock()
@@ -133,13 +137,12 @@ def answer(model: Any, inputs: Inputs, feeds: Feeds) -> Feeds:
     taken = inputs.as_taken(feeds)
     try:
         with _quiet():
-            return {
-                unlike(name, inputs): array for name, array in _outputs(model, taken).items()
-            }
+            return {unlike(name, inputs): array for name, array in _outputs(model, taken).items()}
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise SourceError(
-            f"{type(model).__name__} raised {type(error).__name__}: {text}", "a fitted model that runs"
+            f"{type(model).__name__} raised {type(error).__name__}: {text}",
+            "a fitted model that runs",
         ) from error
 
 

@@ -86,7 +86,9 @@ def _of_wrapper(model: Any) -> ForestOrigin:
     try:
         raw = bytes(model.get_booster().save_raw("ubj"))
     except (xgboost.core.XGBoostError, ValueError) as error:  # its NotFittedError is a ValueError
-        raise SourceError(f"this {type(model).__name__} is not trained", "a trained model") from error
+        raise SourceError(
+            f"this {type(model).__name__} is not trained", "a trained model"
+        ) from error
     forest = forest_of_wrapper(model)
     own = copy.deepcopy(model)
 
