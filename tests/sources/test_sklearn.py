@@ -14,6 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
+    AdaBoostClassifier,
     BaggingClassifier,
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -29,7 +30,6 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -127,7 +127,7 @@ def test_regressors(model: object) -> None:
             voting="soft",
         ),
         StackingClassifier([("a", HistGradientBoostingClassifier(max_iter=3))]),
-        MLPClassifier((8,), max_iter=400, random_state=0),
+        AdaBoostClassifier(n_estimators=3, random_state=0),
     ],
     ids=lambda model: type(model).__name__,
 )

@@ -11,6 +11,8 @@ from onnxpress.trees.forest import Forest, Split, Tree, step
 SAMPLED = 64
 """Splits that are probed; each takes a row at, below and above every one of its first values."""
 VALUES_OF_A_SPLIT = 3
+HUGE = 1e18
+"""Thresholds from here on mean 'no threshold', and would spoil the range of an example."""
 UNSEEN = 1e6
 """A category that no model knows."""
 
@@ -43,7 +45,7 @@ def example(forest: Forest, rows: int = 16, seed: int = 0) -> np.ndarray:
     asked: dict[int, set[float]] = {}
     for _, _, split in forest.splits():
         values = asked.setdefault(split.feature, set())
-        values.update(test.value for test in split.tests if math.isfinite(test.value))
+        values.update(test.value for test in split.tests if abs(test.value) < HUGE)
     rng = np.random.default_rng(seed)
     result = np.zeros((rows, forest.features), np.float32)
     for feature, values in asked.items():

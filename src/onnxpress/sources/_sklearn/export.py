@@ -60,7 +60,7 @@ def export(
     if is_outlier_detector(model):
         _flatten(proto)
     result = _exported(proto, f"skl2onnx {skl2onnx.__version__}")
-    _settle(result.model.ir, outputs, batch)
+    _settle(result.model.ir, inputs, outputs, batch)
     return result
 
 
@@ -161,20 +161,20 @@ def _flatten(proto: onnx.ModelProto) -> None:
     value.name = "flat_label"
 
 
-def _settle(graph_model: ir.Model, outputs: Feeds, batch: int | str) -> None:
+def _settle(graph_model: ir.Model, given: Inputs, outputs: Feeds, batch: int | str) -> None:
     """Our names, the free batch, and only the outputs that the reference has."""
     graph = graph_model.graph
     for value in list(graph.outputs)[len(outputs) :]:
         graph.outputs.remove(value)
-    taken = {value.name for node in graph for value in node.outputs}
+    inputs = list(graph.inputs)
+    wanted = {one.name for one in given.every} | set(outputs)
+    for node in graph:  # skl2onnx has names of its own, and renames inputs that are called so
+        for value in node.outputs:
+            if value.name in wanted:
+                value.name = f"{value.name}_inner"
+    for value, one in zip(inputs, given.every, strict=True):
+        value.name = one.name
+        value.shape = ir.Shape([batch, one.columns])
     for value, (name, array) in zip(graph.outputs, outputs.items(), strict=True):
-        if name in taken and value.name != name:
-            for node in graph:
-                for inner in node.outputs:
-                    if inner.name == name:
-                        inner.name = f"{name}_inner"
         value.name = name
         value.shape = ir.Shape([batch, *array.shape[1:]])
-    for value in graph.inputs:
-        assert value.shape is not None
-        value.shape = ir.Shape([batch, *value.shape.dims[1:]])
