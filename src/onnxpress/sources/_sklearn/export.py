@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import skl2onnx
 from onnx import TensorProto, helper
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.base import is_classifier, is_outlier_detector
 
 from onnxpress.errors import SourceError
@@ -65,8 +65,8 @@ def export(
 
 
 def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.ModelProto:
-    kinds = {True: StringTensorType, False: FloatTensorType}
-    given = [(one.name, kinds[one.strings]([None, one.columns])) for one in inputs.every]
+    kinds = {"object": StringTensorType, "int64": Int64TensorType, "float32": FloatTensorType}
+    given = [(one.name, kinds[one.values.dtype.name]([None, one.columns])) for one in inputs.every]
     # Classifiers pack probabilities in dictionaries unless told; some do not know the word.
     tries: list[dict[int, dict[str, bool]] | None] = [None]
     if is_classifier(model):
@@ -140,12 +140,14 @@ def _of_frame(
                 "LabelEncoder", column, domain=ML_DOMAIN, keys_strings=known,
                 values_floats=[float(code) for code in range(len(known))], default_float=-1.0,
             )  # fmt: skip
+        elif one.values.dtype == np.int64:
+            column = graph.add("Cast", column, to=TensorProto.FLOAT)
         columns.append(column)
     matrix = graph.add("Concat", *columns, output=INPUT + "_columns", axis=1)
     write(graph, forest, matrix, tuple(outputs))
     infos = [
         helper.make_tensor_value_info(
-            one.name, TensorProto.STRING if one.strings else TensorProto.FLOAT, [batch, 1]
+            one.name, helper.np_dtype_to_tensor_dtype(one.values.dtype), [batch, 1]
         )
         for one in inputs.every
     ]

@@ -21,7 +21,7 @@ UNSEEN, UNSEEN_NUMBER = "a value never seen", 1e6
 
 @dataclass(frozen=True)
 class Input:
-    """One input: ``values`` are some that it may have (float32 or strings, [rows, columns]).
+    """One input: ``values`` are some that it may have (float32, int64 or strings, [rows, columns]).
 
     ``category`` tells whether there is a set of values that it knows.
     """
@@ -36,6 +36,8 @@ class Input:
         """Values that a model may or may not take: missing ones, categories never seen."""
         if self.strings:
             return (UNSEEN,)
+        if self.values.dtype == np.int64:
+            return (UNSEEN_NUMBER,)
         return (math.nan, UNSEEN_NUMBER) if self.category else (math.nan,)
 
     @property
@@ -43,8 +45,7 @@ class Input:
         return int(self.values.shape[1])
 
     def spec(self, batch: int | str) -> TensorSpec:
-        dtype = "object" if self.strings else "float32"
-        return TensorSpec(self.name, dtype, (batch, self.columns))
+        return TensorSpec(self.name, self.values.dtype.name, (batch, self.columns))
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,9 @@ def _of_category(name: str, categories: np.ndarray | None) -> Input:
     known = [value for value in categories if value is not None and value == value]  # noqa: PLR0124
     strings = any(isinstance(value, str) for value in known)
     drawn = np.random.default_rng(0).integers(0, max(len(known), 1), ROWS)
-    values = np.empty((ROWS, 1), object if strings else np.float32)
+    # skl2onnx cuts the fractions of float categories off, so whole ones are asked for as such.
+    whole = bool(known) and not strings and np.asarray(known).dtype.kind in "iu"
+    values = np.empty((ROWS, 1), object if strings else np.int64 if whole else np.float32)
     values[:, 0] = [known[i] for i in drawn] if known else 0
     return Input(name, strings, values, category=True)
 
