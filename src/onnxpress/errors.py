@@ -30,7 +30,14 @@ EXTRAS = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
     "pyarrow": "tables",
-    "sklearn": "demo",
+    "sklearn": "sklearn",
+    "skl2onnx": "sklearn",
+    "skops": "sklearn",
+    "pandas": "sklearn",
+    "joblib": "sklearn",
+    "threadpoolctl": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
 }
 """Top-level module → the extra of onnxpress that brings it."""
 

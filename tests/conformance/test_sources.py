@@ -21,6 +21,14 @@ from onnxpress.verbs.feeds import random_feeds
 
 FACTORY = "import zoo\n\ndef make():\n    return zoo.module('mlp')\n"
 NAMES = registry.names("sources")
+TREES = ("lightgbm", "sklearn", "xgboost")
+
+
+def trees(name: str, folder: Path) -> str:
+    """A tiny trained classifier, saved as its library does."""
+    from zoo import tabular
+
+    return str(tabular.save(name, folder))
 
 
 @pytest.fixture(params=NAMES)
@@ -37,6 +45,7 @@ def ref(
         "torch": lambda: f"{tmp_path / 'factory.py'}:make",
         "transformers": lambda: texts("classifier"),
         "sentence_transformers": lambda: texts("sentences"),
+        **{kind: functools.partial(trees, kind, tmp_path) for kind in TREES},
     }
     assert request.param in refs, "how does the zoo look to this source?"
     return refs[request.param]()

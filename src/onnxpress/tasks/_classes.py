@@ -53,8 +53,9 @@ class ClassBound(Bound):
 
         Only labelled records count where there are any. The lower end of the ratio follows from
         Tango's interval for the difference of the accuracies, the origin's taken as known. Where
-        the origin is not surely better than naming the most frequent label, agreement counts. A row with NaN has no class. The
-        lower end is 0 where all samples are of one class, since a constant would pass as well.
+        the origin is not surely better than naming the most frequent label, agreement counts. A
+        row with NaN has no class. The lower end is 0 where all samples are of one class, since a
+        constant would pass as well.
         """
         agreed, labelled = Tally(), Tally()
         for batch in batches:

@@ -26,8 +26,8 @@ def random_feeds(
     """Seeded feeds of ``batch`` rows; ``sizes`` are those of free dimensions, by name.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
-    with its mean and spread, integers and booleans are drawn from its values. A mask of
-    padding stays one.
+    with its mean and spread, integers, booleans and strings are drawn from its values. A mask
+    of padding stays one.
     """
     rng = np.random.default_rng(seed)
     known = dict(sizes or {})
@@ -44,7 +44,8 @@ def _random(
     example: np.ndarray | None,
     sizes: dict[str, int],
 ) -> np.ndarray:
-    if spec.shape is None or spec.dtype == "object":
+    strings = spec.dtype == "object"
+    if spec.shape is None or (strings and (example is None or not example.size)):
         raise InputError(f"random values for input {spec}", "samples", "give --samples")
     shape = []
     for axis, dim in enumerate(spec.shape):
@@ -53,6 +54,8 @@ def _random(
         shape.append(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
         )
+    if strings and example is not None:
+        return rng.choice(example.reshape(-1), shape)
     dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
     if dtype.kind == "f":
         centre, spread = (0.0, 1.0)

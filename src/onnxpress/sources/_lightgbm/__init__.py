@@ -1,0 +1,1 @@
+"""What the lightgbm source is made of; imports LightGBM."""

@@ -1,0 +1,1 @@
+"""What the sklearn source is made of; imports scikit-learn."""

@@ -1,0 +1,202 @@
+"""A fitted scikit-learn model as an origin."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import sklearn
+from sklearn.base import (
+    BaseEstimator,
+    is_classifier,
+    is_clusterer,
+    is_outlier_detector,
+    is_regressor,
+)
+from threadpoolctl import threadpool_limits
+
+from onnxpress.engine import Executed, Session
+from onnxpress.errors import SourceError
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
+from onnxpress.sources._sklearn.converters import reader_of
+from onnxpress.sources._sklearn.inputs import Inputs, inputs_of
+from onnxpress.sources._sklearn.load import load
+from onnxpress.trees.classes import classes_of
+from onnxpress.trees.graph import LABEL, PREDICTION, PROBABILITIES
+from onnxpress.trees.origin import rows_for
+from onnxpress.trees.probes import beside_thresholds, example
+
+TRANSFORMED = "transformed"
+PROBED_COLUMNS = 8
+"""Of a matrix, so that wide ones take no longer."""
+
+
+def open_origin(ref: object, options: OpenOptions) -> SklearnOrigin:
+    """Raises ``InputError`` or ``SourceError`` for files and objects that are no fitted model."""
+    model = load(Path(str(ref)), options.trust) if isinstance(ref, str | Path) else ref
+    if not isinstance(model, BaseEstimator):
+        raise SourceError(f"{ref} holds a {type(model).__name__}", "a scikit-learn estimator")
+    return SklearnOrigin(model)
+
+
+class SklearnOrigin(Origin):
+    """``session`` is the estimator's own ``predict``, ``predict_proba`` or ``transform``."""
+
+    kind = "sklearn"
+    baseline = "scikit-learn predict"
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._inputs = inputs_of(model)
+        self._last = last_step(model)
+        read = None if self._inputs.frame or self._inputs.text else reader_of(self._last)
+        self._forest = read(self._last) if read is not None and self._last is bare(model) else None
+        # One row tells the outputs' types and widths, and whether the model is fitted.
+        self._outputs = answer(model, self._inputs, self._first_row())
+
+    @property
+    def example(self) -> Feeds:
+        """Values that encoders, scalers or trees know."""
+        if self._forest is not None:
+            return {self._inputs.every[0].name: example(self._forest)}
+        return self._inputs.example
+
+    def probes(self, signature: Signature) -> Iterable[Feeds]:
+        """Beside thresholds where trees see the input itself; else unseen and missing values.
+
+        Only what the original takes: an encoder that refuses unseen categories gets none.
+        """
+        if self._forest is not None:
+            rows = beside_thresholds(self._forest), example(self._forest, 64, seed=1)
+            yield from rows_for(signature, *rows)
+            return
+        if not all(spec.dynamic_batch for spec in signature.inputs):
+            return
+        yield self._inputs.example
+        for one in self._inputs.every:
+            for column in range(min(one.columns, PROBED_COLUMNS)):
+                feeds = {name: array.copy() for name, array in self._inputs.example.items()}
+                for value in one.odd:
+                    feeds[one.name][: len(feeds[one.name]) // 2, column] = value
+                    with contextlib.suppress(SourceError):
+                        answer(self._model, self._inputs, feeds)
+                        yield {name: array.copy() for name, array in feeds.items()}
+
+    def session(self, threads: int | None = None) -> Session:
+        return _SklearnSession(self._model, self._inputs, self._outputs, threads)
+
+    def export(self, options: ExportOptions) -> Exported:
+        from onnxpress.sources._sklearn.export import export
+
+        return export(self._model, self._last, self._forest, self._inputs, self._outputs, options)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the estimator's state and the library's version."""
+        return hashlib.sha256(
+            f"{sklearn.__version__} {joblib.hash(self._model)}".encode()
+        ).hexdigest()
+
+    def _first_row(self) -> Feeds:
+        return {one.name: one.values[:1] for one in self._inputs.every}
+
+
+class _SklearnSession(Session):
+    """The estimator, one call at a time; ``threads`` bounds the libraries that it computes with."""
+
+    def __init__(self, model: Any, inputs: Inputs, outputs: Feeds, threads: int | None) -> None:
+        super().__init__()
+        self._model, self._inputs, self._threads = model, inputs, threads
+        self._turn = threading.Lock()
+        self.signature = Signature(
+            tuple(one.spec("?") for one in inputs.every),
+            tuple(
+                TensorSpec(name, array.dtype.name, ("?", *array.shape[1:]))
+                for name, array in outputs.items()
+            ),
+        )
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        with self._turn, threadpool_limits(self._threads):
+            return answer(self._model, self._inputs, dict(feeds))
+
+    def executed(self) -> tuple[Executed, ...]:
+        return (Executed(type(self._model).__name__, "predict", "float64"),)
+
+
+def answer(model: Any, inputs: Inputs, feeds: Feeds) -> Feeds:
+    """The model's own outputs as the exported model has them. Raises ``SourceError``."""
+    taken = inputs.as_taken(feeds)
+    try:
+        with _quiet():
+            return {unlike(name, inputs): array for name, array in _outputs(model, taken).items()}
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise SourceError(
+            f"{type(model).__name__} raised {type(error).__name__}: {text}",
+            "a fitted model that runs",
+        ) from error
+
+
+def unlike(name: str, inputs: Inputs) -> str:
+    """``name``, with a number where a column is called so: ONNX has one space of names."""
+    return f"{name}_1" if any(one.name == name for one in inputs.every) else name
+
+
+def _outputs(model: Any, taken: Any) -> Feeds:
+    if is_classifier(model):
+        if isinstance(getattr(model, "classes_", None), list):
+            raise SourceError(f"{type(model).__name__} has several labels at once", "one label")
+        strings = isinstance((classes_of(model) or (0,))[0], str)
+        label = np.asarray(model.predict(taken)).astype(object if strings else np.int64)
+        if label.ndim != 1:
+            raise SourceError(f"{type(model).__name__} has several labels at once", "one label")
+        if not hasattr(model, "predict_proba"):
+            return {LABEL: label}
+        return {LABEL: label, PROBABILITIES: np.array(model.predict_proba(taken), np.float32)}
+    if is_clusterer(model) or is_outlier_detector(model):
+        return {LABEL: np.asarray(model.predict(taken)).astype(np.int64)}
+    if is_regressor(model) or (hasattr(model, "predict") and not hasattr(model, "transform")):
+        answer = np.array(model.predict(taken), np.float32)
+        return {PREDICTION: answer.reshape(len(answer), -1)}
+    if not hasattr(model, "transform"):
+        raise SourceError(f"a {type(model).__name__}", "a model with predict or transform")
+    made = model.transform(taken)
+    dense = made.toarray() if hasattr(made, "toarray") else np.asarray(made)
+    return {TRANSFORMED: np.array(dense, np.float32)}
+
+
+def bare(model: Any) -> Any:
+    """The best of a search, and a pipeline of one step as that step."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "steps") and len(model.steps) == 1:
+            model = model.steps[0][1]
+        else:
+            return model
+
+
+def last_step(model: Any) -> Any:
+    """The estimator that answers."""
+    while True:
+        model = bare(model)
+        if not hasattr(model, "steps"):
+            return model
+        model = model.steps[-1][1]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Names of columns, unseen categories: warnings that the feeds bring about, not the user."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""What the xgboost source is made of; imports XGBoost."""

@@ -1,0 +1,115 @@
+"""XGBoost's models as origins."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost
+
+from onnxpress.errors import InputError, SourceError
+from onnxpress.trees.forest import Forest
+from onnxpress.trees.origin import Classify, ForestOrigin, Predict
+from onnxpress.trees.xgboost import forest_of, forest_of_wrapper
+
+MADE_BY = f"XGBoost {xgboost.__version__}"
+
+
+def open_origin(ref: object) -> ForestOrigin:
+    """Raises ``InputError`` for a missing file, ``SourceError`` for one that is no model."""
+    if isinstance(ref, xgboost.XGBModel):
+        return _of_wrapper(ref)
+    booster = ref if isinstance(ref, xgboost.Booster) else _load(Path(str(ref)))
+    raw = bytes(booster.save_raw("ubj"))
+    # The file of an estimator predicts as the estimator does: to the best round.
+    best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
+    rounds = None if best is None else int(best) + 1
+    forest = forest_of(booster.save_raw("json"), iterations=rounds)
+    return ForestOrigin("xgboost", MADE_BY, forest, _of_booster(booster, forest, rounds), raw)
+
+
+def _load(path: Path) -> xgboost.Booster:
+    if not path.is_file():
+        raise InputError(f"{path} does not exist", "a file saved by XGBoost: .ubj or .json")
+    booster = xgboost.Booster()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of older versions; the proof decides
+            booster.load_model(path)
+    except (xgboost.core.XGBoostError, ValueError, UnicodeDecodeError) as error:
+        # "[time] place in its source: what is wrong", then lines of the file and a stack trace.
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)
+        raise SourceError(
+            f"{path} cannot be read as an XGBoost model ({reason[:200]})",
+            "a file of Booster.save_model: .ubj or .json",
+        ) from error
+    return booster
+
+
+def _of_booster(booster: xgboost.Booster, forest: Forest, rounds: int | None) -> Predict | Classify:
+    own = booster.copy()
+    span = (0, rounds or 0)
+
+    def matrix(x: np.ndarray) -> xgboost.DMatrix:
+        return xgboost.DMatrix(
+            x,
+            missing=np.nan,
+            feature_names=own.feature_names,
+            feature_types=own.feature_types,
+            enable_categorical=True,
+        )
+
+    def predict(x: np.ndarray, threads: int | None) -> np.ndarray:
+        own.set_param({"nthread": threads or 0})
+        answer: np.ndarray = own.predict(matrix(x), iteration_range=span)
+        return answer
+
+    def classify(x: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+        answer = predict(x, threads)
+        if answer.ndim == 2:
+            return answer.argmax(axis=1), answer
+        if len(forest.base) == 1:
+            return answer > 0.5, np.stack([1 - answer, answer], axis=1)
+        raw = own.predict(matrix(x), iteration_range=span, output_margin=True)  # multi:softmax
+        raised = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return answer, raised / raised.sum(axis=1, keepdims=True)
+
+    return predict if forest.classes is None else classify
+
+
+def _of_wrapper(model: Any) -> ForestOrigin:
+    try:
+        raw = bytes(model.get_booster().save_raw("ubj"))
+    except (xgboost.core.XGBoostError, ValueError) as error:  # its NotFittedError is a ValueError
+        raise SourceError(
+            f"this {type(model).__name__} is not trained", "a trained model"
+        ) from error
+    forest = forest_of_wrapper(model)
+    own = copy.deepcopy(model)
+
+    def predict(x: np.ndarray, threads: int | None) -> np.ndarray:
+        own.get_booster().set_param({"nthread": threads or 0})
+        answer: np.ndarray = own.predict(_named(own, x))
+        return answer
+
+    def classify(x: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+        return predict(x, threads), own.predict_proba(_named(own, x))
+
+    code = raw + repr((type(model).__name__, forest.classes, len(forest.trees))).encode()
+    answer = predict if forest.classes is None else classify
+    return ForestOrigin("xgboost", MADE_BY, forest, answer, code)
+
+
+def _named(model: Any, x: np.ndarray) -> Any:
+    """As a DataFrame where the model was trained on one."""
+    names = model.get_booster().feature_names
+    if not names:
+        return x
+    import pandas
+
+    return pandas.DataFrame(x, columns=names)

@@ -1,0 +1,1 @@
+"""Ensembles of decision trees, whoever trained them: read, written as ONNX, probed."""

@@ -1,0 +1,127 @@
+"""LightGBM's models become proven ONNX, or one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+
+from onnxpress import api
+from onnxpress.errors import MissingExtra, OnnxpressError
+from onnxpress.source import OpenOptions, open_source
+from onnxpress.sources.lightgbm import LightGBM
+from onnxpress.verbs.convert import Converted
+from zoo.tabular import DIABETES, WINE, holes
+
+X, Y = WINE
+QUIET = {"verbosity": -1, "num_threads": 2, "seed": 1, "min_data_in_leaf": 3}
+OBJECTIVES = [
+    ("binary", Y > 0, {"sigmoid": 2.0}),
+    ("multiclass", Y, {"num_class": 3}),
+    ("multiclassova", Y, {"num_class": 3}),
+    ("regression", Y + 5.0, {}),
+    ("regression", Y + 5.0, {"reg_sqrt": True}),
+    ("regression", Y + 5.0, {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}),
+    ("regression", Y + 5.0, {"boosting": "dart"}),
+    ("poisson", Y + 1.0, {}),
+    ("tweedie", Y + 1.0, {}),
+    ("cross_entropy", Y / 2, {}),
+    ("cross_entropy_lambda", Y / 2, {}),
+    ("lambdarank", Y, {}),
+]
+MISSING = [
+    (X, {}),
+    (holes(X), {}),
+    (X - X.mean(0), {"use_missing": False}),
+    (np.nan_to_num(holes(X - X.mean(0))), {"zero_as_missing": True}),
+]
+
+
+def proven(model: object) -> Converted:
+    result = api.convert(model)
+    assert result.verified is not None
+    assert result.verified.ok, str(result.verified.first_mismatch)
+    return result
+
+
+@pytest.mark.parametrize("missing", range(len(MISSING)))
+@pytest.mark.parametrize(("objective", "target", "more"), OBJECTIVES)
+def test_objectives(objective: str, target: np.ndarray, more: dict, missing: int) -> None:
+    x, treatment = MISSING[missing]
+    rng = np.random.default_rng(missing + len(objective))
+    drawn = {"num_leaves": int(rng.integers(3, 20)), **treatment}
+    group = [100, 78] if objective == "lambdarank" else None
+    data = lightgbm.Dataset(x, target, params=QUIET | treatment, group=group)
+    proven(lightgbm.train({**QUIET, "objective": objective, **drawn, **more}, data, 6))
+
+
+@pytest.mark.parametrize("categories", [3, 40, 200])
+def test_categories(categories: int) -> None:
+    rng = np.random.default_rng(categories)
+    x, y = DIABETES[0].copy(), DIABETES[1]
+    x[:, 0] = rng.integers(0, categories, len(x))
+    params = {**QUIET, "min_data_per_group": 1, "cat_smooth": 1}
+    data = lightgbm.Dataset(
+        holes(x), y + 40 * (x[:, 0] % 3), categorical_feature=[0], params=params
+    )
+    proven(lightgbm.train(params, data, 6))
+
+
+def test_wrappers_and_files(tmp_path: Path) -> None:
+    model = lightgbm.LGBMClassifier(n_estimators=4, verbosity=-1)
+    labels = np.array(["red", "white", "rosé"])[Y]
+    result = proven(model.fit(X, labels))
+    assert result.model.signature.outputs[0].dtype == "object"
+    model.booster_.save_model(tmp_path / "m.txt")
+    assert proven(str(tmp_path / "m.txt")).model.signature.outputs[0].dtype == "int64"
+    proven(lightgbm.LGBMRegressor(n_estimators=4, verbosity=-1).fit(*DIABETES))
+    proven(lightgbm.LGBMRanker(n_estimators=4, verbosity=-1).fit(X, Y, group=[100, 78]))
+
+
+def test_a_lost_missing_direction_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxpress.trees.forest import Forest, Split
+    from onnxpress.trees.lightgbm import forest_of_wrapper
+
+    def forgetful(model: object) -> Forest:
+        forest = forest_of_wrapper(model)
+        trees = [
+            [
+                dataclasses.replace(
+                    node, tests=tuple(dataclasses.replace(t, missing=False) for t in node.tests)
+                )
+                if isinstance(node, Split)
+                else node
+                for node in tree
+            ]
+            for tree in forest.trees
+        ]
+        return dataclasses.replace(forest, trees=tuple(trees))
+
+    monkeypatch.setattr("onnxpress.sources._lightgbm.origin.forest_of_wrapper", forgetful)
+    result = api.convert(lightgbm.LGBMRegressor(n_estimators=4, verbosity=-1).fit(holes(X), Y))
+    assert result.verified is not None
+    assert not result.verified.ok
+
+
+def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = lightgbm.train({**QUIET, "linear_tree": True}, lightgbm.Dataset(*DIABETES), 3)
+    with pytest.raises(OnnxpressError, match="linear trees; expected constant leaves"):
+        open_source(linear)
+    with pytest.raises(OnnxpressError, match="is not trained"):
+        open_source(lightgbm.LGBMClassifier())
+    booster = lightgbm.train(QUIET, lightgbm.Dataset(X, Y), 3)
+    whole = booster.model_to_string()
+    for cut in (0, 10, len(whole) // 3):
+        (tmp_path / "cut.txt").write_text(whole[:cut], encoding="utf-8")
+        with pytest.raises(OnnxpressError, match="not a whole one") as caught:
+            LightGBM().open(str(tmp_path / "cut.txt"), OpenOptions())
+        assert "\n" not in str(caught.value)
+    (tmp_path / "notes.txt").write_text("tree of notes", encoding="utf-8")
+    assert not LightGBM().accepts(tmp_path / "notes.txt")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"onnxpress\[lightgbm\]"):
+        LightGBM().open("m.txt", OpenOptions())

@@ -1,0 +1,265 @@
+"""scikit-learn's estimators, pipelines and tables become proven ONNX, or one clear line."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from onnxpress import api
+from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceError
+from onnxpress.source import OpenOptions, open_source
+from onnxpress.sources.sklearn import Sklearn
+from onnxpress.verbs.convert import Converted
+from zoo.tabular import DIABETES, WINE, holes
+
+X, Y = WINE
+LABELS = np.array(["red", "white", "grey"])[Y]
+
+
+def proven(model: object, exporter: str = "") -> Converted:
+    result = api.convert(model)
+    assert result.verified is not None
+    assert result.verified.ok, str(result.verified.first_mismatch)
+    assert exporter in ("", result.exporter)
+    return result
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (HistGradientBoostingClassifier, {"max_iter": 5}),
+        (DecisionTreeClassifier, {}),
+        (RandomForestClassifier, {"n_estimators": 9}),
+        (ExtraTreesClassifier, {"n_estimators": 9}),
+        (GradientBoostingClassifier, {"n_estimators": 5}),
+    ],
+)
+def test_classifiers_of_trees(kind: type, more: dict, missing: bool) -> None:
+    rng = np.random.default_rng(len(kind.__name__))
+    depth = int(rng.integers(2, 8))
+    missing = missing and kind is not GradientBoostingClassifier
+    for target in (Y, LABELS, Y > 0):
+        model = kind(max_depth=depth, random_state=0, **more)
+        result = proven(model.fit(holes(X) if missing else X, target), "trees")
+        assert [s.name for s in result.model.signature.outputs] == ["label", "probabilities"]
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "poisson", "gamma", "absolute_error"])
+def test_histogram_losses(loss: str) -> None:
+    model = HistGradientBoostingRegressor(loss=loss, max_iter=7).fit(
+        holes(DIABETES[0]), DIABETES[1]
+    )
+    result = proven(model, "trees")
+    assert [s.name for s in result.model.signature.outputs] == ["prediction"]
+
+
+@pytest.mark.parametrize("categories", [3, 40, 200])
+def test_histogram_categories(categories: int) -> None:
+    rng = np.random.default_rng(categories)
+    x = DIABETES[0].copy()
+    x[:, 2] = rng.integers(-2, categories, len(x))
+    y = DIABETES[1] + 40 * (x[:, 2] % 3)
+    model = HistGradientBoostingRegressor(categorical_features=[2], max_iter=6, max_leaf_nodes=9)
+    proven(model.fit(holes(x), y), "trees")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RandomForestRegressor(6, random_state=0),
+        DecisionTreeRegressor(random_state=0),
+        GradientBoostingRegressor(n_estimators=5, random_state=0),
+        make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=4)),
+        make_pipeline(StandardScaler(), Ridge()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_regressors(model: object) -> None:
+    proven(model.fit(*DIABETES))  # type: ignore[attr-defined]  # an estimator
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(max_iter=2000),
+        SVC(),
+        LinearSVC(),
+        BaggingClassifier(n_estimators=3, random_state=0),
+        CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=3)),
+        VotingClassifier(
+            [("a", HistGradientBoostingClassifier(max_iter=3)), ("b", LogisticRegression())],
+            voting="soft",
+        ),
+        StackingClassifier([("a", HistGradientBoostingClassifier(max_iter=3))]),
+        AdaBoostClassifier(n_estimators=3, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_classifiers_in_pipelines(model: object) -> None:
+    result = proven(make_pipeline(StandardScaler(), model).fit(X, LABELS), "skl2onnx")
+    assert result.model.signature.outputs[0].dtype == "object"
+
+
+def test_other_kinds() -> None:
+    assert proven(make_pipeline(StandardScaler(), PCA(3)).fit(X)).model.signature.outputs[
+        0
+    ].shape == ("batch", 3)
+    proven(IsolationForest(n_estimators=5, random_state=0).fit(X))
+    proven(RandomForestRegressor(4).fit(X, np.stack([Y, Y + 1], 1)), "trees")
+
+
+def table(rows: int = 300) -> tuple[pd.DataFrame, np.ndarray]:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(40, 10, rows),
+            "income": rng.lognormal(3, 1, rows),
+            "city": rng.choice(["Bern", "Genf", "Ulm"], rows),
+            "size": rng.choice([1, 2, 3], rows),
+            "label": rng.normal(size=rows),
+            "words": rng.choice(["good and cheap", "bad", "very bad and dear"], rows),
+            "unused": 1,
+        }
+    )
+    frame.loc[::7, "age"] = np.nan
+    return frame, ((frame.income > 20) ^ (frame.city == "Ulm")).to_numpy().astype(int)
+
+
+class TestTables:
+    def test_numbers_categories_and_text(self) -> None:
+        frame, target = table()
+        columns = ColumnTransformer(
+            [
+                ("number", make_pipeline(SimpleImputer(), StandardScaler()), ["age", "income"]),
+                ("word", OneHotEncoder(handle_unknown="ignore"), ["city"]),
+                ("code", OneHotEncoder(handle_unknown="ignore"), ["size"]),
+                ("text", TfidfVectorizer(), "words"),
+                ("rest", "passthrough", ["label"]),
+            ]
+        )
+        result = proven(make_pipeline(columns, LogisticRegression()).fit(frame, target))
+        inputs = {s.name: (s.dtype, s.shape) for s in result.model.signature.inputs}
+        dtypes = {"city": "object", "words": "object", "size": "int64"}
+        assert inputs == {
+            name: (dtypes.get(name, "float32"), ("batch", 1))
+            for name in ("age", "income", "city", "size", "label", "words")
+        }
+        assert [s.name for s in result.model.signature.outputs] == ["label_1", "probabilities"]
+        assert result.verified is not None
+        # Random batches, the example, then unseen and missing values where the model takes them.
+        assert len(result.verified.cases) > 6
+
+    @pytest.mark.parametrize("unknown", [-1, np.nan])
+    def test_histograms_behind_an_encoder(self, unknown: float) -> None:
+        frame, target = table()
+        encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=unknown)
+        columns = ColumnTransformer(
+            [("word", encoder, ["city"]), ("number", "passthrough", ["age", "income"])]
+        )
+        model = HistGradientBoostingClassifier(categorical_features=[0], max_iter=9)
+        proven(make_pipeline(columns, model).fit(frame, target), "skl2onnx")
+
+    def test_histograms_on_a_frame_with_categories(self) -> None:
+        frame, target = table()
+        frame = frame[["age", "income", "city"]].assign(city=frame.city.astype("category"))
+        result = proven(HistGradientBoostingClassifier(max_iter=9).fit(frame, target), "trees")
+        assert [s.dtype for s in result.model.signature.inputs] == ["float32", "float32", "object"]
+
+    def test_text_alone(self) -> None:
+        frame, target = table()
+        proven(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(frame.words, target))
+
+    @pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+    def test_other_libraries_in_pipelines(self, package: str) -> None:
+        frame, target = table()
+        library = pytest.importorskip(package)
+        kind = {"xgboost": "XGBClassifier", "lightgbm": "LGBMClassifier"}[package]
+        model = getattr(library, kind)(n_estimators=4, verbosity=0 if package == "xgboost" else -1)
+        encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+        columns = ColumnTransformer(
+            [("word", encoder, ["city"]), ("number", "passthrough", ["age", "income"])]
+        )
+        proven(make_pipeline(columns, model).fit(frame, target))
+
+
+class TestFiles:
+    def test_skops_with_trees_inside(self, tmp_path: Path) -> None:
+        model = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3))
+        skops.io.dump(model.fit(X, LABELS), tmp_path / "m.skops")
+        proven(str(tmp_path / "m.skops"))
+
+    def test_skops_with_strangers_is_refused_and_names_them(self, tmp_path: Path) -> None:
+        model = make_pipeline(FunctionTransformer(np.sinc), Ridge()).fit(*DIABETES)
+        model.steps.insert(0, ("odd", FunctionTransformer(joblib.hash)))
+        skops.io.dump(model, tmp_path / "m.skops")
+        with pytest.raises(SourceError, match=r"holds .*joblib.*--trust"):
+            open_source(str(tmp_path / "m.skops"))
+
+    @pytest.mark.parametrize("name", ["m.pkl", "m.joblib"])
+    def test_pickles_need_trust(self, tmp_path: Path, name: str) -> None:
+        class Bomb:
+            def __reduce__(self) -> tuple[object, tuple[Path]]:
+                return (Path.touch, (tmp_path / "exploded",))
+
+        joblib.dump(Bomb(), tmp_path / name)
+        with pytest.raises(InputError, match=r"is a pickle, which runs any code.*--trust"):
+            open_source(str(tmp_path / name))
+        assert not (tmp_path / "exploded").exists()
+        joblib.dump(DecisionTreeClassifier().fit(X, Y), tmp_path / name)
+        with open_source(str(tmp_path / name), OpenOptions(trust=True)) as opened:
+            assert opened.kind == "sklearn"
+
+    def test_what_is_no_model_is_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        skops.io.dump(Ridge().fit(*DIABETES), tmp_path / "m.skops")
+        whole = (tmp_path / "m.skops").read_bytes()
+        for cut in (0, 10, len(whole) // 2):
+            (tmp_path / "cut.skops").write_bytes(whole[:cut])
+            with pytest.raises(SourceError, match="cannot be read") as caught:
+                open_source(str(tmp_path / "cut.skops"))
+            assert "\n" not in str(caught.value)
+        skops.io.dump([1, 2], tmp_path / "list.skops")
+        with pytest.raises(SourceError, match="holds a list"):
+            open_source(str(tmp_path / "list.skops"))
+        with pytest.raises(OnnxpressError, match="not fitted"):
+            open_source(Ridge())
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(MissingExtra, match=r"onnxpress\[sklearn\]"):
+            Sklearn().open(str(tmp_path / "m.skops"), OpenOptions())
