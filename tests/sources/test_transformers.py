@@ -99,7 +99,7 @@ def test_images_of_any_size(tmp_path: Path) -> None:
     result = api.convert(saved(net, tmp_path))
     assert converted(result) == [("batch", 3, "height", "width")]
     assert result.verified is not None
-    assert len({case.shapes["pixel_values"][2:] for case in result.verified.cases}) == 3
+    assert len({case.shapes["pixel_values"][2:] for case in result.verified.cases}) >= 3
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_the_sweep_finds_a_frozen_length(trained: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(embeddings, "forward", frozen)
         result = convert(origin, ExportOptions(exporter="torchscript"))
     lengths = {case.shapes["input_ids"][1]: case.ok for case in result.verified.cases}  # type: ignore[union-attr]
-    assert lengths == {16: True, 7: False, 33: False}
+    assert lengths == {16: True, 8: False, 24: False, 7: False, 33: False}
 
 
 def test_random_feeds_stay_in_range(trained: Path) -> None:
