@@ -483,7 +483,7 @@ class TestBadInput:
             ),
             ("source", "torch:{folder}/net.py:absent", "no factory 'absent'"),
             ("source", "{folder}/nowhere.onnx", "does not exist"),
-            ("source", "{folder}/net.pt", "no source reads"),
+            ("source", "{folder}/net.pt", "holds pickled Python, which can run any code"),
             ("--samples", "{folder}/nowhere", "does not exist"),
             ("--samples", "{folder}/empty", "holds no images"),
             ("--preprocess", None, "--preprocess"),
