@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,7 +12,7 @@ from onnxpress import registry
 from onnxpress.engine import Session
 from onnxpress.errors import InputError
 from onnxpress.processing import Processing
-from onnxpress.signature import Feeds, TensorSpec
+from onnxpress.signature import Feeds, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from onnxpress.model import Model  # takes half a second, and memory, that no origin needs
@@ -74,6 +74,13 @@ class Origin(abc.ABC):
     def example(self) -> Feeds | None:
         """Inputs that the origin accepts, where it has some: they show sizes and value ranges."""
         return None
+
+    def probes(self, signature: Signature) -> Iterable[Feeds]:
+        """Feeds that a conversion is compared on besides random ones, where it is likely to err.
+
+        Values beside the thresholds of trees, categories never seen, missing values.
+        """
+        return ()
 
     @abc.abstractmethod
     def session(self, threads: int | None = None) -> Session:

@@ -121,3 +121,4 @@ def _sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
     free = any(spec.dynamic_batch for spec in signature.inputs)
     for batch in BATCHES if free else (1,):
         yield random_feeds(signature, batch, seed=batch, example=origin.example)
+    yield from origin.probes(signature)

@@ -1,0 +1,150 @@
+"""How a traced program becomes ONNX: the one place that knows tf2onnx."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnxpress.errors import MissingExtra, SourceError
+from onnxpress.model import Model
+from onnxpress.signature import TensorSpec
+from onnxpress.source import Exported, ExportOptions
+from onnxpress.sources._tensorflow.framework import quiet, reason, tensorflow
+from onnxpress.sources._tensorflow.program import Program, Traced
+
+OPSETS = (13, 18)
+"""The opsets that tf2onnx writes and this adapter is tested with; the newest is the default."""
+
+
+def export(program: Program, traced: Traced, options: ExportOptions) -> Exported:
+    """Convert with tf2onnx, then give inputs, outputs and free axes their names.
+
+    Raises ``SourceError`` that names the operators that it does not know.
+    """
+    if importlib.util.find_spec("tf2onnx") is None:
+        raise MissingExtra.of("tf2onnx", "tensorflow", "converts TensorFlow models")
+    if options.exporter != "auto":
+        raise SourceError(f"--exporter {options.exporter} is PyTorch's", "auto")
+    opset = OPSETS[1] if options.opset is None else options.opset
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise SourceError(
+            f"--opset {opset}", f"{OPSETS[0]} to {OPSETS[1]} for TensorFlow",
+            "convert first, then change the opset of the ONNX file",
+        )  # fmt: skip
+    for spec in (*traced.signature.inputs, *traced.signature.outputs):
+        if spec.dtype == "bfloat16":
+            raise SourceError(
+                f"{program.name} computes in bfloat16 ('{spec.name}')", "float32 or float16",
+                "load it with the policy float32",
+            )  # fmt: skip
+    model, version = _tf2onnx(program, traced, opset)
+    _name(model, traced)
+    _drop_unused_opsets(model)
+    tf_version = tensorflow().__version__
+    model.metadata["onnxpress.exporter"] = f"tf2onnx {version}, TensorFlow {tf_version}"
+    return Exported(model, "tf2onnx")
+
+
+def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
+    """The model as tf2onnx makes it, and its version."""
+    with quiet(), _errors_of("tf2onnx") as errors, contextlib.redirect_stdout(io.StringIO()):
+        import tf2onnx
+
+        try:
+            proto, _ = tf2onnx.convert.from_function(
+                traced.function, input_signature=traced.function.input_signature, opset=opset
+            )
+        except Exception as error:
+            raise _refused(program, _unknown(errors) or reason(error)) from error
+    model = Model(ir.from_proto(proto))
+    left = [node for node in model.nodes() if not _is_onnx(node)]
+    if errors or left:
+        nodes = ", ".join(f"{node.op_type} ({node.name})" for node in left[:3])
+        raise _refused(program, _unknown(errors) or f"no ONNX for {nodes}")
+    return model, str(tf2onnx.__version__)
+
+
+def _refused(program: Program, why: str) -> SourceError:
+    return SourceError(
+        f"tf2onnx could not convert {program.name} ({why})",
+        "operators that tf2onnx knows",
+        "replace that layer, or leave it to pre- or postprocessing",
+    )
+
+
+def _is_onnx(node: ir.Node) -> bool:
+    """Whether any version of ONNX has such an operator; tf2onnx leaves others as they were."""
+    return bool(onnx.defs.has(node.op_type, node.domain if node.domain != "ai.onnx" else ""))
+
+
+def _unknown(errors: list[str]) -> str:
+    """What tf2onnx logged of operators it does not know, as ``Op in path/of/layer``."""
+    unknown = []
+    for text in errors:
+        if found := re.search(r"op \[(.+): (.+)\] is not supported", text):
+            unknown.append(f"no ONNX for {found[2]} in {found[1]}")
+        elif found := re.search(r"Failed to convert node '(.+?)'.*\n['\"]?(.*)", text):
+            unknown.append(f"{found[1]}: {found[2][:120]}")
+    return ", ".join(dict.fromkeys(unknown[:3]))
+
+
+@contextlib.contextmanager
+def _errors_of(name: str) -> Iterator[list[str]]:
+    """What a logger and those below it say of errors, kept from the terminal."""
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]  # the shortest handler there is
+    logger = logging.getLogger(name)
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield said
+    finally:
+        logger.handlers, logger.propagate = before[0], before[1]
+        logger.setLevel(before[2])
+
+
+def _name(model: Model, traced: Traced) -> None:
+    """Inputs and outputs, which tf2onnx keeps in order, get the model's names and free axes."""
+    graph, signature = model.ir.graph, traced.signature
+    _add_unused_inputs(graph, signature.inputs)
+    given = [f"onnxpress_input_{index}" for index in range(len(signature.inputs))]
+    by_name = {str(value.name).partition(":")[0]: value for value in graph.inputs}
+    graph.inputs[:] = [by_name[name] for name in given]
+    made = {str(value.name): value for value in graph.outputs}
+    graph.outputs[:] = [made[tensor.name] for tensor in traced.concrete.outputs]
+    ours = [*graph.inputs, *graph.outputs]
+    names = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    for node in model.nodes():
+        for value in node.outputs:
+            if value.name in names:
+                value.name = f"{value.name}__inner"
+    for value, spec in zip(ours, (*signature.inputs, *signature.outputs), strict=True):
+        value.name = spec.name
+        if spec.shape is not None:
+            value.shape = ir.Shape(spec.shape)
+
+
+def _add_unused_inputs(graph: ir.Graph, specs: tuple[TensorSpec, ...]) -> None:
+    """Inputs that no operator reads, which tf2onnx may drop, so that feeds stay the same."""
+    present = {str(value.name).partition(":")[0] for value in graph.inputs}
+    for index, spec in enumerate(specs):
+        name = f"onnxpress_input_{index}"
+        if name not in present:
+            kind = ir.DataType.from_numpy(np.dtype(spec.dtype))
+            graph.inputs.append(ir.Value(name=name, type=ir.TensorType(kind)))
+
+
+def _drop_unused_opsets(model: Model) -> None:
+    used = {node.domain if node.domain != "ai.onnx" else "" for node in model.nodes()} | {""}
+    for domain in set(model.ir.opset_imports) - used:
+        del model.ir.opset_imports[domain]
