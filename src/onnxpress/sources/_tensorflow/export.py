@@ -8,6 +8,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from onnxpress.model import Model
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._tensorflow.framework import quiet, reason, tensorflow
+from onnxpress.sources._tensorflow.operators import HANDLERS
 from onnxpress.sources._tensorflow.program import Program, Traced
 
 OPSETS = (13, 18)
@@ -39,12 +41,6 @@ def export(program: Program, traced: Traced, options: ExportOptions) -> Exported
             f"--opset {opset}", f"{OPSETS[0]} to {OPSETS[1]} for TensorFlow",
             "convert first, then change the opset of the ONNX file",
         )  # fmt: skip
-    for spec in (*traced.signature.inputs, *traced.signature.outputs):
-        if spec.dtype == "bfloat16":
-            raise SourceError(
-                f"{program.name} computes in bfloat16 ('{spec.name}')", "float32 or float16",
-                "load it with the policy float32",
-            )  # fmt: skip
     model, version = _tf2onnx(program, traced, opset)
     _name(model, traced)
     _drop_unused_opsets(model)
@@ -58,9 +54,14 @@ def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
     with quiet(), _errors_of("tf2onnx") as errors, contextlib.redirect_stdout(io.StringIO()):
         import tf2onnx
 
+        frozen = _Frozen(traced)
+        _check_types(program, frozen.get_concrete_function().graph)
         try:
             proto, _ = tf2onnx.convert.from_function(
-                traced.function, input_signature=traced.function.input_signature, opset=opset
+                frozen,
+                input_signature=(),
+                opset=opset,
+                custom_op_handlers=dict(HANDLERS),
             )
         except Exception as error:
             raise _refused(program, _unknown(errors) or reason(error)) from error
@@ -70,6 +71,33 @@ def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
         nodes = ", ".join(f"{node.op_type} ({node.name})" for node in left[:3])
         raise _refused(program, _unknown(errors) or f"no ONNX for {nodes}")
     return model, str(tf2onnx.__version__)
+
+
+class _Frozen:
+    """A traced function with its variables as constants, as tf2onnx takes a ``tf.function``.
+
+    Frozen here, since tf2onnx takes constants that a function captured for inputs.
+    """
+
+    def __init__(self, traced: Traced) -> None:
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2 as freeze,
+        )
+
+        self._concrete = freeze(traced.concrete, lower_control_flow=False, aggressive_inlining=True)
+
+    def get_concrete_function(self, *_: Any) -> Any:
+        return self._concrete
+
+
+def _check_types(program: Program, graph: Any) -> None:
+    """Raise ``SourceError`` for what no engine runs on a CPU from an ONNX file."""
+    for operation in graph.get_operations():
+        if any(tensor.dtype.name == "bfloat16" for tensor in operation.outputs):
+            raise SourceError(
+                f"{program.name} computes in bfloat16 ({operation.name})", "float32 or float16",
+                "give its layers the dtype policy float32",
+            )  # fmt: skip
 
 
 def _refused(program: Program, why: str) -> SourceError:
@@ -91,8 +119,10 @@ def _unknown(errors: list[str]) -> str:
     for text in errors:
         if found := re.search(r"op \[(.+): (.+)\] is not supported", text):
             unknown.append(f"no ONNX for {found[2]} in {found[1]}")
-        elif found := re.search(r"Failed to convert node '(.+?)'.*\n['\"]?(.*)", text):
-            unknown.append(f"{found[1]}: {found[2][:120]}")
+        elif found := re.search(r"Failed to convert node '(.+?)'.*?OP=(\w+)", text, re.DOTALL):
+            unknown.append(f"no ONNX for {found[2]} in {found[1]}")
+        elif found := re.search(r"Failed to convert node '(.+?)'", text):
+            unknown.append(f"no ONNX for {found[1]}")
     return ", ".join(dict.fromkeys(unknown[:3]))
 
 

@@ -78,14 +78,16 @@ def reason(error: BaseException) -> str:
     """The error's type and the one line of its text that says most."""
     text = str(error)
     # Keras wraps what a layer raised: the cause is in bold below "Exception encountered".
-    bold = re.search(r"\x1b\[1m(.+?)\x1b\[0m", text, re.DOTALL)
-    wrapped = bold.group(1) if bold and text.startswith("Exception encountered") else text
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", wrapped)
+    wrapped = re.search(r"Exception encountered when calling (.+?)\.\s+\x1b\[1m(.+?)\x1b\[0m",
+                        text, re.DOTALL)  # fmt: skip
+    where = f"in {wrapped.group(1)}: " if wrapped else ""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", wrapped.group(2) if wrapped else text)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     # AutoGraph quotes the user's code first and ends with the error.
-    last = lines and (lines[0].endswith("user code:") or lines[0].startswith("in user code"))
-    line = lines[-1] if last else next(iter(lines), "no message")
-    return f"{type(error).__name__}: {line}"[:300]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    line = (raised or lines or ["no message"])[0]
+    first_sentence = line.partition(". ")[0]
+    return f"{where}{type(error).__name__}: {first_sentence}"[:300]
 
 
 def _imported(name: str) -> ModuleType:

@@ -108,10 +108,10 @@ def _symbolic(model: Any, name: str) -> Program:
                     f"input '{tensor.name}' is {form}", "dense inputs", "pad or densify it before"
                 )
     lone = len(model.inputs) == 1
-    specs = tuple(input_spec(t.name, t.shape, t.dtype, lone) for t in model.inputs)
+    specs = tuple(input_spec(_layer(t), t.shape, t.dtype, lone) for t in model.inputs)
     structure = model.inputs[0] if isinstance(model, framework.Sequential) else model.input
-    keyed = framework.tree.map_structure(lambda tensor: tensor.name, structure)
-    layers = [tensor._keras_history.operation.name for tensor in model.outputs]
+    keyed = framework.tree.map_structure(_layer, structure)
+    layers = [_layer(tensor) for tensor in model.outputs]
     plain = not isinstance(model.output if hasattr(model, "output") else None, Mapping)
 
     def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,36 +123,44 @@ def _symbolic(model: Any, name: str) -> Program:
     return Program(name, specs, call, _vocabularies(model, specs), tuple(model.weights))
 
 
+def _layer(tensor: Any) -> str:
+    """The name of the layer that makes a symbolic tensor; an input's own layer too."""
+    return str(tensor._keras_history.operation.name)
+
+
 def _subclassed(model: Any, name: str, given: tuple[TensorSpec, ...]) -> Program:
-    """A model with a ``call`` of its own: it keeps the shapes that it was called on first."""
+    """A model with a ``call`` of its own: it keeps the shapes of the first argument alone.
+
+    ``given`` tells the inputs where that is not enough: one for each argument of ``call``.
+    """
     framework = keras()
+    found: list[tuple[str, tuple[int | None, ...]]] = []
     shapes = dict(getattr(model, "_build_shapes_dict", None) or {})
-    if not shapes:
-        raise InputError(
-            f"the model {name} has not kept what it was called on", "a model called once on data"
-        )
     arguments = [
         parameter.name
         for parameter in inspect.signature(model.call).parameters.values()
-        if parameter.name not in ("self", "training", "mask")
+        if parameter.name not in ("training", "mask") and parameter.default is parameter.empty
     ]
-    if len(shapes) == 1:  # Keras calls a lone argument's shape input_shape, whatever its name
-        shapes = {arguments[0]: next(iter(shapes.values()))}
+    keyed: dict[str, Any]
+    if len(arguments) == 1 and len(shapes) == 1:
+        keyed = {arguments[0]: _keys(next(iter(shapes.values())), arguments[0], found)}
+        types = {spec.name: spec.dtype for spec in given}
+        lone = len(found) == 1
+        specs = tuple(
+            input_spec(key, (None, *shape[1:]), types.get(key, model.input_dtype), lone)
+            for key, shape in found
+        )
+    elif {spec.name for spec in given} >= set(arguments):
+        specs, keyed = given, {spec.name: spec.name for spec in given}
     else:
-        shapes = {key.removesuffix("_shape"): shape for key, shape in shapes.items()}
-    found: list[tuple[str, tuple[int | None, ...]]] = []
-    keyed = {key: _keys(shape, key, found) for key, shape in shapes.items()}
-    told_types = {spec.name: spec.dtype for spec in given}
-    lone = len(found) == 1
-    specs = tuple(
-        input_spec(key, (None, *shape[1:]), told_types.get(key, model.input_dtype), lone)
-        for key, shape in found
-    )
+        raise InputError(
+            f"{name} does not tell what it takes: {', '.join(arguments)}",
+            "its inputs",
+            "give --input NAME:DTYPE[batch,…] for each, or call a model of one input once on data",
+        )
 
     def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
         nested = framework.tree.map_structure(lambda key: tensors[key], keyed)
-        if len(nested) == 1:
-            return flatten(model(next(iter(nested.values())), training=False), tensors)
         return flatten(model(**nested, training=False), tensors)
 
     return Program(name, specs, call, _vocabularies(model, specs), tuple(model.weights))

@@ -61,8 +61,7 @@ class TensorFlowOrigin(Origin):
         rng = np.random.default_rng(0)
         sizes = self._sizes()
         return {
-            spec.name: self._values(spec, rng, lambda axis, _: sizes.get(axis, FREE_SIZE))
-            for spec in self._program.inputs
+            spec.name: self._values(spec, rng, sizes, FREE_SIZE) for spec in self._program.inputs
         }
 
     def probes(self, signature: Signature) -> Iterable[Feeds]:
@@ -77,10 +76,7 @@ class TensorFlowOrigin(Origin):
         with self.session() as session:
             for size in OTHER_SIZES:
                 rng = np.random.default_rng(size)
-                feeds = {
-                    spec.name: self._values(spec, rng, lambda _, s=size: s)
-                    for spec in signature.inputs
-                }
+                feeds = {spec.name: self._values(spec, rng, {}, size) for spec in signature.inputs}
                 try:
                     session.run(feeds)
                 except SourceError:
@@ -132,11 +128,11 @@ class TensorFlowOrigin(Origin):
         return {1: size[0], 2: size[1]} if size else {}
 
     def _values(
-        self, spec: TensorSpec, rng: np.random.Generator, size_of: Callable[..., int]
+        self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[int, int], other: int
     ) -> np.ndarray:
         """One row: normal floats, integers that the model knows, masks of ones."""
         shape = [
-            dim if isinstance(dim, int) else 1 if axis == 0 else size_of(axis, dim)
+            dim if isinstance(dim, int) else 1 if axis == 0 else sizes.get(axis, other)
             for axis, dim in enumerate(spec.shape or ())
         ]
         if spec.dtype.startswith(("float", "bfloat")):

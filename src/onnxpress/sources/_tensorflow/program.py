@@ -71,7 +71,7 @@ def trace(program: Program, inputs: tuple[TensorSpec, ...]) -> Traced:
     ]
     shown = ", ".join(map(str, inputs))
     with told(f"{program.name} on {shown} failed", "a model that runs in inference mode"):
-        function = tf.function(flat, input_signature=specs, autograph=False)
+        function = tf.function(flat, input_signature=specs)
         concrete = function.get_concrete_function()
     batched = any(spec.dynamic_batch for spec in inputs)
     outputs = [_output(name, tensor, batched) for name, tensor in found.items()]
