@@ -17,6 +17,7 @@ from onnxpress.signature import Feeds
 from onnxpress.source import ExportOptions, OpenOptions, Origin, Source, open_source
 from onnxpress.verbs.convert import BATCHES, convert
 from onnxpress.verbs.feeds import random_feeds
+from zoo import tensorflow_files
 
 FACTORY = "import zoo\n\ndef make():\n    return zoo.module('mlp')\n"
 NAMES = registry.names("sources")
@@ -24,11 +25,16 @@ NAMES = registry.names("sources")
 
 @pytest.fixture(params=NAMES)
 def ref(request: pytest.FixtureRequest, zoo_model: Callable[[str], Path], tmp_path: Path) -> str:
-    """The zoo's ``mlp`` as this source reads it; a new source adds its own here."""
+    """A small model as this source reads it; a new source adds its own here."""
     (tmp_path / "factory.py").write_text(FACTORY, encoding="utf-8")
-    refs = {"onnx": str(zoo_model("mlp")), "torch": f"{tmp_path / 'factory.py'}:make"}
-    assert request.param in refs, "how does the zoo look to this source?"
-    return refs[request.param]
+    refs: dict[str, Callable[[], object]] = {
+        "keras": lambda: tensorflow_files.keras_file(tmp_path),
+        "onnx": lambda: zoo_model("mlp"),
+        "tensorflow": lambda: tensorflow_files.saved_model(tmp_path),
+        "torch": lambda: f"{tmp_path / 'factory.py'}:make",
+    }
+    assert request.param in refs, "how does a model look to this source?"
+    return str(refs[request.param]())
 
 
 @pytest.fixture
