@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from onnxpress.errors import MissingExtra, SourceError
+from onnxpress.errors import MissingExtra, OnnxpressError, SourceError
 from onnxpress.model import Model
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exported, ExportOptions
@@ -54,15 +54,17 @@ def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
     with quiet(), _errors_of("tf2onnx") as errors, contextlib.redirect_stdout(io.StringIO()):
         import tf2onnx
 
-        frozen = _Frozen(traced)
-        _check_types(program, frozen.get_concrete_function().graph)
         try:
+            frozen = _Frozen(traced)
+            _check_types(program, frozen.get_concrete_function().graph)
             proto, _ = tf2onnx.convert.from_function(
                 frozen,
                 input_signature=(),
                 opset=opset,
                 custom_op_handlers=dict(HANDLERS),
             )
+        except OnnxpressError:
+            raise
         except Exception as error:
             raise _refused(program, _unknown(errors) or reason(error)) from error
     model = Model(ir.from_proto(proto))
@@ -117,12 +119,10 @@ def _unknown(errors: list[str]) -> str:
     """What tf2onnx logged of operators it does not know, as ``Op in path/of/layer``."""
     unknown = []
     for text in errors:
-        if found := re.search(r"op \[(.+): (.+)\] is not supported", text):
-            unknown.append(f"no ONNX for {found[2]} in {found[1]}")
-        elif found := re.search(r"Failed to convert node '(.+?)'.*?OP=(\w+)", text, re.DOTALL):
-            unknown.append(f"no ONNX for {found[2]} in {found[1]}")
-        elif found := re.search(r"Failed to convert node '(.+?)'", text):
-            unknown.append(f"no ONNX for {found[1]}")
+        told = re.search(r"op \[(?P<node>.+): (?P<op>.+)\] is not supported", text)
+        failed = re.search(r"convert node '(?P<node>.+?)'(.*?OP=(?P<op>\w+))?", text, re.DOTALL)
+        if found := told or failed:
+            unknown.append(f"no ONNX for {found['op'] or 'the operator'} in {found['node']}")
     return ", ".join(dict.fromkeys(unknown[:3]))
 
 

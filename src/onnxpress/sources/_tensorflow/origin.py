@@ -130,7 +130,7 @@ class TensorFlowOrigin(Origin):
     def _values(
         self, spec: TensorSpec, rng: np.random.Generator, sizes: Mapping[int, int], other: int
     ) -> np.ndarray:
-        """One row: normal floats, integers that the model knows, masks of ones."""
+        """One row: normal floats, integers that the model knows, bytes, masks of ones."""
         shape = [
             dim if isinstance(dim, int) else 1 if axis == 0 else sizes.get(axis, other)
             for axis, dim in enumerate(spec.shape or ())
@@ -139,7 +139,8 @@ class TensorFlowOrigin(Origin):
             return rng.standard_normal(shape).astype(spec.dtype)
         if "mask" in spec.name:
             return np.ones(shape, spec.dtype)
-        return rng.integers(0, self._program.integers.get(spec.name, 2), shape).astype(spec.dtype)
+        few = 256 if spec.dtype == "uint8" else 2  # bytes are pixels
+        return rng.integers(0, self._program.integers.get(spec.name, few), shape).astype(spec.dtype)
 
 
 class _Session(Session):

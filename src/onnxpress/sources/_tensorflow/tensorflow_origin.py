@@ -19,10 +19,10 @@ from onnxpress.sources._tensorflow.program import Program, flatten, input_spec
 KIND = Kind("tensorflow", "TensorFlow")
 DEFAULT_SIGNATURE = "serving_default"
 GRAPH_FILE = "saved_model.pb"
-UNSAFE = frozenset(
-    "ReadFile WriteFile MatchingFiles WholeFileReader WholeFileReaderV2 PyFunc PyFuncStateless "
-    "EagerPyFunc LoadLibrary".split()
-)
+UNSAFE = {
+    *("ReadFile", "WriteFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2"),
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "LoadLibrary"),
+}
 """Operators that reach beyond the model: into files, or into Python."""
 
 
