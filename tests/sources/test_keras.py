@@ -172,6 +172,26 @@ def test_fixed_layers_of_preprocessing_and_tables() -> None:
     assert names(result) == (["row"], ["normal", "rescaled"])
 
 
+def test_buckets_at_and_beside_their_boundaries(tmp_path: Path) -> None:
+    bounds = [-1.25, 0.1, 2.0]
+    row = keras().Input((4,), name="row")
+    layer = keras().layers.Discretization(bin_boundaries=bounds, name="bucket")
+    result = proven(keras().Model(row, layer(row)))
+    path = result.model.save(tmp_path / "m.onnx")
+    edges = np.array(bounds, np.float32)
+    rows = np.stack([edges, np.nextafter(edges, -9), np.nextafter(edges, 9)])
+    rows = np.concatenate([rows, np.zeros((3, 1), np.float32)], 1)
+    with create(Engine, "engines", "onnxruntime").open(path, Settings("onnxruntime")) as session:
+        found = session.run({"row": rows})["bucket"]
+    np.testing.assert_array_equal(found, [[1, 2, 3, 1], [0, 1, 2, 1], [1, 2, 3, 1]])
+
+
+def test_exact_gelu() -> None:
+    row = keras().Input((4,), name="row")
+    result = proven(keras().Model(row, keras().layers.Activation("gelu")(row)))
+    assert "Erf" in result.model.op_counts()
+
+
 def test_images_of_bytes_and_a_fixed_batch() -> None:
     k, layers = keras(), keras().layers
     image = k.Input((8, 8, 3), batch_size=2, dtype="uint8", name="image")

@@ -85,7 +85,7 @@ def exported(seed: int, folder: Path) -> tuple[Forest, Path]:
 def test_saved_models_of_any_depth_and_width(seed: int, tmp_path: Path) -> None:
     module, folder = exported(seed, tmp_path / "saved")
     result = proven(folder)
-    assert names(result) == (["rows"], ["best", "scores"])
+    assert names(result) == (["rows"], ["scores", "best"])
     assert result.model.signature.inputs[0].shape == ("batch", module.width)
     other = proven(f"tensorflow:{folder}#shifted")
     assert sorted(names(other)[0]) == ["rows", "shift"]
@@ -250,6 +250,41 @@ class TestWhatIsRefused:
 
         with pytest.raises(SourceError, match=r"output '.*' is .*; expected (dense|numbers)"):
             api.convert(other)
+
+    def test_a_function_that_keeps_state_or_gives_nothing(self) -> None:
+        count = tf.Variable(0.0)
+
+        @tf.function(input_signature=[spec(None, 2, name="x")])
+        def counting(x: Any) -> Any:
+            return count.assign_add(1.0) + x
+
+        with pytest.raises(SourceError, match=r"it writes to a variable in .*AssignAdd"):
+            api.convert(counting)
+        nothing = tf.function(lambda x: None, input_signature=[spec(None, 2, name="x")])
+        with pytest.raises(SourceError, match="the model returned NoneType; expected tensors"):
+            api.convert(nothing)
+
+    def test_a_batch_that_the_model_itself_fixes(self) -> None:
+        @tf.function(input_signature=[spec(None, 3, 2, name="x")])
+        def two(x: Any) -> Any:
+            return tf.reshape(x, (2, 6))
+
+        with pytest.raises(SourceError, match=r"on x\[1, 3, 2\] .*reshape.*--shape") as caught:
+            api.convert(two)
+        assert "\n" not in str(caught.value)
+        fixed = api.convert(two, shapes={"x": (2, 3, 2)})
+        assert fixed.verified is not None
+        assert fixed.verified.ok
+
+    def test_an_input_of_another_type(self, tmp_path: Path) -> None:
+        module, folder = exported(0, tmp_path / "saved")
+        for text, match in (
+            (f"rows:int64[batch,{module.width}]", "--input gives rows the type int64; expected"),
+            ("rows:float32[batch]", "--input gives rows the shape batch; expected one that fits"),
+            ("other:float32[batch]", "--input names 'other'; expected one of rows"),
+        ):
+            with pytest.raises(InputError, match=match):
+                api.convert(folder, inputs=parse_inputs([text]))
 
     def test_a_missing_package_and_a_checkpoint(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -66,7 +66,7 @@ def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
         except OnnxpressError:
             raise
         except Exception as error:
-            raise _refused(program, _unknown(errors) or reason(error)) from error
+            raise _refused(program, _unknown(errors) or _why(error)) from error
     model = Model(ir.from_proto(proto))
     left = [node for node in model.nodes() if not _is_onnx(node)]
     if errors or left:
@@ -108,6 +108,14 @@ def _refused(program: Program, why: str) -> SourceError:
         "operators that tf2onnx knows",
         "replace that layer, or leave it to pre- or postprocessing",
     )
+
+
+def _why(error: Exception) -> str:
+    """The reason of a failure; TensorFlow has its own way to say that a graph keeps state."""
+    found = re.search(
+        r"of node (\S+) was passed .* incompatible with expected resource", str(error)
+    )
+    return f"it writes to a variable in {found[1]}" if found else reason(error)
 
 
 def _is_onnx(node: ir.Node) -> bool:

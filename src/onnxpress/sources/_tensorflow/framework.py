@@ -83,6 +83,10 @@ def reason(error: BaseException) -> str:
     where = f"in {wrapped.group(1)}: " if wrapped else ""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", wrapped.group(2) if wrapped else text)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    if lines and lines[0].startswith("Graph execution error"):
+        # Where in the user's code the node was made comes first, what is wrong before the node.
+        end = next((i for i, line in enumerate(lines) if line.startswith("[[")), len(lines))
+        lines = lines[end - 1 : end]
     # AutoGraph quotes the user's code first and ends with the error.
     raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     line = (raised or lines or ["no message"])[0]

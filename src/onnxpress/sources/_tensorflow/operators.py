@@ -26,4 +26,27 @@ def erfc(graph: Any, node: Any, name: str, _: Any) -> None:
     )  # fmt: skip
 
 
-HANDLERS: Mapping[str, tuple[Handler, list[str]]] = {"Erfc": (erfc, [])}
+def bucketize(graph: Any, node: Any, name: str, _: Any) -> None:
+    """``Bucketize(x) = Σ_b [x ≥ b]`` over the boundaries: Keras' Discretization."""
+    from onnx import TensorProto
+
+    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    bounds = np.array(node.get_attr_value("boundaries"), np.float32)
+    last = graph.make_const(f"{name}__axis", np.array([-1], np.int64)).output[0]
+    limits = graph.make_const(f"{name}__bounds", bounds).output[0]
+    source, output = node.input[0], node.output
+    graph.remove_node(name)
+    value = graph.make_node("Cast", [source], attr={"to": TensorProto.FLOAT}).output[0]
+    column = graph.make_node("Unsqueeze", [value, last]).output[0]
+    above = graph.make_node("GreaterOrEqual", [column, limits]).output[0]
+    ones = graph.make_node("Cast", [above], attr={"to": dtype}).output[0]
+    graph.make_node(
+        "ReduceSum", [ones, last], attr={"keepdims": 0}, name=name, outputs=output,
+        shapes=[shape], dtypes=[dtype],
+    )  # fmt: skip
+
+
+HANDLERS: Mapping[str, tuple[Handler, list[str]]] = {
+    "Bucketize": (bucketize, []),
+    "Erfc": (erfc, []),
+}

@@ -158,8 +158,11 @@ class _Session(Session):
             tensors = [tf.constant(feeds[spec.name]) for spec in self.signature.inputs]
             outputs = self._concrete(*tensors)
         except (tf.errors.OpError, ValueError, TypeError) as error:
+            shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
             raise SourceError(
-                f"{self._program.name} failed to run ({reason(error)})", "feeds that it takes"
+                f"{self._program.name} failed to run on {shapes} ({reason(error)})",
+                "a model that takes such sizes",
+                "fix those that it needs with --shape",
             ) from error
         names = [spec.name for spec in self.signature.outputs]
         # A copy: TensorFlow hands out its own memory.

@@ -71,7 +71,7 @@ def trace(program: Program, inputs: tuple[TensorSpec, ...]) -> Traced:
     ]
     shown = ", ".join(map(str, inputs))
     with told(f"{program.name} on {shown} failed", "a model that runs in inference mode"):
-        function = tf.function(flat, input_signature=specs)
+        function = tf.function(flat, input_signature=specs, autograph=False)
         concrete = function.get_concrete_function()
     batched = any(spec.dynamic_batch for spec in inputs)
     outputs = [_output(name, tensor, batched) for name, tensor in found.items()]
@@ -117,6 +117,10 @@ def told_inputs(
     for name in by_name.keys() - {spec.name for spec in known}:
         names = ", ".join(spec.name for spec in known)
         raise InputError(f"--input names '{name}'", f"one of {names}")
+    for spec in known:
+        told_type = by_name.get(spec.name, spec).dtype
+        if told_type != spec.dtype:
+            raise InputError(f"--input gives {spec.name} the type {told_type}", str(spec))
     return tuple(
         _shaped(spec, by_name[spec.name].shape, "--input") if spec.name in by_name else spec
         for spec in known
