@@ -69,12 +69,13 @@ def _load(folder: Path, wanted: str, trust: bool) -> Program:
             f"give {folder}#{known[0]}" if known else "save it with signatures=…",
         )
     function = loaded.signatures[wanted]
-    inputs = function.structured_input_signature[1]
+    # By name: TensorFlow's own order differs from process to process.
+    inputs = dict(sorted(function.structured_input_signature[1].items()))
     lone = len(inputs) == 1
     specs = tuple(input_spec(key, spec.shape, spec.dtype, lone) for key, spec in inputs.items())
 
     def call(tensors: Mapping[str, Any], _alive: Any = loaded) -> dict[str, Any]:
-        return flatten(function(**tensors), tensors)
+        return flatten(dict(sorted(function(**tensors).items())), tensors)
 
     return Program(f"the signature '{wanted}'", specs, call, {}, tuple(function.variables))
 
