@@ -161,6 +161,18 @@ def test_layers_over_free_lengths_and_sizes(kind: str) -> None:
     assert sizes == {16, 7, 24}, "the sweep runs other lengths than the batch too"
 
 
+@pytest.mark.parametrize("kind", ["lstm", "attention", "separable"])
+def test_weights_kept_out_of_the_graph(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = proven(FREE[kind]())
+    filled, real = [], exporting._fill
+    monkeypatch.setattr(exporting, "LARGE_BYTES", 0)
+    monkeypatch.setattr(exporting, "_fill", lambda *given: filled.append(real(*given)))
+    large = proven(FREE[kind]())
+    assert len(filled) == 1
+    assert large.model.parameters >= plain.model.parameters > 0  # fewer constants are folded
+    assert large.model.signature.inputs == plain.model.signature.inputs
+
+
 def test_fixed_layers_of_preprocessing_and_tables() -> None:
     k, layers = keras(), keras().layers
     row = k.Input((5,), name="row")

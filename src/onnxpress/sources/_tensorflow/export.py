@@ -7,7 +7,8 @@ import importlib.util
 import io
 import logging
 import re
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from onnxpress.sources._tensorflow.program import Program, Traced
 
 OPSETS = (13, 18)
 """The opsets that tf2onnx writes and this adapter is tested with; the newest is the default."""
+LARGE_BYTES = 32 << 20
+"""Weights of more bytes stay out of the graph while it is converted."""
 
 
 def export(program: Program, traced: Traced, options: ExportOptions) -> Exported:
@@ -55,24 +58,74 @@ def _tf2onnx(program: Program, traced: Traced, opset: int) -> tuple[Model, str]:
         import tf2onnx
 
         try:
-            frozen = _Frozen(traced)
+            large = _is_large(traced)
+            frozen = _Whole(traced) if large else _Frozen(traced)
             _check_types(program, frozen.get_concrete_function().graph)
-            proto, _ = tf2onnx.convert.from_function(
-                frozen,
-                input_signature=(),
-                opset=opset,
-                custom_op_handlers=dict(HANDLERS),
-            )
+            with _product() if large else contextlib.nullcontext():
+                proto, storage = tf2onnx.convert.from_function(
+                    frozen,
+                    input_signature=(),
+                    opset=opset,
+                    custom_op_handlers=dict(HANDLERS),
+                    large_model=large,
+                )
         except OnnxpressError:
             raise
         except Exception as error:
             raise _refused(program, _unknown(errors) or _why(error)) from error
     model = Model(ir.from_proto(proto))
+    if large:
+        _fill(model, storage.name_to_tensor_data)
     left = [node for node in model.nodes() if not _is_onnx(node)]
     if errors or left:
         nodes = ", ".join(f"{node.op_type} ({node.name})" for node in left[:3])
         raise _refused(program, _unknown(errors) or f"no ONNX for {nodes}")
     return model, str(tf2onnx.__version__)
+
+
+class _Whole:
+    """A traced function as it is; tf2onnx takes its variables out of the graph."""
+
+    def __init__(self, traced: Traced) -> None:
+        self._concrete = traced.concrete
+
+    def get_concrete_function(self, *_: Any) -> Any:
+        return self._concrete
+
+
+def _is_large(traced: Traced) -> bool:
+    """Whether to keep the weights out of the graph, which tf2onnx copies some fifty times.
+
+    Never where the function captured constants, which tf2onnx would take for inputs then.
+    """
+    tensors = [tensor for tensor in traced.concrete.inputs if tensor.dtype.name != "resource"]
+    sizes = [v.shape.num_elements() * v.dtype.size for v in traced.concrete.graph.variables]
+    return len(tensors) == len(traced.signature.inputs) and sum(sizes) > LARGE_BYTES
+
+
+@contextlib.contextmanager
+def _product() -> Iterator[None]:
+    """tf2onnx 1.17 calls ``np.product`` for large models, which NumPy 2 no longer has."""
+    import tf2onnx.graph
+
+    kept = tf2onnx.graph.np
+    tf2onnx.graph.np = types.SimpleNamespace(**vars(np), product=np.prod)
+    try:
+        yield
+    finally:
+        tf2onnx.graph.np = kept
+
+
+def _fill(model: Model, stored: Mapping[str, bytes]) -> None:
+    """Put the weights that tf2onnx kept apart back in their places, without a copy."""
+    for graph in model.ir.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                data = np.frombuffer(stored[str(tensor.location)], tensor.dtype.numpy())
+                value.const_value = ir.Tensor(
+                    data.reshape(tensor.shape.numpy()), name=value.name, dtype=tensor.dtype
+                )
 
 
 class _Frozen:
