@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 Shell = Callable[..., tuple[int, str, str]]
 """Words of a command line → exit code, stdout and stderr."""
+
+
+def pytest_configure() -> None:
+    """Interrupts reach the programs that tests start, even where a script runs the tests with &."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from onnxpress.signature import Feeds
 from onnxpress.source import ExportOptions, OpenOptions, Origin, Source, open_source
 from onnxpress.verbs.convert import BATCHES, convert
 from onnxpress.verbs.feeds import random_feeds
+from zoo import tensorflow_files
 
 FACTORY = "import zoo\n\ndef make():\n    return zoo.module('mlp')\n"
 NAMES = registry.names("sources")
@@ -41,7 +42,9 @@ def ref(
     """The zoo's ``mlp`` as this source reads it; a new source adds its own here."""
     (tmp_path / "factory.py").write_text(FACTORY, encoding="utf-8")
     refs = {
+        "keras": lambda: str(tensorflow_files.keras_file(tmp_path)),
         "onnx": lambda: str(zoo_model("mlp")),
+        "tensorflow": lambda: str(tensorflow_files.saved_model(tmp_path)),
         "torch": lambda: f"{tmp_path / 'factory.py'}:make",
         "transformers": lambda: texts("classifier"),
         "sentence_transformers": lambda: texts("sentences"),

@@ -1,0 +1,1 @@
+"""What the sources ``tensorflow`` and ``keras`` are made of."""
