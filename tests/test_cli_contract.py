@@ -210,6 +210,26 @@ def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (code, out, err.strip()) == (130, "", "interrupted")
 
 
+def test_so_is_an_error_that_an_interrupt_became(tmp_path: Path) -> None:
+    text = """
+import os, signal, time
+from onnxpress import cli
+from onnxpress.errors import EngineError
+def stop(**_):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    except KeyboardInterrupt:
+        raise EngineError("openvino failed (initialization failed)") from None
+cli.app = lambda: stop
+cli.main(["x"])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
 def test_being_terminated_is_an_interrupt(tmp_path: Path) -> None:
     text = """
 import os, signal, time

@@ -216,7 +216,11 @@ def test_a_save_that_fails_leaves_the_old_model(
             raise OSError(28, "No space left on device")
         real(*arguments)  # type: ignore[arg-type]  # as it was called
 
-    monkeypatch.setattr(*((ir, "save", fails) if step == "save" else (Path, "replace", fails)))
+    if step == "save":
+        monkeypatch.setattr(ir, "save", fails)
+        monkeypatch.setattr(model_module, "write", fails)
+    else:
+        monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(ModelError, match=r"cannot write .*m\.onnx \(No space left on device\)"):
         linear(WEIGHT + 1).save(path)
     monkeypatch.undo()

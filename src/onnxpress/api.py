@@ -61,15 +61,16 @@ def convert(
     static: bool = False,
     exporter: Exporter = "auto",
     verify: bool = True,
-    inputs: Sequence[TensorSpec] = (),
+    inputs: Sequence[TensorSpec | str] = (),
     preprocess: str | Processing | None = None,
     checkpoint: str | Path | None = None,
     trust: bool = False,
 ) -> Converted:
     """Convert ``ref`` to ONNX and compare it with the original on batches of 1, 2 and 5 rows.
 
-    A mismatch is not an error: see ``Converted.verified``. Raises ``SourceError`` where the
-    model cannot be opened or no exporter can convert it.
+    ``inputs`` tell what a model takes that does not say so: ``TensorSpec``, or texts such as
+    ``x:float32[batch,3,224,224]``. A mismatch is not an error: see ``Converted.verified``.
+    Raises ``SourceError`` where the model cannot be opened or no exporter can convert it.
     """
     options = _open_options(inputs, preprocess, checkpoint, trust)
     wanted = ExportOptions(opset, shapes or {}, static, exporter)
@@ -86,7 +87,7 @@ def verify(
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
-    inputs: Sequence[TensorSpec] = (),
+    inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
 ) -> Verified:
@@ -222,7 +223,7 @@ def measure(
     limit: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
-    inputs: Sequence[TensorSpec] = (),
+    inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
     progress: Progress = silent,
@@ -271,7 +272,7 @@ def press(
     label: str | None = None,
     limit: int | None = None,
     seed: int = 0,
-    inputs: Sequence[TensorSpec] = (),
+    inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
     exporter: Exporter = "auto",
@@ -315,13 +316,15 @@ def press(
 
 
 def _open_options(
-    inputs: Sequence[TensorSpec],
+    inputs: Sequence[TensorSpec | str],
     preprocess: str | Processing | None,
     checkpoint: str | Path | None,
     trust: bool,
 ) -> OpenOptions:
     path = None if checkpoint is None else Path(checkpoint)
-    return OpenOptions(tuple(inputs), _processing(preprocess), path, trust)
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    specs = [TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in texts]
+    return OpenOptions(tuple(specs), _processing(preprocess), path, trust)
 
 
 def _fitting(options: OpenOptions, ref: object) -> OpenOptions:

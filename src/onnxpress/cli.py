@@ -53,13 +53,15 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 a bug, 2 the user can mend it, 3 the answer is no."""
     words = sys.argv[1:] if arguments is None else arguments
+    interrupts: list[int] = []
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as Ctrl-C does
+        _listen(interrupts)
     try:
         code = app()(args=words or ["--help"], standalone_mode=False)
         sys.stdout.flush()
     except OnnxpressError as error:
-        _fail(str(error))
+        # A library's import that is interrupted raises what it likes, and that is told as a line.
+        _interrupted() if interrupts else _fail(str(error))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -80,6 +82,18 @@ def main(arguments: list[str] | None = None) -> None:
     if code == INTERRUPTED:  # so newer versions of typer say it
         _interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _listen(interrupts: list[int]) -> None:
+    """Note each SIGINT and SIGTERM and raise KeyboardInterrupt, so that both clean up."""
+
+    def note(number: int, _: object) -> NoReturn:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, note)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background
+        signal.signal(signal.SIGINT, note)
 
 
 def _interrupted() -> NoReturn:

@@ -115,10 +115,12 @@ def fresh(path: Path) -> str:
 
 def data_files(path: Path) -> set[str]:
     """The data files of our own naming that the model at ``path`` refers to."""
+    ours = re.compile(re.escape(path.name) + r"(\.[0-9a-f]{8})?\.data")
+    beside = {found.name for found in path.parent.glob("*.data") if ours.fullmatch(found.name)}
+    if not beside:
+        return set()
     try:
         old = ir.load(path, format="protobuf")
     except Exception:  # noqa: BLE001  # whatever stands there is about to be replaced
         return set()
-    names = {str(tensor.location) for tensor in external_tensors(old)}
-    ours = re.compile(re.escape(path.name) + r"(\.[0-9a-f]{8})?\.data")
-    return {name for name in names if ours.fullmatch(name)}
+    return beside & {str(tensor.location) for tensor in external_tensors(old)}

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import google.protobuf.message
 import numpy as np
+import onnx.checker
+import onnx.shape_inference
 import onnx_ir as ir
 import onnx_ir.passes.common
 
@@ -28,6 +30,7 @@ from onnxpress.external_data import (
     fresh,
     rooms,
 )
+from onnxpress.protobuf import write
 from onnxpress.signature import Signature, TensorSpec
 
 JOURNAL_KEY = "onnxpress.journal"
@@ -167,10 +170,11 @@ class Model:
         copy.journal = Journal(list(self.journal.entries))
         return copy
 
-    def save(self, path: str | Path) -> Path:
-        """Write to ``path`` (and ``path.data`` for large weights), all or nothing.
+    def save(self, path: str | Path, external_bytes: int | None = None) -> Path:
+        """Write to ``path``, all or nothing.
 
-        Raises ``ModelError`` where the folder does not exist or cannot be written.
+        Weights of more than ``external_bytes`` in all (1 GiB) go to ``path.data``. Raises
+        ``ModelError`` where the folder does not exist or cannot be written.
         """
         path = Path(path)
         if path.is_dir():
@@ -178,7 +182,8 @@ class Model:
         if not path.parent.is_dir():
             raise ModelError(f"cannot write {path}", "an existing folder", f"create {path.parent}")
         self._write_journal()
-        data = fresh(path) if self.weight_bytes > EXTERNAL_DATA_BYTES else ""
+        limit = EXTERNAL_DATA_BYTES if external_bytes is None else external_bytes
+        data = fresh(path) if self.weight_bytes > limit else ""
         try:
             # Data of this very model may be what is replaced; held in memory it stays readable.
             with embedded(self.ir):
@@ -197,7 +202,10 @@ class Model:
         """Write beside ``path`` and rename, the graph last; then remove the old graph's data."""
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as name:
             folder = Path(name)
-            ir.save(self.ir, folder / path.name, format="protobuf", external_data=data or None)
+            if data:
+                ir.save(self.ir, folder / path.name, format="protobuf", external_data=data)
+            else:
+                write(self.ir, folder / path.name)
             old = data_files(path)
             try:
                 if data:
@@ -234,6 +242,20 @@ def load(path: str | Path) -> Model:
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
     return Model(graph, path)
+
+
+def check(path: Path) -> None:
+    """Let onnx's checker and its strict shape inference read the file.
+
+    Raises ``ModelError`` with the first fault.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(
+            f"{path.name} is not valid ONNX ({_first_line(error)})",
+            "a model that onnx's checker takes",
+        ) from error
 
 
 def external_data_files(model: Model) -> list[Path]:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 
 from onnxpress.errors import InputError
 
+OLDEST_RUNTIME = "1.20"
+"""The oldest ONNX Runtime that onnxpress supports; what is installed is this one or newer."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -15,6 +18,10 @@ class Needs:
     onnx: str
     ir: int
     onnxruntime: str | None
+
+    def runs_on(self, runtime: str) -> bool:
+        """Whether ONNX Runtime ``runtime`` (``1.20`` or ``1.20.1``) knows the opset."""
+        return self.onnxruntime is not None and _release(self.onnxruntime) <= _release(runtime)
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -25,6 +32,19 @@ def needs(opset: int) -> Needs:
     if opset not in NEEDS:
         raise InputError(f"opset {opset}", f"{min(NEEDS)} to {max(NEEDS)}")
     return NEEDS[opset]
+
+
+def default_opset() -> int:
+    """The newest opset that every supported ONNX Runtime runs."""
+    return max(opset for opset, wants in NEEDS.items() if wants.runs_on(OLDEST_RUNTIME))
+
+
+def nearest(opset: int | None, oldest: int, newest: int) -> int:
+    """What an exporter that writes ``oldest`` to ``newest`` comes closest to ``opset`` with.
+
+    None is the default one.
+    """
+    return min(max(default_opset() if opset is None else opset, oldest), newest)
 
 
 NEEDS: Mapping[int, Needs] = {
@@ -57,3 +77,8 @@ onnx and IR versions are those of ``onnx.helper.VERSION_TABLE``. Those of ONNX R
 are from the version matrix of its documentation; later ones were read off the released packages
 up to 1.31, by the newest opset that each of them says it supports.
 """
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from onnxpress.errors import InputError
-from onnxpress.signature import TensorSpec
+from onnxpress.signature import TensorSpec, parse_dims
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write the result.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
@@ -62,22 +61,8 @@ EngineName = Annotated[str | None, typer.Option("--engine", help="onnxruntime or
 
 
 def parse_inputs(texts: list[str] | None) -> tuple[TensorSpec, ...]:
-    """``NAME:DTYPE[dims]`` each; a dimension is a number or a name. Raises ``InputError``."""
-    specs = []
-    for text in texts or []:
-        found = re.fullmatch(r"([^:\[\]]+):(\w+)(?:\[(.*)\])?", text.strip())
-        if not found:
-            raise InputError(
-                f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]"
-            )
-        specs.append(TensorSpec(found[1], found[2], parse_dims(found[3] or "")))
-    return tuple(specs)
-
-
-def parse_dims(text: str) -> tuple[int | str, ...]:
-    """Dimensions separated by commas: numbers, or names of free ones."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(int(part) if part.isdigit() else part for part in parts)
+    """``NAME:DTYPE[dims]`` each. Raises ``InputError``."""
+    return tuple(map(TensorSpec.parse, texts or []))
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int | str, ...]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnxpress.errors import SamplesError
+from onnxpress.errors import InputError, SamplesError
 
 Feeds = dict[str, np.ndarray]
 """Tensor name → array. Whoever made the arrays owns them."""
@@ -40,6 +41,16 @@ class TensorSpec:
             raise TypeError(f"the shape of {name} is {shape!r}")
         return cls(name, dtype, tuple(shape))
 
+    @classmethod
+    def parse(cls, text: str) -> TensorSpec:
+        """``NAME:DTYPE[dims]``; a dimension is a number or a name. Raises ``InputError``."""
+        found = re.fullmatch(r"([^:\[\]]+):\s*(\w+)(?:\[(.*)\])?", text.strip())
+        if not found:
+            raise InputError(
+                f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]"
+            )
+        return cls(found[1], found[2], parse_dims(found[3] or ""))
+
     @property
     def dynamic_batch(self) -> bool:
         """Whether the first dimension is free."""
@@ -48,6 +59,12 @@ class TensorSpec:
     def __str__(self) -> str:
         shape = "…" if self.shape is None else ", ".join(map(str, self.shape))
         return f"{self.name}: {self.dtype}[{shape}]"
+
+
+def parse_dims(text: str) -> tuple[int | str, ...]:
+    """Dimensions separated by commas: numbers, or names of free ones."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
 @dataclass(frozen=True)

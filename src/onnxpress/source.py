@@ -41,8 +41,9 @@ class OpenOptions:
 class ExportOptions:
     """How an origin becomes ONNX.
 
-    ``shapes`` names the dimensions of inputs by input name (a str is a free dimension);
-    ``static`` fixes every dimension to the example's.
+    ``opset`` is what the exporter writes if it can, and otherwise the nearest that it can;
+    ``convert`` changes that to the very one. ``shapes`` names the dimensions of inputs by input
+    name (a str is a free dimension); ``static`` fixes every dimension to the example's.
     """
 
     opset: int | None = None

@@ -128,7 +128,6 @@ def test_options() -> None:
         four = origin.export(ExportOptions(shapes={"X": (4, 13)})).model
         assert four.signature.outputs[1].shape == (4, 3)
         for wrong in (
-            ExportOptions(opset=9),
             ExportOptions(shapes={"X": (4, 12)}),
             ExportOptions(shapes={"Y": (4, 13)}),
             ExportOptions(exporter="dynamo"),

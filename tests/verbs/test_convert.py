@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpress.engine import Session
-from onnxpress.errors import EngineError, SourceError
+from onnxpress.errors import ModelError, SourceError
 from onnxpress.model import Model
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, Origin
@@ -106,7 +106,7 @@ def test_where_both_are_wrong_the_first_is_told(second: Callable[[], Model]) -> 
     assert result.exporter == "dynamo"
     assert result.verified is not None
     assert not result.verified.ok
-    with pytest.raises(EngineError, match=r"cannot load converted\.onnx \(FAIL : Node"):
+    with pytest.raises(ModelError, match=r"converted\.onnx is not valid ONNX \(\[ShapeInference"):
         convert(Doubling(dead, second))
 
 

@@ -10,6 +10,7 @@ import typer
 
 from onnxpress import options, screens, terminal
 from onnxpress.errors import InputError
+from onnxpress.signature import parse_dims
 from onnxpress.terminal import SCHEMA_VERSION
 
 
@@ -56,7 +57,7 @@ def bench(
     from onnxpress.verbs import bench as verb
 
     share = options.parse_percent(fail_if_slower, "--fail-if-slower")
-    sizes = options.parse_dims(batch)
+    sizes = parse_dims(batch)
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise InputError(f"--batch {batch}", "batch sizes such as 1,8,32")
     if min_quality is not None and not math.isfinite(min_quality):

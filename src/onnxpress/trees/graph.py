@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxpress.errors import SourceError
+from onnxpress.opsets import nearest
 from onnxpress.trees.forest import Forest, Leaf, Tree
 
 ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
-OLDEST_OPSET, OPSET = 13, 21
+OLDEST_OPSET = 13
 INPUT, LABEL, PROBABILITIES, PREDICTION = "X", "label", "probabilities", "prediction"
 
 
@@ -129,7 +129,7 @@ def model_of(
 ) -> onnx.ModelProto:
     """A whole model: ``X`` float32 [batch, features] to the outputs that ``write`` names.
 
-    Raises ``SourceError`` for an opset before 13.
+    An opset before 13 is written as 13.
     """
     graph = Graph()
     names = (PREDICTION,) if forest.classes is None else (LABEL, PROBABILITIES)
@@ -147,7 +147,7 @@ def ensemble_model(
     batch: int | str,
 ) -> onnx.ModelProto:
     """``graph``, which ends with what ``write`` made of ``forest``, as a model."""
-    opset = checked_opset(opset, onnx.defs.onnx_opset_version())
+    opset = nearest(opset, OLDEST_OPSET, onnx.defs.onnx_opset_version())
     columns = max(len(forest.base), len(forest.classes or ()))
     outputs = [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, [batch, columns])]
     if forest.classes is not None:
@@ -160,15 +160,6 @@ def ensemble_model(
         ir_version=helper.find_min_ir_version_for(imports),
         producer_name="onnxpress",
     )
-
-
-def checked_opset(opset: int | None, newest: int) -> int:
-    """``opset`` or the default. Raises ``SourceError`` outside 13 to ``newest``."""
-    if opset is None:
-        return min(OPSET, newest)
-    if not OLDEST_OPSET <= opset <= newest:
-        raise SourceError(f"--opset {opset} for trees", f"{OLDEST_OPSET} to {newest}")
-    return opset
 
 
 def _attributes(forest: Forest) -> dict[str, Any]:

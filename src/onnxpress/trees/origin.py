@@ -57,7 +57,7 @@ class ForestOrigin(Origin):
         return _ForestSession(self._forest, self._predict, threads, self._made_by)
 
     def export(self, options: ExportOptions) -> Exported:
-        """Raises ``InputError`` for shapes that do not fit, ``SourceError`` for a wrong opset."""
+        """Raises ``InputError`` for shapes that do not fit."""
         batch = batch_of(options, {INPUT: self._forest.features})
         proto = model_of(self._forest, options.opset, batch)
         model = Model(ir.from_proto(proto))

@@ -10,16 +10,23 @@ from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.engine import Engine, require
-from onnxpress.errors import EngineError, OnnxpressError, SourceError
-from onnxpress.model import Model
+from onnxpress.errors import EngineError, ModelError, OnnxpressError, SourceError
+from onnxpress.model import Model, check
+from onnxpress.opsets import needs
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
-from onnxpress.source import ExportOptions, Origin
+from onnxpress.source import Exported, ExportOptions, Origin
+from onnxpress.values import opset as opset_of
 from onnxpress.verbs.feeds import FREE_SIZE, random_feeds
+from onnxpress.verbs.opset import in_opset
 from onnxpress.verbs.verify import Verified, compare
 
 BATCHES = (1, 2, 5)
 PROVING_ENGINE = "onnxruntime"
+MAPPED_BYTES = 64 << 20
+"""Weights of more bytes are proven from a file of their own."""
+
+MakeFeeds = Callable[[Signature], Iterable[Feeds]]
 
 
 @dataclass(frozen=True)
@@ -53,65 +60,80 @@ def convert(
     options: ExportOptions | None = None,
     *,
     verify: bool = True,
-    batches: Callable[[Signature], Iterable[Feeds]] | None = None,
+    batches: MakeFeeds | None = None,
 ) -> Converted:
     """Export ``origin`` and compare with it.
 
-    ``batches`` gives the feeds to compare on. Without it they are random, of the ranges that the
+    An opset that the exporter does not write is made by conversion. ``batches`` gives the feeds to
+    compare on. Without it they are random, of the ranges that the
     origin's own example has: batches of 1, 2 and 5 rows, two other sizes of each other free
     dimension that the origin takes, and what the origin itself finds worth probing. Where the
-    first exporter's model differs or does not run, the other one is tried. Raises
-    ``SourceError`` where no exporter can convert, ``EngineError`` where what they make cannot
-    be opened.
+    first exporter's model differs, is not valid or does not run, the other one is tried. Raises
+    ``InputError`` for an opset that there is not, ``SourceError`` where no exporter can convert,
+    ``ModelError`` where what they make is not valid ONNX or not to be had in the opset that was
+    asked for, ``EngineError`` where it cannot be opened.
     """
     options = options or ExportOptions()
+    if options.opset is not None:
+        needs(options.opset)
+    feeds = None
+    if verify:
+        feeds = batches or (lambda signature: sweep(signature, origin))
     exported = origin.export(options)
-    if not verify:
-        return Converted(exported.model, exported.exporter, exported.fallback_reason, None)
-    feeds = batches or (lambda signature: sweep(signature, origin))
-    other = options.exporter == "auto" and exported.exporter == "dynamo"
+    first: Converted | OnnxpressError
     try:
-        verified = prove(origin, exported.model, feeds)
-    except EngineError as error:
-        proven = _by_torchscript(origin, options, feeds, str(error)) if other else None
-        if proven is None:
-            raise
-        return proven
-    if not verified.ok and other:
-        why = f"the model differs ({verified.first_mismatch})"
-        proven = _by_torchscript(origin, options, feeds, why)
-        if proven is not None:
-            return proven
-    return Converted(exported.model, exported.exporter, exported.fallback_reason, verified)
+        first = _finished(origin, exported, options, feeds)
+        mismatch = first.verified and first.verified.first_mismatch
+        why = f"the model differs ({mismatch})" if mismatch else ""
+    except (EngineError, ModelError) as error:
+        first, why = error, str(error)
+    if why and options.exporter == "auto" and exported.exporter == "dynamo":
+        second = _by_torchscript(origin, options, feeds, why)
+        if second is not None:
+            return second
+    if isinstance(first, OnnxpressError):
+        raise first
+    return first
 
 
 def _by_torchscript(
-    origin: Origin,
-    options: ExportOptions,
-    feeds: Callable[[Signature], Iterable[Feeds]],
-    why: str,
+    origin: Origin, options: ExportOptions, feeds: MakeFeeds | None, why: str
 ) -> Converted | None:
     """The second exporter's model, where it is proven equal; ``why`` tells of the first's."""
     try:
-        second = origin.export(replace(options, exporter="torchscript"))
-        verified = prove(origin, second.model, feeds)
-    except (SourceError, EngineError):
+        exported = origin.export(replace(options, exporter="torchscript"))
+        second = _finished(origin, exported, options, feeds)
+    except (SourceError, EngineError, ModelError):
         return None
-    if not verified.ok:
+    if second.verified is not None and not second.verified.ok:
         return None
     reason = f"dynamo: {why}"
     second.model.metadata["onnxpress.fallback_reason"] = reason
-    return Converted(second.model, second.exporter, reason, verified)
+    return replace(second, fallback_reason=reason)
 
 
-def prove(
-    origin: Origin, model: Model, batches: Callable[[Signature], Iterable[Feeds]]
-) -> Verified:
-    """Compare ``model`` in ONNX Runtime, from a saved file, with the origin's own session."""
+def _finished(
+    origin: Origin, exported: Exported, options: ExportOptions, feeds: MakeFeeds | None
+) -> Converted:
+    """What was exported, in the opset that was asked for, and the proof."""
+    model = exported.model
+    if options.opset not in (None, opset_of(model.ir)):
+        model, _ = in_opset(model, options.opset)
+    verified = prove(origin, model, feeds) if feeds else None
+    return Converted(model, exported.exporter, exported.fallback_reason, verified)
+
+
+def prove(origin: Origin, model: Model, batches: MakeFeeds) -> Verified:
+    """Compare ``model`` in ONNX Runtime, from a saved file, with the origin's own session.
+
+    Raises ``ModelError`` where onnx's checker or its shape inference finds a fault in the file.
+    """
     engine = registry.create(Engine, "engines", PROVING_ENGINE)
     require(engine, PROVING_ENGINE)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
-        path = model.clone().save(Path(folder) / "converted.onnx")
+        # Weights in a file of their own are mapped, not read, by whoever opens the model.
+        path = model.clone().save(Path(folder) / "converted.onnx", external_bytes=MAPPED_BYTES)
+        check(path)
         with (
             engine.open(path, Settings(PROVING_ENGINE)) as candidate,
             origin.session() as reference,

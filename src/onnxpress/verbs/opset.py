@@ -55,13 +55,22 @@ class InOpset:
 def change_opset(model: Model, to: int, batches: Callable[[], Iterable[Feeds]]) -> InOpset:
     """``model`` up or down in opset ``to``, compared with itself on ``batches``.
 
-    By onnxscript's converter where it can, otherwise by onnx's. Raises ``InputError`` for an
-    unknown opset, ``ModelError`` where no converter makes a valid model, with both reasons.
+    Raises as ``in_opset`` does.
     """
     wanted, before = needs(to), opset_of(model.ir)
     if before == to:
         return InOpset(model, before, to, wanted, None, None)
-    reasons = []
+    converted, name = in_opset(model, to)
+    return InOpset(converted, before, to, wanted, name, _compared(model, converted, batches))
+
+
+def in_opset(model: Model, to: int) -> tuple[Model, str]:
+    """``model`` in another opset, valid by onnx's checker, and whose converter made it.
+
+    By onnxscript's converter where it can, otherwise by onnx's. Raises ``InputError`` for an
+    unknown opset, ``ModelError`` where no converter makes a valid model, with both reasons.
+    """
+    wanted, before, reasons = needs(to), opset_of(model.ir), []
     for name, converter in (("onnxscript", _by_onnxscript), ("onnx", _by_onnx)):
         try:
             converted = converter(model, to)
@@ -72,7 +81,8 @@ def change_opset(model: Model, to: int, batches: Callable[[], Iterable[Feeds]]) 
             continue
         converted.ir.ir_version = wanted.ir
         converted.path = None
-        return InOpset(converted, before, to, wanted, name, _compared(model, converted, batches))
+        converted.journal.add(f"opset {before} to {to} by {name}", 1)
+        return converted, name
     raise ModelError(
         f"opset {before} cannot be converted to {to} ({'; '.join(reasons)})", "another opset"
     )

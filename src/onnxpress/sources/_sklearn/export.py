@@ -16,6 +16,7 @@ from sklearn.base import is_classifier, is_outlier_detector
 
 from onnxpress.errors import SourceError
 from onnxpress.model import Model
+from onnxpress.opsets import nearest
 from onnxpress.signature import Feeds
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._sklearn.converters import reader_of, registered
@@ -26,8 +27,8 @@ from onnxpress.trees.graph import (
     INPUT,
     ML_DOMAIN,
     ML_OPSET,
+    OLDEST_OPSET,
     Graph,
-    checked_opset,
     ensemble_model,
     model_of,
     write,
@@ -55,7 +56,7 @@ def export(
         return _exported(model_of(forest, options.opset, batch), EXPORTER)
     if inputs.frame and last is model and reader_of(last) is not None:
         return _exported(_of_frame(last, inputs, outputs, options.opset, batch), EXPORTER)
-    opset = checked_opset(options.opset, skl2onnx.__max_supported_opset__)
+    opset = nearest(options.opset, OLDEST_OPSET, skl2onnx.__max_supported_opset__)
     proto = _by_skl2onnx(_convertible(model), last, inputs, opset)
     if is_outlier_detector(model):
         _flatten(proto)

@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnxpress.errors import MissingExtra, OnnxpressError, SourceError
 from onnxpress.model import Model
+from onnxpress.opsets import nearest
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._tensorflow.framework import quiet, reason, tensorflow
@@ -24,7 +25,7 @@ from onnxpress.sources._tensorflow.operators import HANDLERS
 from onnxpress.sources._tensorflow.program import Program, Traced
 
 OPSETS = (13, 18)
-"""The opsets that tf2onnx writes and this adapter is tested with; the newest is the default."""
+"""The opsets that tf2onnx writes and this adapter is tested with."""
 LARGE_BYTES = 32 << 20
 """Weights of more bytes stay out of the graph while it is converted."""
 
@@ -38,13 +39,7 @@ def export(program: Program, traced: Traced, options: ExportOptions) -> Exported
         raise MissingExtra.of("tf2onnx", "tensorflow", "converts TensorFlow models")
     if options.exporter != "auto":
         raise SourceError(f"--exporter {options.exporter} is PyTorch's", "auto")
-    opset = OPSETS[1] if options.opset is None else options.opset
-    if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise SourceError(
-            f"--opset {opset}", f"{OPSETS[0]} to {OPSETS[1]} for TensorFlow",
-            "convert first, then change the opset of the ONNX file",
-        )  # fmt: skip
-    model, version = _tf2onnx(program, traced, opset)
+    model, version = _tf2onnx(program, traced, nearest(options.opset, *OPSETS))
     _name(model, traced)
     _drop_unused_opsets(model)
     tf_version = tensorflow().__version__

@@ -20,11 +20,13 @@ import torch
 
 from onnxpress.errors import InputError, SourceError
 from onnxpress.model import Model, load
+from onnxpress.opsets import nearest
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._torch.example import Example, flatten
 
-TORCHSCRIPT_OPSET = 17
-
+DYNAMO_OPSETS = (18, 23)
+TORCHSCRIPT_OPSETS = (9, 20)
+"""The opsets that the exporters of PyTorch 2.13 write, and older ones do no worse."""
 
 Axes = Mapping[str, Mapping[int, str]]
 """Input → axis → name of its free dimension."""
@@ -71,10 +73,6 @@ def export(
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
             how = ", ".join(part for part in (name, way, loss) if part)
             reasons.append(f"{how}: {_reason(error)}")
-            continue
-        made = model.ir.opset_imports.get("", 0)
-        if options.opset not in (None, made):
-            reasons.append(f"{name} made opset {made}, not {options.opset}")
             continue
         if loss:
             reasons.append(loss)
@@ -137,7 +135,7 @@ def _dynamo(
         input_names=list(example.tensors),
         output_names=list(outputs),
         dynamic_shapes=dynamic,
-        opset_version=opset,
+        opset_version=nearest(opset, *DYNAMO_OPSETS),
         dynamo=True,
         verbose=False,
     )
@@ -165,7 +163,7 @@ def _torchscript(
             input_names=list(example.tensors),
             output_names=list(outputs),
             dynamic_axes=batch,
-            opset_version=opset or TORCHSCRIPT_OPSET,
+            opset_version=nearest(opset, *TORCHSCRIPT_OPSETS),
             dynamo=False,
         )
         model = load(path)
