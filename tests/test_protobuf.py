@@ -46,7 +46,6 @@ def model() -> ir.Model:
         initializers=values,
         name="all",
         opset_imports={"": 21},
-        name="g",
     )
     return ir.Model(graph, ir_version=10)
 
