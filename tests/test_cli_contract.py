@@ -310,3 +310,11 @@ def test_a_command_of_another_package_that_cannot_be_loaded_is_named(
     assert code == 2
     assert err.startswith("error: command 'broken' cannot be loaded from no_such_package.command")
     assert "upgrade or uninstall" in err
+
+
+def test_trust_is_warned_of(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("convert", "sklearn:no.joblib", "--trust", "-o", str(tmp_path / "m.onnx"))
+    assert (code, out) == (2, "")
+    warning, error = err.splitlines()
+    assert warning.startswith("warning: --trust: what is in the model's files runs as a program")
+    assert error.startswith("error: no.joblib does not exist")

@@ -39,6 +39,8 @@ def model() -> ir.Model:
     nodes = [output.producer() for output in outputs]
     for value, output in zip(values, outputs, strict=True):
         output.name, output.type = f"{value.name}_out", value.type
+        assert value.const_value is not None
+        output.shape = ir.Shape(value.const_value.shape.numpy())
     graph = ir.Graph(
         [],
         outputs,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from onnxpress import terminal
 from onnxpress.errors import InputError
 from onnxpress.signature import TensorSpec, parse_dims
 
@@ -51,8 +52,24 @@ Inputs = Annotated[
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Weights (.pt, .pth, .safetensors).")
 ]
+
+
+def _told_of_trust(given: bool) -> bool:
+    if given:
+        terminal.warn(
+            "--trust: what is in the model's files runs as a program with all your rights; only "
+            "for files that you or people you trust made"
+        )
+    return given
+
+
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Allow formats that run code when they are loaded.")
+    bool,
+    typer.Option(
+        "--trust",
+        help="Allow formats that run code when they are loaded.",
+        callback=_told_of_trust,
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads for every candidate and the original.")

@@ -14,7 +14,8 @@ def convert(
     source: Annotated[str, typer.Argument(help="torch:FILE.py:factory, …")],
     output: options.Output = Path("model.onnx"),
     opset: Annotated[
-        int | None, typer.Option(help="ONNX opset; the exporter's own without.")
+        int | None,
+        typer.Option(help="ONNX opset; without, the newest that ONNX Runtime 1.20 runs."),
     ] = None,
     shape: Annotated[
         list[str] | None, typer.Option("--shape", help="Free dimensions: x=batch,3,height,width")
