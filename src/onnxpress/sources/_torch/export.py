@@ -22,6 +22,7 @@ from onnxpress.errors import InputError, SourceError
 from onnxpress.model import Model, load
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._torch.example import Example, flatten
+from onnxpress.sources._torch.operators import Translations, refuse_unknown
 
 TORCHSCRIPT_OPSET = 17
 
@@ -42,12 +43,14 @@ def export(
     options: ExportOptions,
     free: Axes | None = None,
     ways: Mapping[str, Way] = PLAIN_WAY,
+    translations: Translations | None = None,
 ) -> Exported:
     """Try the dynamo exporter, then TorchScript; then both with fewer free dimensions.
 
     ``free`` names dimensions beside the batch that the module is known to leave open; ``ways``
-    are tried in turn with each exporter. Raises ``SourceError`` with each exporter's reason where
-    all fail.
+    are tried in turn with each exporter; ``translations`` are for the dynamo exporter. Raises
+    ``SourceError`` with each exporter's reason where all fail, and for an operator of the user's
+    own without translation.
     """
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
     dynamic = {} if options.static else _dynamic_axes(example, options, free or {})
@@ -67,8 +70,10 @@ def export(
         run = _dynamo if name == "dynamo" else _torchscript
         try:
             with _quiet(), ways[way]():
-                model = run(traced, example, outputs, axes, options.opset)
+                model = run(traced, example, outputs, axes, options.opset, translations or {})
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
+            with _quiet(), ways[way]():
+                refuse_unknown(error, module, example)
             how = ", ".join(part for part in (name, way, loss) if part)
             reasons.append(f"{how}: {_reason(error)}")
             continue
@@ -120,6 +125,7 @@ def _dynamo(
     outputs: tuple[str, ...],
     axes: Axes,
     opset: int | None,
+    translations: Translations,
 ) -> Model:
     dims: dict[str, torch.export.Dim] = {}
     shapes = {
@@ -140,9 +146,11 @@ def _dynamo(
         opset_version=opset,
         dynamo=True,
         verbose=False,
+        custom_translation_table=dict(translations) or None,
     )
     assert program is not None
-    return Model(program.model)
+    model = Model(program.model)
+    return model.inlined() if translations else model  # operators that any engine knows
 
 
 def _torchscript(
@@ -151,6 +159,7 @@ def _torchscript(
     outputs: tuple[str, ...],
     axes: Axes,
     opset: int | None,
+    _: Translations,
 ) -> Model:
     batch = {name: dict(free) for name, free in axes.items()}
     if axes:
