@@ -23,6 +23,7 @@ from onnxpress.model import Model, load
 from onnxpress.opsets import nearest
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._torch.example import Example, flatten
+from onnxpress.sources._torch.operators import Translations, refuse_unknown
 
 DYNAMO_OPSETS = (18, 23)
 TORCHSCRIPT_OPSETS = (9, 20)
@@ -44,12 +45,14 @@ def export(
     options: ExportOptions,
     free: Axes | None = None,
     ways: Mapping[str, Way] = PLAIN_WAY,
+    translations: Translations | None = None,
 ) -> Exported:
     """Try the dynamo exporter, then TorchScript; then both with fewer free dimensions.
 
     ``free`` names dimensions beside the batch that the module is known to leave open; ``ways``
-    are tried in turn with each exporter. Raises ``SourceError`` with each exporter's reason where
-    all fail.
+    are tried in turn with each exporter; ``translations`` are for the dynamo exporter. Raises
+    ``SourceError`` with each exporter's reason where all fail, and for an operator of the user's
+    own without translation.
     """
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
     dynamic = {} if options.static else _dynamic_axes(example, options, free or {})
@@ -69,8 +72,10 @@ def export(
         run = _dynamo if name == "dynamo" else _torchscript
         try:
             with _quiet(), ways[way]():
-                model = run(traced, example, outputs, axes, options.opset)
+                model = run(traced, example, outputs, axes, options.opset, translations or {})
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
+            with _quiet(), ways[way]():
+                refuse_unknown(error, module, example)
             how = ", ".join(part for part in (name, way, loss) if part)
             reasons.append(f"{how}: {_reason(error)}")
             continue
@@ -118,6 +123,7 @@ def _dynamo(
     outputs: tuple[str, ...],
     axes: Axes,
     opset: int | None,
+    translations: Translations,
 ) -> Model:
     dims: dict[str, torch.export.Dim] = {}
     shapes = {
@@ -138,9 +144,11 @@ def _dynamo(
         opset_version=nearest(opset, *DYNAMO_OPSETS),
         dynamo=True,
         verbose=False,
+        custom_translation_table=dict(translations) or None,
     )
     assert program is not None
-    return Model(program.model)
+    model = Model(program.model)
+    return model.inlined() if translations else model  # operators that any engine knows
 
 
 def _torchscript(
@@ -149,6 +157,7 @@ def _torchscript(
     outputs: tuple[str, ...],
     axes: Axes,
     opset: int | None,
+    _: Translations,
 ) -> Model:
     batch = {name: dict(free) for name, free in axes.items()}
     if axes:

@@ -17,6 +17,7 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
 from onnxpress.sources._torch.example import Example, example_of, flatten
 from onnxpress.sources._torch.factory import factory_of, shown, user_code
+from onnxpress.sources._torch.operators import Translations, translations_of
 from onnxpress.sources._torch.saved import open_saved
 
 MISFITS = 5
@@ -26,7 +27,7 @@ MISFITS = 5
 def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
     """Call the factory that ``ref`` names, read the file, or take the module that it is."""
     if isinstance(ref, torch.nn.Module):
-        return TorchOrigin(ref, None, options, "")
+        return TorchOrigin(ref, None, options, "", translations_of(type(ref).__module__))
     if Path(str(ref)).suffix and ":" not in Path(str(ref)).suffix:
         saved = open_saved(Path(str(ref)), trust=options.trust)
         return TorchOrigin(saved.module, saved.example, options, saved.digest)
@@ -39,7 +40,8 @@ def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
         raise SourceError(
             f"{ref} returned {shown(made)}", "a torch.nn.Module, or (module, example_inputs)"
         )
-    return TorchOrigin(module, example, options, code)
+    translations = translations_of(getattr(factory, "__module__", ""))
+    return TorchOrigin(module, example, options, code, translations)
 
 
 def _check_takes_nothing(ref: str, factory: Callable[[], object]) -> None:
@@ -62,9 +64,15 @@ class TorchOrigin(Origin):
     baseline = "PyTorch eager"
 
     def __init__(
-        self, module: torch.nn.Module, example: object, options: OpenOptions, code: str
+        self,
+        module: torch.nn.Module,
+        example: object,
+        options: OpenOptions,
+        code: str,
+        translations: Translations | None = None,
     ) -> None:
-        self._module = module
+        """``translations`` give operators of the user's own as ONNX functions."""
+        self._module, self._translations = module, translations
         with contextlib.suppress(NotImplementedError):  # exported programs are what they are
             module.eval()
         self._code = code
@@ -94,7 +102,8 @@ class TorchOrigin(Origin):
     def export(self, options: ExportOptions) -> Exported:
         from onnxpress.sources._torch.export import export
 
-        return export(self._module, self._example, tuple(self._outputs), options)
+        outputs, translations = tuple(self._outputs), self._translations
+        return export(self._module, self._example, outputs, options, translations=translations)
 
     def fingerprint(self) -> str:
         """SHA-256 of weights, buffers, structure and the source of every module class."""
