@@ -481,3 +481,44 @@ def test_an_opset_that_there_is_not_is_refused(opset: int) -> None:
     with origin(nn.Linear(3, 2), torch.ones(2, 3)) as opened, pytest.raises(InputError) as caught:
         convert(opened, ExportOptions(opset=opset))
     assert str(caught.value).startswith(f"opset {opset}; expected 7 to ")
+
+
+class Bessel(nn.Module):
+    """An operator that has no ONNX form."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(x)
+
+
+class Broken(nn.Module):
+    """Fails when it is exported."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            raise RuntimeError("real values only")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (Bessel(), r"the layer 1\.1 \(Bessel\) of Sequential \(dynamo: .*bessel_j0.*torchscript: "),
+        (Broken(), r"the layer 1\.1 \(Broken\) at test_torch\.py:\d+ of Sequential .*real values"),
+    ],
+)
+def test_what_cannot_be_converted_is_named(
+    layer: nn.Module, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), layer))
+    with origin(model, torch.ones(2, 4)) as opened, pytest.raises(SourceError, match=told) as error:
+        opened.export(ExportOptions())
+    assert str(error.value).count("dynamo: ") == 1, "each reason once"
+    assert capfd.readouterr().out == "", "exporters print graphs past Python's streams"
+
+
+def test_a_decision_that_a_trace_keeps_is_told() -> None:
+    with origin(nn.Sequential(nn.Linear(4, 4), Branch()), torch.ones(2, 4)) as opened:
+        result = convert(opened)
+    assert result.exporter == "torchscript"
+    assert "the trace keeps what was decided at test_torch.py:" in str(result.fallback_reason)
+    assert "test_torch.py" in result.model.metadata["onnxpress.frozen"]

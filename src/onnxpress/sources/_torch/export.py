@@ -14,20 +14,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import onnx_ir as ir
 import torch
+from torch.jit._trace import TracerWarning
 
 from onnxpress.errors import InputError, SourceError
 from onnxpress.model import Model, load
 from onnxpress.opsets import nearest
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._torch.example import Example, flatten
-from onnxpress.sources._torch.operators import Translations, refuse_unknown
+from onnxpress.sources._torch.operators import Translations, culprit, refuse_unknown
 
 DYNAMO_OPSETS = (18, 23)
 TORCHSCRIPT_OPSETS = (9, 20)
 """The opsets that the exporters of PyTorch 2.13 write, and older ones do no worse."""
+
+FROZEN = "onnxpress.frozen"
+"""Metadata: where a trace followed one branch, or took a value for a constant."""
 
 Axes = Mapping[str, Mapping[int, str]]
 """Input → axis → name of its free dimension."""
@@ -57,6 +62,7 @@ def export(
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
     dynamic = {} if options.static else _dynamic_axes(example, options, free or {})
     reasons: list[str] = []
+    errors: dict[str, Exception] = {}
     if dynamic and not options.shapes and not example.free_batch(module):
         reasons.append("the model itself takes no other batch size than the example's")
         dynamic = {}
@@ -76,19 +82,25 @@ def export(
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
             with _quiet(), ways[way]():
                 refuse_unknown(error, module, example)
-            how = ", ".join(part for part in (name, way, loss) if part)
-            reasons.append(f"{how}: {_reason(error)}")
+            why = _reason(error)
+            if why not in errors:  # fewer free dimensions rarely help, and say the same again
+                how = ", ".join(part for part in (name, way, loss) if part)
+                reasons.append(f"{how}: {why}")
+            errors[why] = error
             continue
         if loss:
             reasons.append(loss)
+        if FROZEN in model.metadata:
+            reasons.append(model.metadata[FROZEN])
         _clean(model)
         model.metadata["onnxpress.exporter"] = f"torch {torch.__version__} {name}"
         if reasons:
             model.metadata["onnxpress.fallback_reason"] = "; ".join(reasons)
         return Exported(model, name, "; ".join(reasons) or None)
-    name = getattr(module, "inner_class", type(module).__name__)
+    with _quiet():
+        what = culprit(errors.values(), module, example)
     raise SourceError(
-        f"no exporter could convert {name} ({'; '.join(reasons)})",
+        f"no exporter could convert {what} ({'; '.join(reasons)})",
         "a model that torch.export or torch.jit.trace can follow",
     )
 
@@ -165,23 +177,38 @@ def _torchscript(
         batch |= {name: {0: first} for name in outputs}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            module,
-            (dict(example.tensors),) if example.keywords else tuple(example.tensors.values()),
-            str(path),
-            input_names=list(example.tensors),
-            output_names=list(outputs),
-            dynamic_axes=batch,
-            opset_version=nearest(opset, *TORCHSCRIPT_OPSETS),
-            dynamo=False,
-        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", TracerWarning)
+            torch.onnx.export(
+                module,
+                (dict(example.tensors),) if example.keywords else tuple(example.tensors.values()),
+                str(path),
+                input_names=list(example.tensors),
+                output_names=list(outputs),
+                dynamic_axes=batch,
+                opset_version=nearest(opset, *TORCHSCRIPT_OPSETS),
+                dynamo=False,
+            )
         model = load(path)
         for tensors in (graph.initializers.values() for graph in model.ir.graphs()):
             for value in tensors:
                 if isinstance(value.const_value, ir.ExternalTensor):
                     value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     model.path = None
+    places = dict.fromkeys(_place(one) for one in told if _is_decision(one))
+    if places:
+        model.metadata[FROZEN] = f"the trace keeps what was decided at {', '.join(places)}"
     return model
+
+
+def _is_decision(told: warnings.WarningMessage) -> bool:
+    """Whether the user's code made a Python number or truth of a tensor, which a trace keeps."""
+    tracer = issubclass(told.category, TracerWarning)
+    return tracer and "torch" not in Path(told.filename).parts
+
+
+def _place(told: warnings.WarningMessage) -> str:
+    return f"{Path(told.filename).name}:{told.lineno}"
 
 
 def _dynamic_axes(
@@ -218,9 +245,14 @@ def _clean(model: Model) -> None:
 def _quiet() -> Iterator[None]:
     """Exporters print and warn at length; what matters comes back in the result."""
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            # It prints whole graphs, past Python's streams.
+            mock.patch.object(torch._C, "_jit_onnx_log", lambda *_: None),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
