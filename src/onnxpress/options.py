@@ -55,6 +55,10 @@ Checkpoint = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Allow formats that run code when they are loaded.")
 ]
+CustomOps = Annotated[
+    Path | None,
+    typer.Option("--custom-ops", help="Shared library with operators that the model needs."),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads for every candidate and the original.")
 ]

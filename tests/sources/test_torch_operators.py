@@ -79,5 +79,5 @@ def test_without_a_function_the_operator_and_its_layer_are_named(tmp_path: Path)
 
 
 def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="custom_translation_table of .* is list"):
+    with pytest.raises(SourceError, match=r"custom_translation_table of .* is list"):
         api.convert(written(tmp_path, "odd", NET + "custom_translation_table = []\n"))

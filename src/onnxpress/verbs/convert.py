@@ -66,6 +66,7 @@ def convert(
     """
     options = options or ExportOptions()
     exported = origin.export(options)
+    exported.model.custom_ops = origin.custom_ops
     if not verify:
         return Converted(exported.model, exported.exporter, exported.fallback_reason, None)
     feeds = batches or (lambda signature: sweep(signature, origin))
@@ -94,6 +95,7 @@ def _by_torchscript(
     """The second exporter's model, where it is proven equal; ``why`` tells of the first's."""
     try:
         second = origin.export(replace(options, exporter="torchscript"))
+        second.model.custom_ops = origin.custom_ops
         verified = prove(origin, second.model, feeds)
     except (SourceError, EngineError):
         return None
@@ -112,8 +114,9 @@ def prove(
     require(engine, PROVING_ENGINE)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = model.clone().save(Path(folder) / "converted.onnx")
+        settings = Settings(PROVING_ENGINE, custom_ops=model.custom_ops)
         with (
-            engine.open(path, Settings(PROVING_ENGINE)) as candidate,
+            engine.open(path, settings) as candidate,
             origin.session() as reference,
         ):
             return compare(reference, candidate, batches(model.signature))

@@ -14,7 +14,7 @@ from onnxpress.sources._torch.example import Example
 TABLE = "custom_translation_table"
 
 Translations = Mapping[Callable[..., object], Callable[..., object]]
-"""An operator such as ``torch.ops.mylib.clip.default`` → the onnxscript function that computes it."""
+"""Operator, such as ``torch.ops.mylib.clip.default`` → the onnxscript function that computes it."""
 
 UNKNOWN = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)', overload='(\w+)'\)>")
 
