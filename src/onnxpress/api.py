@@ -14,6 +14,7 @@ from pathlib import Path
 from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
+from onnxpress.custom_ops import check_library
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import check_threads
@@ -65,6 +66,7 @@ def convert(
     preprocess: str | Processing | None = None,
     checkpoint: str | Path | None = None,
     trust: bool = False,
+    custom_ops: str | Path | None = None,
 ) -> Converted:
     """Convert ``ref`` to ONNX and compare it with the original on batches of 1, 2 and 5 rows.
 
@@ -72,7 +74,7 @@ def convert(
     ``x:float32[batch,3,224,224]``. A mismatch is not an error: see ``Converted.verified``.
     Raises ``SourceError`` where the model cannot be opened or no exporter can convert it.
     """
-    options = _open_options(inputs, preprocess, checkpoint, trust)
+    options = _open_options(inputs, preprocess, checkpoint, trust, custom_ops)
     wanted = ExportOptions(opset, shapes or {}, static, exporter)
     with open_source(ref, options) as origin:
         return run_convert(origin, wanted, verify=verify)
@@ -90,10 +92,11 @@ def verify(
     inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
+    custom_ops: str | Path | None = None,
 ) -> Verified:
     """Compare two models of any kind on ``samples``, or on random feeds of 1, 2 and 5 rows."""
     processing = _processing(preprocess)
-    options = _open_options(inputs, processing, checkpoint, trust)
+    options = _open_options(inputs, processing, checkpoint, trust, custom_ops)
     with ExitStack() as stack:
         first = stack.enter_context(open_source(a, _fitting(options, a)))
         second = stack.enter_context(open_source(b, _fitting(options, b)))
@@ -107,9 +110,12 @@ def verify(
         return compare(one, two, batches())
 
 
-def inspect(model: str | Path | Model) -> Inspected:
-    """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none."""
-    return run_inspect(_model(model))
+def inspect(model: str | Path | Model, *, custom_ops: str | Path | None = None) -> Inspected:
+    """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none.
+
+    With ``custom_ops`` also whether ONNX Runtime opens it with this library: else ``EngineError``.
+    """
+    return run_inspect(_model(model, custom_ops))
 
 
 def export(
@@ -122,21 +128,27 @@ def export(
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
+    custom_ops: str | Path | None = None,
 ) -> Exported:
     """Write an ONNX model as ``openvino`` or ``ort``, compared with it on ``samples``."""
-    opened = _model(model)
+    opened = _model(model, custom_ops)
     batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
     return run_export(opened, to, Path(output), batches)
 
 
 def change_opset(
-    model: str | Path | Model, to: int, *, samples: object = None, seed: int = 0
+    model: str | Path | Model,
+    to: int,
+    *,
+    samples: object = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
 ) -> InOpset:
     """Convert an ONNX model up or down to opset ``to``, compared with itself on ``samples``.
 
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
-    opened = _model(model)
+    opened = _model(model, custom_ops)
     batches = _batches(opened.signature, samples, None, None, None, seed, None)
     return run_change_opset(opened, to, batches)
 
@@ -151,12 +163,13 @@ def optimize(
     preprocess: str | Processing | None = None,
     limit: int | None = None,
     seed: int = 0,
+    custom_ops: str | Path | None = None,
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
     ``fix`` gives free dimensions their sizes for good, by name.
     """
-    opened, steps = _model(model), _recipe(recipe)
+    opened, steps = _model(model, custom_ops), _recipe(recipe)
     signature = run_fix(opened, fix).signature if fix else opened.signature
     batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
     return run_optimize(opened, batches, steps, fixed=fix)
@@ -177,6 +190,7 @@ def quantize(
     limit: int | None = None,
     threads: int | None = None,
     seed: int = 0,
+    custom_ops: str | Path | None = None,
     progress: Progress = silent,
 ) -> Quantized:
     """Quantise with one scheme (``dynamic``, ``static``, ``weight-only``) and measure what it did.
@@ -188,7 +202,7 @@ def quantize(
     if floor is not None and not floor <= 1:
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
     registry.get("engines", engine)  # an unknown name is said before any work
-    opened = _model(model)
+    opened = _model(model, custom_ops)
     processing = _processing(preprocess)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
     data, note = data.fitting(opened.signature)
@@ -200,7 +214,7 @@ def quantize(
         scheme=scheme,
         calibrator=calibrator,
         bits=bits,
-        settings=Settings(engine, threads=threads),
+        settings=Settings(engine, threads=threads, custom_ops=opened.custom_ops),
         floor=floor,
         seed=seed,
         progress=progress,
@@ -226,6 +240,7 @@ def measure(
     inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
+    custom_ops: str | Path | None = None,
     progress: Progress = silent,
 ) -> list[Measured]:
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
@@ -238,7 +253,7 @@ def measure(
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     for size in batches:
         _check_at_least_one(batch=size)
-    options = _open_options(inputs, preprocess, checkpoint, trust)
+    options = _open_options(inputs, preprocess, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
     named = [_thing(thing, engine, threads, _fitting(options, thing)) for thing in everything]
@@ -275,6 +290,7 @@ def press(
     inputs: Sequence[TensorSpec | str] = (),
     checkpoint: str | Path | None = None,
     trust: bool = False,
+    custom_ops: str | Path | None = None,
     exporter: Exporter = "auto",
     keep_float: bool = False,
     fresh: bool = False,
@@ -307,7 +323,7 @@ def press(
         rounds=rounds,
         keep_float=keep_float,
         fresh=fresh,
-        open_options=_open_options(inputs, processing, checkpoint, trust),
+        open_options=_open_options(inputs, processing, checkpoint, trust, custom_ops),
         export_options=ExportOptions(exporter=exporter),
     )
     if dry_run:
@@ -320,11 +336,13 @@ def _open_options(
     preprocess: str | Processing | None,
     checkpoint: str | Path | None,
     trust: bool,
+    custom_ops: str | Path | None,
 ) -> OpenOptions:
     path = None if checkpoint is None else Path(checkpoint)
     texts = [inputs] if isinstance(inputs, str) else inputs
     specs = [TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in texts]
-    return OpenOptions(tuple(specs), _processing(preprocess), path, trust)
+    library = check_library(custom_ops)
+    return OpenOptions(tuple(specs), _processing(preprocess), path, trust, library)
 
 
 def _fitting(options: OpenOptions, ref: object) -> OpenOptions:
@@ -336,10 +354,11 @@ def _thing(ref: object, engine: str | None, threads: int | None, options: OpenOp
     """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
     if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
         return Thing.of(ref, engine, threads, options)
-    with predictor.open(ref, threads) as opened:
+    with predictor.open(ref, threads, options.custom_ops) as opened:
         form, manifest = opened.form, opened.manifest
     path = Path(ref) / form.file
     settings = form.settings.with_threads(threads or form.settings.threads)
+    settings = settings.with_custom_ops(options.custom_ops)
     return Thing(
         f"{ref} ({form.name})",
         Artifact(path, settings),
@@ -362,8 +381,13 @@ def _processing(preprocess: str | Processing | None) -> Processing | None:
     return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
 
 
-def _model(model: str | Path | Model) -> Model:
-    return model if isinstance(model, Model) else load(model)
+def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
+    opened = model if isinstance(model, Model) else load(model)
+    library = check_library(custom_ops)
+    if library is not None:
+        opened = opened.clone()
+        opened.custom_ops = library
+    return opened
 
 
 def _recipe(text: str) -> Recipe:

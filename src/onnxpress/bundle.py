@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from onnxpress.custom_ops import NeededOps
 from onnxpress.errors import BundleError
 from onnxpress.processing import Processing
 from onnxpress.settings import Settings
@@ -89,6 +90,7 @@ class Manifest:
     forms: tuple[BundledForm, ...]
     objective: str
     chosen: str | None
+    custom_ops: NeededOps | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
     measurements: Mapping[str, object] = field(default_factory=dict)
 
@@ -101,6 +103,7 @@ class Manifest:
             "forms": [form.to_dict() for form in self.forms],
             "objective": self.objective,
             "chosen": self.chosen,
+            **({"custom_ops": self.custom_ops.to_dict()} if self.custom_ops else {}),
             "provenance": dict(self.provenance),
             "measurements": dict(self.measurements),
         }
@@ -131,6 +134,7 @@ def read(folder: str | Path) -> Manifest:
             forms=tuple(BundledForm.from_dict(form) for form in data["forms"]),
             objective=data["objective"],
             chosen=data["chosen"],
+            custom_ops=NeededOps.from_dict(data["custom_ops"]) if "custom_ops" in data else None,
             provenance=data["provenance"],
             measurements=data["measurements"],
         )

@@ -142,6 +142,8 @@ class Engine(abc.ABC):
     api_version: ClassVar[int] = 1
     bundle_options: ClassVar[frozenset[str]] = frozenset()
     """The options that a bundle may set: none that names a file or loads a library."""
+    runs_custom_ops: ClassVar[bool] = False
+    """Whether it runs operators of ``Settings.custom_ops`` and of packages for ONNX Runtime."""
 
     @abc.abstractmethod
     def available(self) -> Availability:

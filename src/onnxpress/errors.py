@@ -32,6 +32,7 @@ EXTRAS = {
     "tf2onnx": "tensorflow",
     "h5py": "tensorflow",
     "onnxruntime": "onnxruntime",
+    "onnxruntime_extensions": "extensions",
     "openvino": "openvino",
     "pyarrow": "tables",
     "sklearn": "sklearn",

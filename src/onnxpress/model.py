@@ -39,6 +39,8 @@ EXTERNAL_DATA_BYTES = 1 << 30
 
 FOREIGN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 """What reading another program's metadata as a journal may raise."""
+KNOWN, CONTRIB = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.aten"), "ai.onnx.contrib"
+"""Domains, by their beginnings, that ONNX Runtime has operators of; but a package has the last."""
 UNREADABLE = (google.protobuf.message.DecodeError, ir.serde.SerdeError, *FOREIGN)
 
 
@@ -78,11 +80,16 @@ class Journal:
 
 
 class Model:
-    """An ONNX model. ``ir`` is the graph (onnx-ir), ``path`` the file it came from, if any."""
+    """An ONNX model. ``ir`` is the graph (onnx-ir), ``path`` the file it came from, if any.
 
-    def __init__(self, graph: ir.Model, path: Path | None = None) -> None:
+    ``custom_ops`` is the shared library on this machine that has its operators; no file holds it.
+    """
+
+    def __init__(
+        self, graph: ir.Model, path: Path | None = None, custom_ops: Path | None = None
+    ) -> None:
         self.ir = graph
-        self.path = path
+        self.path, self.custom_ops = path, custom_ops
         self.journal = Journal.from_json(graph.metadata_props.get(JOURNAL_KEY, ""))
 
     @property
@@ -110,6 +117,19 @@ class Model:
             )
             counts[name] = counts.get(name, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def custom_operators(self) -> tuple[str, ...]:
+        """``domain::Op`` of each operator that neither ONNX nor ONNX Runtime itself defines."""
+        own = {(function.domain, function.name) for function in self.ir.functions.values()}
+        found = {
+            f"{node.domain}::{node.op_type}"
+            for node in self.nodes()
+            if node.domain.startswith(CONTRIB)
+            or not (node.domain.startswith(KNOWN) or node.domain == "")
+            if (node.domain, node.op_type) not in own
+        }
+        return tuple(sorted(found))
 
     @property
     def weight_bytes(self) -> int:
@@ -166,7 +186,7 @@ class Model:
 
     def clone(self) -> Model:
         """A model of its own with shared tensors: O(nodes), no copy of a weight."""
-        copy = Model(self.ir.clone(), self.path)
+        copy = Model(self.ir.clone(), self.path, self.custom_ops)
         copy.journal = Journal(list(self.journal.entries))
         return copy
 
@@ -219,7 +239,7 @@ class Model:
             (path.parent / stale).unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, custom_ops: Path | None = None) -> Model:
     """Read an ONNX file. External data stays on disk until it is used.
 
     Raises ``ModelError`` for a missing, truncated or non-ONNX file, for a graph with a value that
@@ -241,7 +261,7 @@ def load(path: str | Path) -> Model:
         ) from error
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
-    return Model(graph, path)
+    return Model(graph, path, custom_ops)
 
 
 def check(path: Path) -> None:

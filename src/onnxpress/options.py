@@ -71,6 +71,10 @@ Trust = Annotated[
         callback=_told_of_trust,
     ),
 ]
+CustomOps = Annotated[
+    Path | None,
+    typer.Option("--custom-ops", help="Shared library with operators that the model needs."),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads for every candidate and the original.")
 ]

@@ -13,6 +13,7 @@ import numpy as np
 from onnxpress import bundle, registry
 from onnxpress.batching import ROWS, chunks, pad, rows_per_batch, trim
 from onnxpress.bundle import BundledForm, Manifest
+from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
 from onnxpress.errors import BundleError, EngineError, SamplesError
 from onnxpress.machine import this_machine
@@ -71,14 +72,21 @@ class Predictor:
         self.close()
 
 
-def open(folder: str | Path, threads: int | None = None) -> Predictor:
+def open(
+    folder: str | Path, threads: int | None = None, custom_ops: str | Path | None = None
+) -> Predictor:
     """Open the bundle in ``folder`` with the first form that fits this machine.
 
-    A form fits where its engine is installed, the CPU has its instruction sets and the engine
-    loads the file. Raises ``BundleError`` with each form's reason where none does.
+    ``custom_ops`` is the shared library that the bundle was pressed with, if with one. A form fits
+    where its engine is installed, the CPU has its instruction sets and the engine loads the file.
+    Raises ``BundleError`` with each form's reason where none does, or where the library is not
+    the one that was pressed with.
     """
     folder = Path(folder)
     manifest = bundle.read(folder)
+    library = check_library(custom_ops)
+    if manifest.custom_ops is not None:
+        manifest.custom_ops.check(folder, library)
     task = registry.create(Task, "tasks", manifest.task)
     bound = task.bind(manifest.signature, manifest.processing)
     skipped: dict[str, str] = {}
@@ -87,7 +95,8 @@ def open(folder: str | Path, threads: int | None = None) -> Predictor:
         if not reason:
             path = bundle.check_file(folder, form)
             engine = registry.create(Engine, "engines", form.settings.engine)
-            settings = form.settings.with_threads(threads) if threads else form.settings
+            settings = form.settings.with_threads(threads or form.settings.threads)
+            settings = settings.with_custom_ops(library)
             try:
                 session = engine.open(path, settings)
             except EngineError as error:

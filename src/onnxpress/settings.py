@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from onnxpress.errors import InputError
 
@@ -16,7 +17,8 @@ class Settings:
     ``precision`` is asked of the engine for what the file leaves in float32: ``float32`` or
     ``bfloat16``. ``options`` are the engine's own keys, such as
     ``DYNAMIC_QUANTIZATION_GROUP_SIZE`` (OpenVINO) or ``session.intra_op.allow_spinning``
-    (ONNX Runtime), with text values.
+    (ONNX Runtime), with text values. ``custom_ops`` is a shared library with operators that the
+    file needs; it is this machine's and goes into no dict, so that no bundle can name one.
     """
 
     engine: str
@@ -24,9 +26,13 @@ class Settings:
     threads: int | None = None
     precision: str = "float32"
     options: Mapping[str, str] = field(default_factory=dict)
+    custom_ops: Path | None = None
 
     def with_threads(self, threads: int | None) -> Settings:
         return replace(self, threads=threads)
+
+    def with_custom_ops(self, library: Path | None) -> Settings:
+        return replace(self, custom_ops=library)
 
     def to_dict(self) -> dict[str, object]:
         return {

@@ -28,13 +28,15 @@ class OpenOptions:
 
     ``inputs`` describe the model's inputs where the model itself does not; failing that, a model
     that takes images is tried with the size that ``processing`` gives. ``trust`` allows formats
-    that run code on loading. ``checkpoint`` is a file of weights.
+    that run code on loading. ``checkpoint`` is a file of weights, ``custom_ops`` a shared library
+    with operators of the ONNX model.
     """
 
     inputs: tuple[TensorSpec, ...] = ()
     processing: Processing | None = None
     checkpoint: Path | None = None
     trust: bool = False
+    custom_ops: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Origin(abc.ABC):
     kind: str
     baseline: str
     processing: Processing | None = None
+    custom_ops: Path | None = None
+    """The shared library that the ONNX model needs."""
 
     @property
     def example(self) -> Feeds | None:
@@ -152,7 +156,7 @@ def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
                 f"unknown source '{kind}'", f"one of {', '.join(registry.names('sources'))}"
             )
         if colon and kind in registry.names("sources"):
-            return registry.create(Source, "sources", kind).open(where, options)
+            return _opened(kind, where, options)
     known = registry.names("sources")
     found = [name for name in known if registry.create(Source, "sources", name).accepts(ref)]
     if not found:
@@ -160,4 +164,10 @@ def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
         raise InputError(
             f"no source reads {shown}", f"KIND:WHERE with KIND one of {', '.join(known)}"
         )
-    return registry.create(Source, "sources", found[0]).open(ref, options)
+    return _opened(found[0], ref, options)
+
+
+def _opened(kind: str, ref: object, options: OpenOptions) -> Origin:
+    origin = registry.create(Source, "sources", kind).open(ref, options)
+    origin.custom_ops = options.custom_ops
+    return origin

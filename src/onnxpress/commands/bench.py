@@ -44,6 +44,7 @@ def bench(
     inputs: options.Inputs = None,
     checkpoint: options.Checkpoint = None,
     trust: options.Trust = False,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -82,6 +83,7 @@ def bench(
             inputs=options.parse_inputs(inputs),
             checkpoint=checkpoint,
             trust=trust,
+            custom_ops=custom_ops,
             progress=progress,
         )
     missed = verb.missed_gates(results, share, min_quality)

@@ -27,6 +27,7 @@ def convert(
     preprocess: options.Preprocess = None,
     checkpoint: options.Checkpoint = None,
     trust: options.Trust = False,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -51,6 +52,7 @@ def convert(
             preprocess=preprocess,
             checkpoint=checkpoint,
             trust=trust,
+            custom_ops=custom_ops,
         )
     data = result.to_dict()
     differs = result.verified is not None and not result.verified.ok

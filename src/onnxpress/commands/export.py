@@ -21,6 +21,7 @@ def export(
     preprocess: options.Preprocess = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -40,6 +41,7 @@ def export(
         preprocess=preprocess,
         limit=limit,
         seed=seed,
+        custom_ops=custom_ops,
     )
     if not result.verified.ok:
         terminal.warn(f"the models differ, nothing is written: {result.verified.first_mismatch}")

@@ -12,6 +12,7 @@ from onnxpress import options, screens, terminal
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -22,7 +23,7 @@ def inspect(
     """
     from onnxpress import api
 
-    result = api.inspect(model).to_dict()
+    result = api.inspect(model, custom_ops=custom_ops).to_dict()
     if as_json:
         terminal.emit_json("inspect", result)
     elif not quiet:

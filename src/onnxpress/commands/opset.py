@@ -18,6 +18,7 @@ def opset(
         Path | None, typer.Option("-o", "--output", help="Where to write the converted model.")
     ] = None,
     samples: options.OptionalSamples = None,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -42,7 +43,7 @@ def opset(
         number = opset_of(load(model).ir)
         data = {"opset": number, "needs": opsets.needs(number).to_dict()}
     else:
-        result = api.change_opset(model, to, samples=samples)
+        result = api.change_opset(model, to, samples=samples, custom_ops=custom_ops)
         data = result.to_dict()
         differs = result.verified is not None and not result.verified.ok
         if not differs and output is not None:

@@ -24,6 +24,7 @@ def optimize(
     preprocess: options.Preprocess = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -44,6 +45,7 @@ def optimize(
         preprocess=preprocess,
         limit=limit,
         seed=seed,
+        custom_ops=custom_ops,
     )
     result.model.save(output)
     data = {"model": str(output), **result.to_dict()}

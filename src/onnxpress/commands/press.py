@@ -32,6 +32,7 @@ def press(
     inputs: options.Inputs = None,
     checkpoint: options.Checkpoint = None,
     trust: options.Trust = False,
+    custom_ops: options.CustomOps = None,
     exporter: Annotated[Literal["auto", "dynamo", "torchscript"], typer.Option()] = "auto",
     keep_float: Annotated[
         bool, typer.Option("--keep-float", help="Write a bundle even if nothing is faster.")
@@ -76,6 +77,7 @@ def press(
             inputs=options.parse_inputs(inputs),
             checkpoint=checkpoint,
             trust=trust,
+            custom_ops=custom_ops,
             exporter=exporter,
             keep_float=keep_float,
             fresh=fresh,

@@ -25,6 +25,7 @@ def quantize(
     limit: options.Limit = None,
     threads: options.Threads = None,
     seed: options.Seed = 0,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -53,6 +54,7 @@ def quantize(
             limit=limit,
             threads=threads,
             seed=seed,
+            custom_ops=custom_ops,
             progress=progress,
         )
     result.model.save(output)

@@ -27,6 +27,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write JSON lines there.")
     ] = None,
+    custom_ops: options.CustomOps = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -42,7 +43,7 @@ def run(
     if bool(inputs) == bool(input_file):
         raise InputError("no input" if not inputs else "inputs and --input-file", "one of them")
     check_threads(threads)
-    with predictor.open(bundle, threads) as opened:
+    with predictor.open(bundle, threads, custom_ops) as opened:
         signature = opened.manifest.signature
         if input_file:
             records = Samples.open(input_file, signature=signature)

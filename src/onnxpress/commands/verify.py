@@ -20,6 +20,7 @@ def verify(
     inputs: options.Inputs = None,
     checkpoint: options.Checkpoint = None,
     trust: options.Trust = False,
+    custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -41,6 +42,7 @@ def verify(
         inputs=options.parse_inputs(inputs),
         checkpoint=checkpoint,
         trust=trust,
+        custom_ops=custom_ops,
     )
     if as_json:
         terminal.emit_json("verify", {"verified": result.to_dict()})

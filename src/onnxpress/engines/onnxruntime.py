@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxpress.custom_ops import FLAG, PACKAGES
 from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
-from onnxpress.errors import EngineError
+from onnxpress.errors import EXTRAS, EngineError, MissingExtra
 from onnxpress.machine import Machine, this_machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
@@ -29,6 +30,7 @@ DTYPES = {
 }
 """Element types whose NumPy name is not the text in brackets."""
 
+UNREGISTERED = re.compile(r"([\w.-]+):(\w+)\(-?\d+\) is not a registered function/op")
 INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
 INT8_KERNELS = {
     "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm", "QAttention",
@@ -40,6 +42,7 @@ INT8_KERNELS = {
 class OnnxRuntime(Engine):
     """Runs ONNX files with onnxruntime."""
 
+    runs_custom_ops = True
     bundle_options = frozenset(
         {
             "enable_cpu_mem_arena",
@@ -153,9 +156,17 @@ def _inference_session(
     if provider not in onnxruntime.get_available_providers():
         known = ", ".join(onnxruntime.get_available_providers())
         raise EngineError(f"provider {provider} is not in this onnxruntime", f"one of {known}")
+    if settings.custom_ops is not None:
+        _register(options, settings.custom_ops)
     try:
-        session = onnxruntime.InferenceSession(str(artifact), options, providers=[provider])
+        session = _loaded(artifact, options, provider)
     except Exception as error:  # its errors share no base class
+        if isinstance(error, MissingExtra):
+            raise
+        lacking = UNREGISTERED.search(str(error))
+        if lacking is not None:
+            operator = f"{lacking[1]}::{lacking[2]}"
+            raise _without_operator(artifact, operator, settings.custom_ops) from error
         raise EngineError(f"onnxruntime cannot load {artifact.name} ({_reason(error)})") from error
     if session.get_providers()[0] != provider:
         raise EngineError(
@@ -164,6 +175,51 @@ def _inference_session(
             provider,
         )
     return session
+
+
+def _loaded(
+    artifact: Path, options: onnxruntime.SessionOptions, provider: str
+) -> onnxruntime.InferenceSession:
+    """With the package that has the operators which onnxruntime turns out to lack."""
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(artifact), options, providers=[provider])
+    except Exception as error:  # its errors share no base class
+        lacking = UNREGISTERED.search(str(error))
+        package = PACKAGES.get(lacking[1]) if lacking else None
+        if package is None:
+            raise
+        if importlib.util.find_spec(package) is None:
+            purpose = f"has the operators of {artifact.name}"
+            raise MissingExtra.of(package, EXTRAS[package], purpose) from error
+    library = importlib.import_module(package).get_library_path()
+    _register(options, Path(library))
+    return onnxruntime.InferenceSession(str(artifact), options, providers=[provider])
+
+
+def _register(options: onnxruntime.SessionOptions, library: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:  # its errors share no base class
+        raise EngineError(
+            f"onnxruntime cannot load {library.name} ({_reason(error)})",
+            "a shared library that exports RegisterCustomOps, built for this machine",
+        ) from error
+
+
+def _without_operator(artifact: Path, operator: str, library: Path | None) -> EngineError:
+    if library is not None:
+        return EngineError(
+            f"{artifact.name} has the operator {operator}, which {library.name} lacks",
+            f"a library with {operator}",
+            f"give it with {FLAG}",
+        )
+    return EngineError(
+        f"{artifact.name} has the operator {operator}, which onnxruntime lacks",
+        "the shared library that has it",
+        f"give it with {FLAG} LIB.so",
+    )
 
 
 def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxpress import registry
+from onnxpress.custom_ops import sha256
 from onnxpress.engine import Engine, Form, ModelFacts
 from onnxpress.errors import InputError, SamplesError, SourceError
 from onnxpress.intervals import MIN_ROUNDS
@@ -107,9 +108,11 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     if request.fresh:
         work.clear()
     versions = [version(name) for name in KEYED_VERSIONS]
+    if origin.custom_ops is not None:
+        versions.append(sha256(origin.custom_ops))
     key = _float_key(origin, work, fingerprint, versions, request.export_options)
     conversion = _float_model(origin, request, work, key, progress)
-    model = load(work.path("float", key))
+    model = load(work.path("float", key), origin.custom_ops)
     signature = model.signature
     samples, note = (early or _samples(request, model)).fitting(signature)
     processing = _processing(request, origin, samples)
@@ -154,7 +157,8 @@ def _float_key(origin: Origin, work: Workspace, *parts: object) -> str:
         path = work.path("float", key)
         if work.read("float", key) is None or not path.is_file() or origin.exact_fingerprint:
             return key
-        if prove(origin, load(path), lambda signature: _one_batch(signature, origin)).ok:
+        model = load(path, origin.custom_ops)
+        if prove(origin, model, lambda signature: _one_batch(signature, origin)).ok:
             return key
     raise AssertionError("counting never ends")
 
@@ -200,14 +204,18 @@ def _float_model(
 def _forms(model: Model, only: str | None) -> tuple[tuple[Form, ...], dict[str, str]]:
     facts = ModelFacts(model.signature, model.op_counts(), weight_counts(list(model.ir.graph)))
     forms: list[Form] = []
-    unavailable = {}
+    unavailable, operators = {}, model.custom_operators
     for name in [only] if only else registry.names("engines"):
         engine = registry.create(Engine, "engines", name)
         state = engine.available()
-        if state.ok:
-            forms.extend(engine.forms(facts, this_machine()))
-        else:
+        if not state.ok:
             unavailable[name] = state.reason
+            continue
+        offered = engine.forms(facts, this_machine())
+        if offered and operators and not engine.runs_custom_ops:
+            unavailable[name] = f"it has no operator {operators[0]}"
+        else:
+            forms.extend(offered)
     if not forms:
         told = "; ".join(unavailable.values())
         found = f"engine {only} has no form to try" if only else "no engine is installed"

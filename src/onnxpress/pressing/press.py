@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnxpress import bundle, report
 from onnxpress.bundle import BundledForm, Manifest
+from onnxpress.custom_ops import NeededOps
 from onnxpress.engine import Engine
 from onnxpress.machine import this_machine
 from onnxpress.predictor import plain
@@ -145,6 +146,7 @@ def _write(
     manifest = Manifest(
         task=result.task,
         signature=prepared.model.signature,
+        custom_ops=NeededOps.of(prepared.model.custom_operators, origin.custom_ops),
         processing=prepared.processing,
         forms=tuple(_bundled(trial) for trial in forms),
         objective=result.objective,

@@ -74,7 +74,7 @@ def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
     path = work.path("form", key)
     if work.read("form", key) is not None and path.is_file():
         return Built(form, path)
-    model = load(prepared.float_path)
+    model = load(prepared.float_path, prepared.model.custom_ops)
     signature = model.signature
     feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
     try:
@@ -205,8 +205,9 @@ def timing_feeds(prepared: Plan) -> Feeds:
 
 
 def settings_of(form: Form, request: Request) -> Settings:
-    """The form's settings with the threads that the user, or this machine, wants."""
-    return form.settings.with_threads(request.threads or this_machine().threads)
+    """The form's settings with the user's library and threads, or this machine's threads."""
+    settings = form.settings.with_threads(request.threads or this_machine().threads)
+    return settings.with_custom_ops(request.open_options.custom_ops)
 
 
 def _file_hash(path: Path | None) -> str:

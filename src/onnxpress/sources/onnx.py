@@ -49,7 +49,9 @@ class OnnxOrigin(Origin):
     def session(self, threads: int | None = None) -> Session:
         engine = registry.create(Engine, "engines", self._engine)
         require(engine, self._engine)
-        return engine.open(self._path, Settings(self._engine, threads=threads))
+        return engine.open(
+            self._path, Settings(self._engine, threads=threads, custom_ops=self.custom_ops)
+        )
 
     def export(self, options: ExportOptions) -> Exported:
         """The file itself. Raises ``SourceError`` for options that would change it."""

@@ -53,7 +53,8 @@ class Thing:
         text = str(ref)
         if text.endswith(".onnx"):
             model = load(text)
-            settings = Settings(engine or "onnxruntime", threads=threads)
+            library = options.custom_ops
+            settings = Settings(engine or "onnxruntime", threads=threads, custom_ops=library)
             target = Artifact(Path(text), settings)
             name = f"{text} on {settings.engine}"
             return cls(name, target, settings.engine, "float32", model.file_bytes)

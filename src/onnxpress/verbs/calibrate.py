@@ -60,7 +60,9 @@ def observe(
     require(engine, ENGINE)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = _tapped(model).save(Path(folder) / "tapped.onnx")
-        with engine.open(path, Settings(ENGINE, threads=threads)) as session:
+        with engine.open(
+            path, Settings(ENGINE, threads=threads, custom_ops=model.custom_ops)
+        ) as session:
             for feeds in batches:
                 seen = {**session.run(feeds), **feeds}
                 calibrator.observe(

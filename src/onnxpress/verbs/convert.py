@@ -117,6 +117,7 @@ def _finished(
 ) -> Converted:
     """What was exported, in the opset that was asked for, and the proof."""
     model = exported.model
+    model.custom_ops = origin.custom_ops
     if options.opset not in (None, opset_of(model.ir)):
         model, _ = in_opset(model, options.opset)
     verified = prove(origin, model, feeds) if feeds else None
@@ -134,8 +135,9 @@ def prove(origin: Origin, model: Model, batches: MakeFeeds) -> Verified:
         # Weights in a file of their own are mapped, not read, by whoever opens the model.
         path = model.clone().save(Path(folder) / "converted.onnx", external_bytes=MAPPED_BYTES)
         check(path)
+        settings = Settings(PROVING_ENGINE, custom_ops=model.custom_ops)
         with (
-            engine.open(path, Settings(PROVING_ENGINE)) as candidate,
+            engine.open(path, settings) as candidate,
             origin.session() as reference,
         ):
             return compare(reference, candidate, batches(model.signature))

@@ -59,8 +59,8 @@ def export(model: Model, to: str, output: Path, batches: Callable[[], Iterable[F
         source = model.clone().save(Path(folder) / "model.onnx")
         made = exporter.write(source, Path(folder) / target.name)
         with (
-            first.open(source, Settings(ENGINE)) as one,
-            second.open(made[0], Settings(exporter.engine)) as two,
+            first.open(source, Settings(ENGINE, custom_ops=model.custom_ops)) as one,
+            second.open(made[0], Settings(exporter.engine, custom_ops=model.custom_ops)) as two,
         ):
             verified = compare(one, two, batches())
         if not verified.ok:

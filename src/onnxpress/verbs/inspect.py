@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.check import Check, Finding
+from onnxpress.engine import Engine, require
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
+from onnxpress.settings import Settings
 from onnxpress.signature import Signature
+
+ENGINE = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,17 @@ class Inspected:
 
 
 def inspect(model: Model) -> Inspected:
-    """Count, measure and diagnose; model functions are inlined, subgraphs included."""
+    """Count, measure and diagnose; model functions are inlined, subgraphs included.
+
+    A model that was given a library of operators is opened with it. Raises ``EngineError`` where
+    that fails.
+    """
+    if model.custom_ops is not None:
+        engine = registry.create(Engine, "engines", ENGINE)
+        require(engine, ENGINE)
+        with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+            path = model.path or model.clone().save(Path(folder) / "model.onnx")
+            engine.open(path, Settings(ENGINE, custom_ops=model.custom_ops)).close()
     inlined = model.inlined()
     ops = inlined.op_counts()
     check = registry.create(Check, "checks", "redundant_nodes")

@@ -113,7 +113,7 @@ def _by_onnx(model: Model, to: int) -> Model:
         proto = onnx.version_converter.convert_version(ir.to_proto(model.ir), to)
     except ConvertError as error:
         raise ModelError(str(error) or "it cannot convert an operator") from error
-    converted = Model(ir.from_proto(proto))
+    converted = Model(ir.from_proto(proto), custom_ops=model.custom_ops)
     converted.ir.metadata_props.update(model.ir.metadata_props)
     return converted
 
@@ -135,6 +135,6 @@ def _compared(a: Model, b: Model, batches: Callable[[], Iterable[Feeds]]) -> Ver
             model.clone().save(Path(folder) / f"{name}.onnx")
             for name, model in (("before", a), ("after", b))
         ]
-        settings = Settings(ENGINE)
+        settings = Settings(ENGINE, custom_ops=a.custom_ops)
         with engine.open(paths[0], settings) as one, engine.open(paths[1], settings) as two:
             return compare(one, two, batches())

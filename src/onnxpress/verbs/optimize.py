@@ -155,7 +155,8 @@ def _verify(a: Model, b: Model, batches: Callable[[], Iterable[Feeds]]) -> Verif
     engine = registry.create(Engine, "engines", GUARD_ENGINE)
     require(engine, GUARD_ENGINE)
     # Without the engine's own rewrites: they may differ between the two graphs by more than ours.
-    settings = Settings(GUARD_ENGINE, options={"graph_optimization_level": "ORT_DISABLE_ALL"})
+    options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
+    settings = Settings(GUARD_ENGINE, options=options, custom_ops=a.custom_ops)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         first = a.clone().save(Path(folder) / "before.onnx")
         second = b.clone().save(Path(folder) / "after.onnx")
