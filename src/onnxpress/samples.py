@@ -14,7 +14,12 @@ import numpy as np
 from onnxpress.errors import SamplesError
 from onnxpress.signature import Signature
 
-Label = int | float | str
+Label = int | float | str | Path | np.ndarray
+"""A class, a number or a text; an array (mask, image, boxes), or the image file that holds it."""
+
+NOT_KEPT = np.empty(0)
+"""Stands for an array wherever labels are listed: all arrays together may not fit into memory."""
+
 Raw = Path | str | bytes | np.ndarray | Mapping[str, object]
 """An image's path, bytes or pixels, a text, a table's row, or tensors by input name."""
 
@@ -50,7 +55,7 @@ class Samples:
     ) -> None:
         self._stream, self.kind, self.description = stream, kind, description
         self._identity, self.random, self.classes = identity, random, classes
-        self._labels = None if labels is None else list(labels)
+        self._labels = None if labels is None else [_listed(label) for label in labels]
         self._chosen = chosen
 
     @classmethod
@@ -97,7 +102,10 @@ class Samples:
         return len(self._all_labels()) if self._chosen is None else len(self._chosen)
 
     def labels(self) -> list[Label | None]:
-        """The labels alone, in order; the first call may read the records once."""
+        """The labels alone, in order; the first call may read the records once.
+
+        Arrays are not kept: ``NOT_KEPT`` stands for each, and the record itself has it.
+        """
         every = self._all_labels()
         return every if self._chosen is None else [every[i] for i in sorted(self._chosen)]
 
@@ -177,7 +185,7 @@ class Samples:
 
     def _all_labels(self) -> list[Label | None]:
         if self._labels is None:
-            self._labels = [record.label for record in self._stream()]
+            self._labels = [_listed(record.label) for record in self._stream()]
         return self._labels
 
     def _indices(self) -> frozenset[int]:
@@ -212,9 +220,14 @@ def stamp(path: Path) -> str:
     return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n"
 
 
+def _listed(label: Label | None) -> Label | None:
+    return NOT_KEPT if isinstance(label, np.ndarray) else label
+
+
 def _group(label: Label | None) -> str:
-    """Classes by label; numbers with a fraction are no classes."""
-    return "" if isinstance(label, float) and not label.is_integer() else repr(label)
+    """Classes by label; numbers with a fraction, arrays and files are no classes."""
+    fraction = isinstance(label, float) and not label.is_integer()
+    return "" if fraction or isinstance(label, np.ndarray | Path) else repr(label)
 
 
 def _shares(sizes: list[int], count: int) -> list[int]:

@@ -21,7 +21,10 @@ Prediction = dict[str, object]
 
 @dataclass(frozen=True)
 class Scored:
-    """One batch to score: a candidate's outputs, the origin's on the same feeds, and labels."""
+    """One batch to score: a candidate's outputs, the origin's on the same feeds, and labels.
+
+    The labels are what ``Bound.truth`` made of them.
+    """
 
     outputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
@@ -54,6 +57,14 @@ class Bound(abc.ABC):
     @abc.abstractmethod
     def encode(self, records: Sequence[Record]) -> Feeds:
         """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
+
+    def truth(self, record: Record) -> Label | None:
+        """What ``score`` gets as the record's label: the label itself unless it must be prepared.
+
+        Such as a mask, which is read from its file here and scaled as the image is. Raises
+        ``SamplesError`` naming the record.
+        """
+        return record.label
 
     @abc.abstractmethod
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
