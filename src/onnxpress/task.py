@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxpress import registry
 from onnxpress.errors import InputError
+from onnxpress.placement import Size
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature
@@ -26,6 +27,8 @@ class Scored:
     outputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
     labels: Sequence[Label | None]
+    sizes: Sequence[Size | None] = ()
+    """(height, width) of each record's own image, for a task that asks for it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Bound(abc.ABC):
     def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
         return list(self.decode(outputs))
+
+    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
+        """(height, width) of each record's own image where predictions depend on it."""
+        return ()
+
+    def placed(
+        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
+    ) -> list[object]:
+        """As ``rows``, in the pixels of the images whose ``sizes`` these are."""
+        return self.rows(outputs)
 
     def gather(self, rows: list[object]) -> object:
         """What a caller in Python gets for all rows together: a list unless an array serves."""

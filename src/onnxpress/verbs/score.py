@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxpress.batching import chunks, pad, rows_per_batch, trim
 from onnxpress.errors import OnnxpressError, SamplesError
+from onnxpress.placement import Size
 from onnxpress.progress import Progress, silent
 from onnxpress.runner import Runner
 from onnxpress.samples import Label, Samples
@@ -56,6 +57,7 @@ def score(
     """
     answers = {name: Answers(folder / f"{i}.answers") for i, name in enumerate(runners)}
     labels: list[list[Label | None]] = []
+    sizes: list[Sequence[Size | None]] = []
     failures: dict[str, str] = {}
     broken = _NotANumber()
     done = 0
@@ -80,13 +82,14 @@ def score(
                 broken.add(outputs)
             answers[name].add(outputs)
         labels.append([record.label for record in records])
+        sizes.append(bound.sizes(records))
         done += len(records)
         progress("scoring", done, len(samples))
     if not labels:
         raise SamplesError("there are no samples to score on", "at least one")
     note = broken.note()
     qualities = {
-        name: bound.score(_scored(answers[name], answers[reference], labels))
+        name: bound.score(_scored(answers[name], answers[reference], labels, sizes))
         for name in runners
         if name not in failures
     }
@@ -124,7 +127,10 @@ class _NotANumber:
 
 
 def _scored(
-    candidate: Answers, reference: Answers, labels: list[list[Label | None]]
+    candidate: Answers,
+    reference: Answers,
+    labels: list[list[Label | None]],
+    sizes: list[Sequence[Size | None]],
 ) -> Iterator[Scored]:
-    for outputs, expected, names in zip(candidate, reference, labels, strict=True):
-        yield Scored(outputs, expected, names)
+    for outputs, expected, names, own in zip(candidate, reference, labels, sizes, strict=True):
+        yield Scored(outputs, expected, names, own)
