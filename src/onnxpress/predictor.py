@@ -55,7 +55,8 @@ class Predictor:
         for records in chunks(map(_record, inputs), size):
             padded = pad(records, size, signature)
             outputs = self._session.run(self._bound.encode(padded))
-            yield from self._bound.rows(trim(outputs, len(records), len(padded)))
+            sizes = self._bound.sizes(records)
+            yield from self._bound.placed(trim(outputs, len(records), len(padded)), sizes)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """The model itself: tensors in, tensors out, nothing prepared or decoded."""

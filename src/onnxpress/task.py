@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxpress import registry
 from onnxpress.errors import InputError
+from onnxpress.placement import Size
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature
@@ -29,6 +30,8 @@ class Scored:
     outputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
     labels: Sequence[Label | None]
+    sizes: Sequence[Size | None] = ()
+    """(height, width) of each record's own image, for a task that asks for it."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,26 @@ class Bound(abc.ABC):
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
         return list(self.decode(outputs))
 
+    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
+        """(height, width) of each record's own image where predictions depend on it."""
+        return ()
+
+    def placed(
+        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
+    ) -> list[object]:
+        """As ``rows``, in the pixels of the images whose ``sizes`` these are."""
+        return self.rows(outputs)
+
     def gather(self, rows: list[object]) -> object:
         """What a caller in Python gets for all rows together: a list unless an array serves."""
         return rows
+
+    def condensed(self, outputs: Feeds) -> Feeds:
+        """What ``score`` needs of the outputs, such as the class of each pixel: that goes to disk.
+
+        ``score`` takes the outputs themselves as well.
+        """
+        return outputs
 
     @abc.abstractmethod
     def score(self, batches: Iterable[Scored]) -> Quality:

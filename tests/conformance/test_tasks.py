@@ -70,7 +70,21 @@ def _tokenizer() -> Processing:
     return Processing(text=text_processing(tokenizer(), IDS))
 
 
+def _embedded(feeds: Feeds) -> Feeds:
+    return {"embedding": _linear(feeds)["y"]}
+
+
 CASES = {
+    "embedding": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("embedding", "float32", ("batch", 5)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _embedded,
+    ),
     "text_embedding": Case(
         "texts",
         Signature(TOKENS, (TensorSpec("sentence_embedding", "float32", ("batch", 5)),)),
