@@ -43,9 +43,10 @@ class Predictor:
         """One prediction per input, in order, as the task decodes them.
 
         Images: paths, encoded bytes or uint8 (H, W, C) arrays → ``{"class", "index", "score",
-        "top"}``; segmentation → masks (h, w) and image to image → uint8 (H, W, C). Tensors: mappings of input name → array without the batch axis, or bare arrays
-        for a single input → output name → array. Texts to embed: strings → float32
-        (texts, dimensions). Raises ``SamplesError`` naming a bad input.
+        "top"}``; segmentation → masks (h, w), image to image → uint8 (H, W, C). Tensors: mappings
+        of input name → array without the batch axis, or bare arrays for a single input → output
+        name → array. Texts to embed: strings → float32 (texts, dimensions). Raises
+        ``SamplesError`` naming a bad input.
         """
         return self._bound.gather(list(self.stream(inputs)))
 

@@ -57,9 +57,9 @@ def known_classes(mask: np.ndarray, classes: int, *, binary: bool, name: str) ->
     ``binary``: all but 0 is class 1. Raises ``SamplesError`` for a class that the model lacks.
     """
     if binary:
-        return (mask != 0).astype(np.int32)
+        return np.asarray(mask != 0, np.int32)
     unlabelled = (mask < 0) | ((mask == VOID) & (classes <= VOID))
-    mask = np.where(unlabelled, NONE, mask)
+    mask = np.asarray(np.where(unlabelled, NONE, mask))
     if mask.max(initial=NONE) >= classes:
         raise SamplesError(
             f"the mask of '{name}' has class {mask.max()}",
