@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -77,12 +77,26 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, or the first values of each tensor; ``--json`` has them all."""
+    """A class with its probability, boxes, or a tensor's first values; ``--json`` has them all."""
     if isinstance(result, dict) and "class" in result:
         return f"{result['class']} ({result['score']:.1%})"
+    if isinstance(result, dict) and "detections" in result:
+        return _boxes(result["detections"])
     if isinstance(result, dict):
         return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
     return _tensor(result) if isinstance(result, np.ndarray) else str(result)
+
+
+def _boxes(detections: list[dict[str, Any]]) -> str:
+    """How many objects, then a line for each."""
+    count = len(detections)
+    lines = [f"{count or 'no'} object{'s' if count != 1 else ''}"]
+    width = max((len(str(found["class"])) for found in detections), default=0)
+    for found in detections:
+        left, top, wide, high = (round(side) for side in found["box"])
+        name = str(found["class"]).ljust(width)
+        lines.append(f"  {name} {found['score']:6.1%}  at {left},{top}  {wide}×{high}")
+    return "\n".join(lines)
 
 
 def _tensor(array: np.ndarray) -> str:
