@@ -21,12 +21,20 @@ class Placement:
     scale: tuple[float, float]
     offset: tuple[int, int]
 
+    def boxes_in_model(self, boxes: np.ndarray) -> np.ndarray:
+        """(n, 4) boxes (left, top, right, bottom) of the image, as the model sees them."""
+        scale, offset = self._per_side()
+        return np.asarray(boxes * scale + offset)
+
     def boxes_in_image(self, boxes: np.ndarray) -> np.ndarray:
         """(n, 4) boxes (left, top, right, bottom) of the model, in the image, cut at its edge."""
-        scale = np.array((*self.scale[::-1], *self.scale[::-1]))
-        offset = np.array((*self.offset[::-1], *self.offset[::-1]))
+        scale, offset = self._per_side()
         limit = np.array((*self.image[::-1], *self.image[::-1]))
         return np.asarray(np.clip((boxes - offset) / scale, 0, limit))
+
+    def _per_side(self) -> tuple[np.ndarray, np.ndarray]:
+        scale, offset = self.scale[::-1], self.offset[::-1]
+        return np.array((*scale, *scale)), np.array((*offset, *offset))
 
 
 def letterboxed(image: Size, size: Size) -> tuple[Size, tuple[int, int]]:

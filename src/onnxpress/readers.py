@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from onnxpress import npz, tables
+from onnxpress import boxes, npz, tables
 from onnxpress.errors import SamplesError
 from onnxpress.processing import pixels
 from onnxpress.samples import Label, Raw, Record, Samples, stamp
@@ -27,7 +27,8 @@ IMAGES, ANSWERS = "images", ("masks", "targets")
 """The sub-folders of images and of what they are labelled by."""
 
 FORMS = (
-    "a folder of images, a .txt, .jsonl, .csv, .parquet or .npz file, FILE.py:function, or random:N"
+    "a folder of images, a .txt, .jsonl, .csv, .parquet or .npz file, COCO's annotations.json, "
+    "FILE.py:function, or random:N"
 )
 
 TABLES: Mapping[str, Callable[[Path, str | None], Samples]] = {
@@ -36,7 +37,11 @@ TABLES: Mapping[str, Callable[[Path, str | None], Samples]] = {
     ".parquet": tables.parquet,
 }
 """What has columns, of which one may be the label."""
-FILES: Mapping[str, Callable[[Path], Samples]] = {".npz": npz.arrays, ".txt": tables.lines}
+FILES: Mapping[str, Callable[[Path], Samples]] = {
+    ".json": boxes.coco,
+    ".npz": npz.arrays,
+    ".txt": tables.lines,
+}
 
 
 def read(ref: object, label: str | None, seed: int, signature: Signature | None) -> Samples:
@@ -70,8 +75,11 @@ def _folder(folder: Path) -> Samples:
     """Images of a folder, or of its class sub-folders in the order of their sorted names.
 
     Names that are numbers are sorted as numbers: 10 comes after 9. Two sub-folders ``images`` and
-    ``masks`` (or ``targets``) are no classes: see ``_paired``.
+    ``masks`` (or ``targets``) are no classes: see ``_paired``. A folder with COCO's
+    ``annotations.json`` is that file.
     """
+    if (folder / boxes.ANNOTATIONS).is_file():
+        return boxes.coco(folder / boxes.ANNOTATIONS)
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     classes = [path for path in entries if path.is_dir()]
     for answers in ANSWERS:
@@ -275,14 +283,17 @@ def record_of(value: object, number: int) -> Record:
 def _label(value: object, name: str) -> Label | None:
     """A plain label, also from NumPy's and torch's scalars and arrays of one; other arrays stay.
 
-    A Pillow image is its pixels as they are: those of a palette are its indices.
+    A Pillow image is its pixels as they are: those of a palette are its indices. A list of
+    mappings, or an empty one, is boxes: see ``boxes.rows``.
     """
+    if isinstance(value, list) and (not value or isinstance(value[0], Mapping)):
+        return boxes.rows(value, name)
     if hasattr(value, "detach"):  # a torch tensor, without importing torch
         value = np.asarray(value.detach().cpu())
     elif hasattr(value, "getbands"):  # a Pillow image
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and (value.size != 1 or value.ndim > 1):
-        if value.dtype.hasobject or not value.size:
+        if value.dtype.hasobject or (not value.size and value.ndim < 2):
             found = f"the label of {name} is {value.dtype}{list(value.shape)}"
             raise SamplesError(found, "numbers")
         return value

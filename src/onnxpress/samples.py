@@ -70,10 +70,11 @@ class Samples:
     ) -> Samples:
         """Samples from any form of the command line, or from live objects.
 
-        A folder of images, ``.txt``, ``.jsonl``, ``.csv``, ``.parquet``, ``.npz``,
-        ``FILE.py:function``, ``random:N`` (which needs the ``signature``); a list of paths,
-        arrays, texts, mappings, ``Record`` or (value, label) pairs; a dict of arrays; an array
-        of rows. Raises ``SamplesError`` where there is nothing, or it is of no known form.
+        A folder of images, COCO's ``annotations.json`` or its folder, ``.txt``, ``.jsonl``,
+        ``.csv``, ``.parquet``, ``.npz``, ``FILE.py:function``, ``random:N`` (which needs the
+        ``signature``); a list of paths, arrays, texts, mappings, ``Record`` or (value, label)
+        pairs; a dict of arrays; an array of rows. Raises ``SamplesError`` where there is nothing,
+        or it is of no known form.
         """
         from onnxpress.readers import read
 
@@ -136,7 +137,8 @@ class Samples:
         """
         sizes = {s.shape[1] for s in signature.outputs if s.shape is not None and len(s.shape) == 2}
         counts = {size for size in sizes if isinstance(size, int)}
-        if not self.classes or not counts or len(self.classes) in counts:
+        numbered = any(isinstance(label, int) for label in self.labels())
+        if not numbered or not self.classes or not counts or len(self.classes) in counts:
             return self, ""
         if all(name.isdecimal() and int(name) < max(counts) for name in self.classes):
             return self.relabelled([int(name) for name in self.classes]), ""

@@ -30,8 +30,6 @@ class Scored:
     outputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
     labels: Sequence[Label | None]
-    sizes: Sequence[Size | None] = ()
-    """(height, width) of each record's own image, for a task that asks for it."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,27 @@ def _pixelwise(feeds: Feeds) -> Feeds:
     return {"y": scores.astype(np.float32)}
 
 
+def _detected(feeds: Feeds) -> Feeds:
+    """Twenty anchors in a row, on each a box of one of three classes with its own score."""
+    [x] = feeds.values()
+    noise = (x.reshape(len(x), -1) - 0.5) @ _noise(3, x[0].size, 20 * 3)
+    scores = 1 / (1 + np.exp(6 - 2 * noise.reshape(-1, 20, 3)))
+    places = np.stack([np.arange(20) * 20, np.zeros(20), np.full(20, 10), np.full(20, 10)], axis=1)
+    places = np.broadcast_to(places.astype(np.float32), (len(x), 20, 4))
+    return {"boxes": np.concatenate([places, scores.astype(np.float32)], axis=2)}
+
+
 CASES = {
+    "detection": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("boxes", "float32", ("batch", 20, 7)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _detected,
+    ),
     "embedding": Case(
         "images",
         Signature(

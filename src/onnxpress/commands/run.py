@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -90,7 +90,7 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, an image's size and classes, or each tensor's first values.
+    """A class with its probability, boxes, an image's size and classes, or a tensor's values.
 
     ``--json`` has them all.
     """
@@ -102,9 +102,23 @@ def _told(result: object) -> str:
         told = [f"{name} {share:.1%}" for name, share in shares[:SHOWN]]
         told += [f"{len(shares) - SHOWN} more"] if len(shares) > SHOWN else []
         return f"{width}×{height} pixels" + (f": {', '.join(told)}" if told else "")
+    if isinstance(result, dict) and "detections" in result:
+        return _boxes(result["detections"])
     if isinstance(result, dict):
         return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
     return _tensor(result) if isinstance(result, np.ndarray) else str(result)
+
+
+def _boxes(detections: list[dict[str, Any]]) -> str:
+    """How many objects, then a line for each."""
+    count = len(detections)
+    lines = [f"{count or 'no'} object{'s' if count != 1 else ''}"]
+    width = max((len(str(found["class"])) for found in detections), default=0)
+    for found in detections:
+        left, top, wide, high = (round(side) for side in found["box"])
+        name = str(found["class"]).ljust(width)
+        lines.append(f"  {name} {found['score']:6.1%}  at {left},{top}  {wide}×{high}")
+    return "\n".join(lines)
 
 
 def _tensor(array: np.ndarray) -> str:

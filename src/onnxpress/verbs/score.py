@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,7 +12,6 @@ import numpy as np
 
 from onnxpress.batching import chunks, pad, rows_per_batch, trim
 from onnxpress.errors import OnnxpressError, SamplesError
-from onnxpress.placement import Size
 from onnxpress.progress import Progress, silent
 from onnxpress.runner import Runner
 from onnxpress.samples import Label, Samples
@@ -61,7 +60,6 @@ def score(
     """
     answers = {name: Kept[Feeds](folder / f"{i}.answers") for i, name in enumerate(runners)}
     labels = Kept[list[Label | None]](folder / "labels")
-    sizes: list[Sequence[Size | None]] = []
     failures: dict[str, str] = {}
     broken = _NotANumber()
     done = 0
@@ -86,14 +84,13 @@ def score(
                 broken.add(outputs)
             answers[name].add(bound.condensed(outputs))
         labels.add([bound.truth(record) for record in records])
-        sizes.append(bound.sizes(records))
         done += len(records)
         progress("scoring", done, len(samples))
     if not done:
         raise SamplesError("there are no samples to score on", "at least one")
     note = broken.note()
     qualities = {
-        name: bound.score(_scored(answers[name], answers[reference], labels, sizes))
+        name: bound.score(_scored(answers[name], answers[reference], labels))
         for name in runners
         if name not in failures
     }
@@ -131,10 +128,7 @@ class _NotANumber:
 
 
 def _scored(
-    candidate: Kept[Feeds],
-    reference: Kept[Feeds],
-    labels: Kept[list[Label | None]],
-    sizes: list[Sequence[Size | None]],
+    candidate: Kept[Feeds], reference: Kept[Feeds], labels: Kept[list[Label | None]]
 ) -> Iterator[Scored]:
-    for outputs, expected, names, own in zip(candidate, reference, labels, sizes, strict=True):
-        yield Scored(outputs, expected, names, own)
+    for outputs, expected, names in zip(candidate, reference, labels, strict=True):
+        yield Scored(outputs, expected, names)
