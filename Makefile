@@ -37,7 +37,7 @@ bench: $(READY)  ## every benchmark, one after another
 	  echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## remove what was built; .venv stays
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist examples/*/build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamp is the last step, so a set-up that fails halfway runs again.

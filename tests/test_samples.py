@@ -270,11 +270,8 @@ class TestRefusals:
             ({"x": "abc"}, "'x' is a str without rows"),
             ({"x": [1, 2], "labels": 5}, "'labels' is a int without rows"),
             ({"x": [1, 2], "labels": [1]}, "the arrays have different lengths"),
-            (
-                {"x": [1], "labels": np.zeros((1, 2))},
-                "the label of row 0 is a list; expected a num",
-            ),
-            ([("a", np.zeros(3))], "the label of sample 0 is a list; expected a number or a text"),
+            ([("a", [1, 2])], "the label of sample 0 is a list; expected a number, a text"),
+            ([("a", np.array([None, 1]))], r"the label of sample 0 is object\[2\]; expected num"),
             ([Record("a", {"y": 1}, "mine")], "the label of mine is a dict"),  # type: ignore[arg-type]
         ],
     )
@@ -286,6 +283,79 @@ class TestRefusals:
     def test_a_limit_below_one(self) -> None:
         with pytest.raises(SamplesError, match="--limit 0"):
             Samples.open(["a"], limit=0)
+
+
+class TestArrayLabels:
+    def paired(self, folder: Path, answers: str, count: int) -> Path:
+        for index in range(count):
+            image(folder / "images" / f"{index}.jpg")
+            image(folder / answers / f"{index}.png", index)
+        return folder
+
+    @pytest.mark.parametrize("answers", ["masks", "targets"])
+    def test_a_folder_of_images_and_masks(self, tmp_path: Path, answers: str) -> None:
+        samples = Samples.open(self.paired(tmp_path, answers, 10))
+        assert (samples.kind, len(samples), samples.classes) == ("images", 10, ())
+        assert samples.has_labels
+        assert samples.fitting(SIGNATURE) == (samples, "")
+        one, two = samples.split(3, 0)
+        assert (len(one), len(two)) == (3, 7)
+        for record in [*one, *two]:
+            assert isinstance(record.value, Path)
+            assert record.label == tmp_path / answers / f"{record.value.stem}.png"
+        before = samples.fingerprint()
+        image(tmp_path / answers / "3.png", 77)
+        assert Samples.open(tmp_path).fingerprint() != before
+
+    def test_an_image_without_its_mask(self, tmp_path: Path) -> None:
+        (self.paired(tmp_path, "masks", 3) / "masks" / "1.png").unlink()
+        with pytest.raises(SamplesError, match=r"1 of 3 .* such as 1.jpg; expected masks/1.png"):
+            Samples.open(tmp_path)
+
+    def test_pairs_arrays_and_functions(self, tmp_path: Path) -> None:
+        masks = np.arange(24).reshape(6, 2, 2)
+        x = np.zeros((6, 3), np.float32)
+        np.savez(tmp_path / "a.npz", x=x, labels=masks)
+        (tmp_path / "f.py").write_text(
+            "import numpy as np\nmasks = np.arange(24).reshape(6, 2, 2)\n"
+            "def rows():\n    for mask in masks:\n        yield np.zeros(3, np.float32), mask\n"
+        )
+        forms = (
+            tmp_path / "a.npz",
+            f"{tmp_path / 'f.py'}:rows",
+            {"x": x, "labels": masks},
+            list(zip(x, masks, strict=True)),
+        )
+        for form in forms:
+            samples = Samples.open(form, limit=5)
+            assert (len(samples), samples.has_labels) == (5, True)
+            one, two = samples.split(2, 1)
+            assert (len(one), len(two)) == (2, 3)
+            found = [record.label for part in (one, two) for record in part]
+            assert sorted(int(np.min(label)) for label in found) == [0, 4, 8, 12, 16]  # type: ignore[arg-type]
+
+    def test_what_an_array_holds_decides_the_fingerprint(self) -> None:
+        one, two = (Samples.open([("a", np.full((99, 99), value))]) for value in (0, 1))
+        assert one.fingerprint() != two.fingerprint()
+
+    def test_pillow_masks_are_their_indices(self) -> None:
+        mask = Image.fromarray(np.array([[0, 2], [1, 0]], np.uint8)).convert("P")
+        [record] = Samples.open([("a.png", mask)])
+        assert isinstance(record.label, np.ndarray)
+        assert record.label.shape == (2, 2)
+
+    def test_listing_the_labels_does_not_keep_the_arrays(self) -> None:
+        def stream() -> object:
+            for index in range(100):
+                yield Record(str(index), np.zeros(100_000))
+
+        samples = Samples(stream, "texts", "masks")  # type: ignore[arg-type]
+        tracemalloc.start()
+        assert len(samples.split(20, 0)[1]) == 80
+        assert samples.has_labels
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4_000_000
 
 
 def test_relabelled_classes(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ EXTRAS = {
     "pandas": "sklearn",
     "joblib": "sklearn",
     "threadpoolctl": "sklearn",
+    "pycocotools": "detection",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
 }

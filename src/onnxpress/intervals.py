@@ -127,10 +127,14 @@ def jackknife_lower(sums: np.ndarray, statistic: Callable[[np.ndarray], float]) 
     ``sums`` has one row per group of samples, at least two. Groups make it cheap: Kott (2001),
     "The delete-a-group jackknife", Journal of Official Statistics 17.
     """
-    groups, total = len(sums), sums.sum(axis=0)
-    value = statistic(total)
-    without = np.array([statistic(total - row) for row in sums])
-    variance = (groups - 1) / groups * float(((without - value) ** 2).sum())
+    total = sums.sum(axis=0)
+    return left_out_lower(statistic(total), [statistic(total - row) for row in sums])
+
+
+def left_out_lower(value: float, without: Sequence[float]) -> float:
+    """``jackknife_lower`` of any statistic: its value, and those without each group in turn."""
+    groups = len(without)
+    variance = (groups - 1) / groups * float(((np.array(without) - value) ** 2).sum())
     return value - t_quantile(groups - 1) * math.sqrt(variance)
 
 

@@ -18,7 +18,10 @@ LABELS = "labels"
 
 
 def arrays(path: Path) -> Samples:
-    """One array for each input, and ``labels`` where there are some; a record is a row of each."""
+    """One array for each input, and ``labels`` where there are some; a record is a row of each.
+
+    A row of ``labels`` is a number, or an array such as a mask.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     with _readable(path), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
@@ -32,18 +35,20 @@ def arrays(path: Path) -> Samples:
     inputs = [name for name in shapes if name != LABELS]
     if not inputs:
         raise SamplesError(f"{path} holds only labels", "one array for each input")
-    if LABELS in shapes and shapes[LABELS][1:] not in ((), (1,)):
-        raise SamplesError(f"{path}: labels have shape {list(shapes[LABELS])}", "one a row")
 
     def stream() -> Iterator[Record]:
         with _readable(path), zipfile.ZipFile(path) as archive:
             rows = {name: _rows(archive, path, name) for name in shapes}
             for number in range(counts[inputs[0]]):
                 row = {name: next(rows[name]) for name in inputs}
-                answer = cast("Label", next(rows[LABELS]).item()) if LABELS in rows else None
+                answer = _label(next(rows[LABELS])) if LABELS in rows else None
                 yield Record(row, answer, f"row {number}")
 
     return Samples(stream, "tensors", path.name, identity=stamp(path))
+
+
+def _label(row: np.ndarray) -> Label:
+    return cast("Label", row.item()) if row.size == 1 and row.ndim <= 1 else row
 
 
 def _header(file: IO[bytes], path: Path, name: str) -> tuple[tuple[int, ...], np.dtype]:

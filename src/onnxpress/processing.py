@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
+from onnxpress.placement import Placement, Size, letterboxed
 from onnxpress.tokenizing import TextProcessing
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ NEEDED = ("interpolation", "crop_rounding")
 UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)
 """What Pillow's readers raise on damaged files."""
 FLAG = "--preprocess"
+ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)
+"""Values of EXIF's orientation with which rows are columns."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,11 @@ class ImageProcessing:
 
     ``size`` is (height, width). With ``crop`` the shorter side is scaled to ``size`` and the
     centre of (height, width) ``crop`` is cut out, as torchvision's Resize and CenterCrop do;
-    without it the image is scaled to exactly ``size``. ``layout`` and ``channels`` None are read
-    off the model's input. For a uint8 input the pixels stay as they are. ``crop_rounding`` is what
-    becomes of half a pixel beside the centre: to the even one as torchvision does, or down.
+    without it the image is scaled to exactly ``size``. With ``letterbox``, a gray from 0 to 255, it
+    is scaled to fit into ``size``, and that gray fills the rest on both sides. ``layout`` and
+    ``channels`` None are read off the model's input. For a uint8 input the pixels stay as they are.
+    ``crop_rounding`` is what becomes of half a pixel beside the centre: to the even one as
+    torchvision does, or down.
     """
 
     size: tuple[int, int] | None = None
@@ -55,6 +61,7 @@ class ImageProcessing:
     channels: str | None = None
     interpolation: str = "bilinear"
     crop_rounding: str = "even"
+    letterbox: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -71,6 +78,10 @@ class ImageProcessing:
             if sides is not None and (min(sides) < 1 or sides[0] * sides[1] > MAX_PIXELS):
                 expected = f"at least one pixel and at most {MAX_PIXELS:,}"
                 raise InputError(f"{FLAG} {name}={_shown(sides, 'x')}", expected)
+        if self.letterbox is not None and not 0 <= self.letterbox <= 255:
+            raise InputError(f"{FLAG} letterbox={self.letterbox}", "a gray from 0 to 255")
+        if self.letterbox is not None and self.crop is not None:
+            raise InputError(f"{FLAG} has both letterbox and crop", "one of them")
 
     def apply(self, image: Image.Image, channels: int, layout: str, dtype: str) -> np.ndarray:
         """One image as (channels, H, W) or (H, W, channels), float32, or uint8 unscaled.
@@ -90,16 +101,40 @@ class ImageProcessing:
             array = array.astype(np.dtype(dtype))
         return np.ascontiguousarray(array.transpose(2, 0, 1) if layout == "nchw" else array)
 
+    def placement(self, image: Size) -> Placement:
+        """Where an image of (height, width) comes to lie in what the model sees."""
+        inner, offset = image, (0, 0)
+        if self.size is not None and self.letterbox is not None:
+            inner, offset = letterboxed(image, self.size)
+        elif self.size is not None:
+            inner = self.size if self.crop is None else _shorter_side(image, self.size)
+        if self.crop is not None:
+            offset = _corner(inner, self.crop, self.crop_rounding)
+        scale = (inner[0] / image[0], inner[1] / image[1])
+        return Placement(image, scale, offset)
+
     def _resized(self, image: Image.Image) -> Image.Image:
         from PIL import Image
 
         size = self.size
+        if size is not None and self.letterbox is not None:
+            return self._letterboxed(image, size)
         if size is not None and self.crop is not None:
-            size = _shorter_side(image, size)
+            size = _shorter_side((image.height, image.width), size)
         if size is not None and size != (image.height, image.width):
             how = Image.Resampling[self.interpolation.upper()]
             image = image.resize((size[1], size[0]), how)
         return image if self.crop is None else _centre(image, self.crop, self.crop_rounding)
+
+    def _letterboxed(self, image: Image.Image, size: Size) -> Image.Image:
+        from PIL import Image
+
+        inner, (top, left) = letterboxed((image.height, image.width), size)
+        how = Image.Resampling[self.interpolation.upper()]
+        gray = Image.new("L", (size[1], size[0]), self.letterbox or 0)
+        canvas = gray.convert(image.mode)
+        canvas.paste(image.resize((inner[1], inner[0]), how), (left, top))
+        return canvas
 
     def _check_lengths(self, channels: int) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -218,6 +253,21 @@ def open_image(raw: object) -> Image.Image:
         ) from error
 
 
+def image_size(raw: object) -> Size | None:
+    """(height, width) of an image that ``open_image`` opens, from its header; None for another."""
+    from PIL import Image
+
+    if isinstance(raw, np.ndarray):
+        return (raw.shape[0], raw.shape[1]) if raw.dtype == np.uint8 and raw.ndim > 1 else None
+    if isinstance(raw, Image.Image):
+        return raw.height, raw.width
+    if not isinstance(raw, str | Path | bytes):
+        return None
+    with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as image:
+        turned = image.getexif().get(ORIENTATION) in TURNED
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def pixels(image: Image.Image) -> np.ndarray:
     """A Pillow image of any mode as uint8 (H, W) or (H, W, 3)."""
     image = _eight_bit(image)
@@ -246,16 +296,16 @@ def _mode(image: Image.Image, wanted: str | None, channels: int) -> Image.Image:
     return _eight_bit(image).convert("L" if gray else "RGB")
 
 
-def _shorter_side(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+def _shorter_side(image: Size, size: Size) -> Size:
     """(height, width) with the shorter side at ``size``; both sides are given where they differ."""
     if size[0] != size[1]:
         return size
-    short, long = sorted((image.height, image.width))
+    short, long = sorted(image)
     other = int(size[0] * long / short)
     if size[0] * other > MAX_PIXELS:
-        found = f"an image of {image.width}×{image.height} pixels, scaled to {size[0]}×{other}"
+        found = f"an image of {image[1]}×{image[0]} pixels, scaled to {size[0]}×{other}"
         raise SamplesError(found, f"at most {MAX_PIXELS:,} pixels")
-    return (size[0], other) if image.height <= image.width else (other, size[0])
+    return (size[0], other) if image[0] <= image[1] else (other, size[0])
 
 
 def _centre(image: Image.Image, crop: tuple[int, int], rounding: str) -> Image.Image:
@@ -271,6 +321,17 @@ def _centre(image: Image.Image, crop: tuple[int, int], rounding: str) -> Image.I
     top = rounded((image.height - height) / 2.0)
     left = rounded((image.width - width) / 2.0)
     return image.crop((left, top, left + width, top + height))
+
+
+def _corner(inner: Size, crop: Size, rounding: str) -> tuple[int, int]:
+    """(top, left) of a scaled image in its crop by ``_centre``: negative where that cuts off."""
+    border = [max(0, want - have) for have, want in zip(inner, crop, strict=True)]
+    rounded = round if rounding == "even" else math.floor
+    top, left = (
+        edge // 2 - rounded((have + edge - want) / 2.0)
+        for have, want, edge in zip(inner, crop, border, strict=True)
+    )
+    return top, left
 
 
 def _value(key: str, items: list[str]) -> object:
@@ -291,6 +352,10 @@ def _value(key: str, items: list[str]) -> object:
                 raise InputError(shown, "one number, or HEIGHTxWIDTH")
             return (sides[0], sides[-1])
         numbers = tuple(map(float, items))
+        if key == "letterbox":
+            if len(numbers) != 1 or not numbers[0].is_integer():
+                raise InputError(shown, "one whole number from 0 to 255, such as 114")
+            return int(numbers[0])
         if key == "scale":
             return numbers[0] / (numbers[1] if len(numbers) > 1 else 1.0)
     except (ValueError, ZeroDivisionError):
@@ -304,6 +369,8 @@ def _known(key: str, value: object) -> object:
     items = tuple(value) if isinstance(value, list | tuple) else (value,)
     if key in ("size", "crop"):
         fits = value is None or (listed and len(items) == 2 and all(type(i) is int for i in items))
+    elif key == "letterbox":
+        fits = value is None or type(value) is int
     elif key in CHOICES:
         fits = isinstance(value, str) or (value is None and key not in NEEDED)
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from onnxpress import npz, tables
+from onnxpress import boxes, npz, tables
 from onnxpress.errors import SamplesError
 from onnxpress.processing import pixels
 from onnxpress.samples import Label, Raw, Record, Samples, stamp
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGES, ANSWERS = "images", ("masks", "targets")
+"""The sub-folders of images and of what they are labelled by."""
+
 FORMS = (
-    "a folder of images, a .txt, .jsonl, .csv, .parquet or .npz file, FILE.py:function, or random:N"
+    "a folder of images, a .txt, .jsonl, .csv, .parquet or .npz file, COCO's annotations.json, "
+    "FILE.py:function, or random:N"
 )
 
 TABLES: Mapping[str, Callable[[Path, str | None], Samples]] = {
@@ -33,7 +37,11 @@ TABLES: Mapping[str, Callable[[Path, str | None], Samples]] = {
     ".parquet": tables.parquet,
 }
 """What has columns, of which one may be the label."""
-FILES: Mapping[str, Callable[[Path], Samples]] = {".npz": npz.arrays, ".txt": tables.lines}
+FILES: Mapping[str, Callable[[Path], Samples]] = {
+    ".json": boxes.coco,
+    ".npz": npz.arrays,
+    ".txt": tables.lines,
+}
 
 
 def read(ref: object, label: str | None, seed: int, signature: Signature | None) -> Samples:
@@ -66,10 +74,17 @@ def read(ref: object, label: str | None, seed: int, signature: Signature | None)
 def _folder(folder: Path) -> Samples:
     """Images of a folder, or of its class sub-folders in the order of their sorted names.
 
-    Names that are numbers are sorted as numbers: 10 comes after 9.
+    Names that are numbers are sorted as numbers: 10 comes after 9. Two sub-folders ``images`` and
+    ``masks`` (or ``targets``) are no classes: see ``_paired``. A folder with COCO's
+    ``annotations.json`` is that file.
     """
+    if (folder / boxes.ANNOTATIONS).is_file():
+        return boxes.coco(folder / boxes.ANNOTATIONS)
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     classes = [path for path in entries if path.is_dir()]
+    for answers in ANSWERS:
+        if {path.name for path in classes} == {IMAGES, answers}:
+            return _paired(folder, answers)
     if all(path.name.isdecimal() for path in classes):
         classes.sort(key=lambda path: int(path.name))
     flat = [path for path in entries if _is_image(path)]
@@ -92,6 +107,27 @@ def _folder(folder: Path) -> Samples:
         f"{len(records)} images in {folder.name}",
         identity="".join(stamp(cast("Path", record.value)) for record in records),
         classes=tuple(path.name for path in classes),
+        labels=[record.label for record in records],
+    )
+
+
+def _paired(folder: Path, answers: str) -> Samples:
+    """Images, each labelled by the file of the same stem in the folder ``answers``."""
+    images = sorted(path for path in (folder / IMAGES).iterdir() if _is_image(path))
+    files = {path.stem: path for path in sorted((folder / answers).iterdir()) if _is_image(path)}
+    missing = [path.name for path in images if path.stem not in files]
+    if missing:
+        raise SamplesError(
+            f"{len(missing)} of {len(images)} images in {folder} have no file in {answers}/, such "
+            f"as {missing[0]}",
+            f"{answers}/{Path(missing[0]).stem}.png",
+        )
+    records = [Record(path, files[path.stem], path.name) for path in images]
+    return Samples(
+        lambda: records,
+        "images",
+        f"{len(records)} images with {answers} in {folder.name}",
+        identity="".join(stamp(path) + stamp(files[path.stem]) for path in images),
         labels=[record.label for record in records],
     )
 
@@ -245,12 +281,30 @@ def record_of(value: object, number: int) -> Record:
 
 
 def _label(value: object, name: str) -> Label | None:
-    """A plain label, also from NumPy's and torch's scalars and arrays of one."""
+    """A plain label, also from NumPy's and torch's scalars and arrays of one; other arrays stay.
+
+    A Pillow image is its pixels as they are: those of a palette are its indices. A list of
+    mappings, or an empty one, is boxes: see ``boxes.rows``.
+    """
+    if isinstance(value, list) and (not value or isinstance(value[0], Mapping)):
+        return boxes.rows(value, name)
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = np.asarray(value.detach().cpu())
+    elif hasattr(value, "getbands"):  # a Pillow image
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and (value.size != 1 or value.ndim > 1):
+        if value.dtype.hasobject or (not value.size and value.ndim < 2):
+            found = f"the label of {name} is {value.dtype}{list(value.shape)}"
+            raise SamplesError(found, "numbers")
+        return value
     plain = value.tolist() if hasattr(value, "tolist") else value
     while isinstance(plain, list) and len(plain) == 1:
         plain = plain[0]
-    if plain is not None and not isinstance(plain, int | float | str):
-        raise SamplesError(f"the label of {name} is a {type(plain).__name__}", "a number or a text")
+    if plain is not None and not isinstance(plain, int | float | str | Path):
+        raise SamplesError(
+            f"the label of {name} is a {type(plain).__name__}",
+            "a number, a text, an array, or the Path of an image",
+        )
     return plain
 
 
@@ -281,7 +335,7 @@ def _digest(records: Iterable[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         digest.update(_content(record.value))
-        digest.update(repr(record.label).encode())
+        digest.update(_content(record.label))
     return digest.hexdigest()
 
 

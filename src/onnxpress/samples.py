@@ -14,7 +14,12 @@ import numpy as np
 from onnxpress.errors import SamplesError
 from onnxpress.signature import Signature
 
-Label = int | float | str
+Label = int | float | str | Path | np.ndarray
+"""A class, a number or a text; an array (mask, image, boxes), or the image file that holds it."""
+
+NOT_KEPT = np.empty(0)
+"""Stands for an array wherever labels are listed: all arrays together may not fit into memory."""
+
 Raw = Path | str | bytes | np.ndarray | Mapping[str, object]
 """An image's path, bytes or pixels, a text, a table's row, or tensors by input name."""
 
@@ -50,7 +55,7 @@ class Samples:
     ) -> None:
         self._stream, self.kind, self.description = stream, kind, description
         self._identity, self.random, self.classes = identity, random, classes
-        self._labels = None if labels is None else list(labels)
+        self._labels = None if labels is None else [_listed(label) for label in labels]
         self._chosen = chosen
 
     @classmethod
@@ -65,10 +70,11 @@ class Samples:
     ) -> Samples:
         """Samples from any form of the command line, or from live objects.
 
-        A folder of images, ``.txt``, ``.jsonl``, ``.csv``, ``.parquet``, ``.npz``,
-        ``FILE.py:function``, ``random:N`` (which needs the ``signature``); a list of paths,
-        arrays, texts, mappings, ``Record`` or (value, label) pairs; a dict of arrays; an array
-        of rows. Raises ``SamplesError`` where there is nothing, or it is of no known form.
+        A folder of images, COCO's ``annotations.json`` or its folder, ``.txt``, ``.jsonl``,
+        ``.csv``, ``.parquet``, ``.npz``, ``FILE.py:function``, ``random:N`` (which needs the
+        ``signature``); a list of paths, arrays, texts, mappings, ``Record`` or (value, label)
+        pairs; a dict of arrays; an array of rows. Raises ``SamplesError`` where there is nothing,
+        or it is of no known form.
         """
         from onnxpress.readers import read
 
@@ -97,7 +103,10 @@ class Samples:
         return len(self._all_labels()) if self._chosen is None else len(self._chosen)
 
     def labels(self) -> list[Label | None]:
-        """The labels alone, in order; the first call may read the records once."""
+        """The labels alone, in order; the first call may read the records once.
+
+        Arrays are not kept: ``NOT_KEPT`` stands for each, and the record itself has it.
+        """
         every = self._all_labels()
         return every if self._chosen is None else [every[i] for i in sorted(self._chosen)]
 
@@ -128,7 +137,8 @@ class Samples:
         """
         sizes = {s.shape[1] for s in signature.outputs if s.shape is not None and len(s.shape) == 2}
         counts = {size for size in sizes if isinstance(size, int)}
-        if not self.classes or not counts or len(self.classes) in counts:
+        numbered = any(isinstance(label, int) for label in self.labels())
+        if not numbered or not self.classes or not counts or len(self.classes) in counts:
             return self, ""
         if all(name.isdecimal() and int(name) < max(counts) for name in self.classes):
             return self.relabelled([int(name) for name in self.classes]), ""
@@ -177,7 +187,7 @@ class Samples:
 
     def _all_labels(self) -> list[Label | None]:
         if self._labels is None:
-            self._labels = [record.label for record in self._stream()]
+            self._labels = [_listed(record.label) for record in self._stream()]
         return self._labels
 
     def _indices(self) -> frozenset[int]:
@@ -212,9 +222,14 @@ def stamp(path: Path) -> str:
     return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}\n"
 
 
+def _listed(label: Label | None) -> Label | None:
+    return NOT_KEPT if isinstance(label, np.ndarray) else label
+
+
 def _group(label: Label | None) -> str:
-    """Classes by label; numbers with a fraction are no classes."""
-    return "" if isinstance(label, float) and not label.is_integer() else repr(label)
+    """Classes by label; numbers with a fraction, arrays and files are no classes."""
+    fraction = isinstance(label, float) and not label.is_integer()
+    return "" if fraction or isinstance(label, np.ndarray | Path) else repr(label)
 
 
 def _shares(sizes: list[int], count: int) -> list[int]:

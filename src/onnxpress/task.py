@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxpress import registry
 from onnxpress.errors import InputError
+from onnxpress.placement import Size
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature
@@ -21,7 +22,10 @@ Prediction = dict[str, object]
 
 @dataclass(frozen=True)
 class Scored:
-    """One batch to score: a candidate's outputs, the origin's on the same feeds, and labels."""
+    """One batch to score: a candidate's outputs, the origin's on the same feeds, and labels.
+
+    The labels are what ``Bound.truth`` made of them.
+    """
 
     outputs: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
@@ -51,9 +55,20 @@ class Quality:
 class Bound(abc.ABC):
     """A task bound to one model: every preprocessing of the product goes through ``encode``."""
 
+    pictures: ClassVar[bool] = False
+    """Whether ``rows`` are images or masks that can be saved: (h, w), (h, w, 1) or (h, w, 3)."""
+
     @abc.abstractmethod
     def encode(self, records: Sequence[Record]) -> Feeds:
         """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
+
+    def truth(self, record: Record) -> Label | None:
+        """What ``score`` gets as the record's label: the label itself unless it must be prepared.
+
+        Such as a mask, which is read from its file here and scaled as the image is. Raises
+        ``SamplesError`` naming the record.
+        """
+        return record.label
 
     @abc.abstractmethod
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
@@ -63,9 +78,30 @@ class Bound(abc.ABC):
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
         return list(self.decode(outputs))
 
+    def told(self, row: object) -> object:
+        """One of ``rows`` as ``--json`` and people get it: itself unless that would be too much."""
+        return row
+
+    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
+        """(height, width) of each record's own image where predictions depend on it."""
+        return ()
+
+    def placed(
+        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
+    ) -> list[object]:
+        """As ``rows``, in the pixels of the images whose ``sizes`` these are."""
+        return self.rows(outputs)
+
     def gather(self, rows: list[object]) -> object:
         """What a caller in Python gets for all rows together: a list unless an array serves."""
         return rows
+
+    def condensed(self, outputs: Feeds) -> Feeds:
+        """What ``score`` needs of the outputs, such as the class of each pixel: that goes to disk.
+
+        ``score`` takes the outputs themselves as well.
+        """
+        return outputs
 
     @abc.abstractmethod
     def score(self, batches: Iterable[Scored]) -> Quality:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -128,3 +129,39 @@ def test_refusals(
     assert err.count("\n") == 1
     assert expected in err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_boxes_are_told_line_by_line(tmp_path: Path, shell: Shell) -> None:
+    """A detector that always says the same, on an image twice as wide as it sees."""
+    rows = np.zeros((1, 2, 6), np.float32)
+    rows[0] = [[32, 32, 16, 8, 0.9, 0], [8, 20, 4, 4, 0, 0.125 * 3]]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("ReduceMin", ["x"], ["least"], keepdims=0),
+            onnx.helper.make_node("Sub", ["least", "least"], ["zero"]),
+            onnx.helper.make_node("Add", ["zero", "rows"], ["boxes"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 64, 64])],
+        [onnx.helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, [1, 2, 6])],
+        [onnx.numpy_helper.from_array(rows, "rows")],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "m")
+    form = BundledForm("float", "", "", Settings("onnxruntime", threads=1), "float32")
+    processing = Processing.parse("letterbox=114").with_labels(["cat", "ocelot"])
+    manifest = Manifest(
+        "detection", load(tmp_path / "m").signature, processing, (form,), "latency", None
+    )
+    write(tmp_path / "bundle", manifest, {"float": tmp_path / "m"})
+    Image.new("RGB", (128, 64)).save(tmp_path / "zoo.png")
+    code, out, err = shell("run", tmp_path / "bundle", tmp_path / "zoo.png")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "zoo.png: 2 objects",
+        "  cat     90.0%  at 48,24  32×16",
+        "  ocelot  37.5%  at 12,4  8×8",
+    ]
+    code, out, err = shell("run", tmp_path / "bundle", tmp_path / "zoo.png", "--json")
+    [found] = json.loads(out)["outputs"]
+    assert found["detections"][0]["box"] == pytest.approx([48, 24, 32, 16])

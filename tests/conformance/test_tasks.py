@@ -70,7 +70,66 @@ def _tokenizer() -> Processing:
     return Processing(text=text_processing(tokenizer(), IDS))
 
 
+def _embedded(feeds: Feeds) -> Feeds:
+    return {"embedding": _linear(feeds)["y"]}
+
+
+def _pixelwise(feeds: Feeds) -> Feeds:
+    scores = np.einsum("bchw,cd->bdhw", feeds["x"] - 0.5, _noise(1, 3, 5))
+    return {"y": scores.astype(np.float32)}
+
+
+def _detected(feeds: Feeds) -> Feeds:
+    """Twenty anchors in a row, on each a box of one of three classes with its own score."""
+    [x] = feeds.values()
+    noise = (x.reshape(len(x), -1) - 0.5) @ _noise(3, x[0].size, 20 * 3)
+    scores = 1 / (1 + np.exp(6 - 2 * noise.reshape(-1, 20, 3)))
+    places = np.stack([np.arange(20) * 20, np.zeros(20), np.full(20, 10), np.full(20, 10)], axis=1)
+    places = np.broadcast_to(places.astype(np.float32), (len(x), 20, 4))
+    return {"boxes": np.concatenate([places, scores.astype(np.float32)], axis=2)}
+
+
 CASES = {
+    "detection": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("boxes", "float32", ("batch", 20, 7)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _detected,
+    ),
+    "embedding": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("embedding", "float32", ("batch", 5)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _embedded,
+    ),
+    "image_to_image": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("y", "float32", ("batch", 3, 8, 8)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        lambda feeds: {"y": feeds["x"].repeat(2, axis=2).repeat(2, axis=3)},
+    ),
+    "segmentation": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("y", "float32", ("batch", 5, 4, 4)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _pixelwise,
+    ),
     "text_embedding": Case(
         "texts",
         Signature(TOKENS, (TensorSpec("sentence_embedding", "float32", ("batch", 5)),)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -25,7 +25,12 @@ def run(
         str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write JSON lines there.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write there: JSON lines, or masks and images (a .png, or a folder of them).",
+        ),
     ] = None,
     custom_ops: options.CustomOps = None,
     threads: options.Threads = None,
@@ -38,6 +43,7 @@ def run(
     Example: onnxpress run bundle/ photo.jpg
     """
     from onnxpress import predictor
+    from onnxpress.readers import IMAGE_SUFFIXES
     from onnxpress.samples import Samples
 
     if bool(inputs) == bool(input_file):
@@ -57,7 +63,14 @@ def run(
             names = (record.name for record in loaded)
             results = opened.stream(loaded)
         if output is not None:
-            count = predictor.write_lines(output, names, results)
+            saved = output.suffix.lower() in IMAGE_SUFFIXES or output.is_dir() or not output.suffix
+            if opened.pictures and saved:
+                count = predictor.write_pictures(output, names, results)
+            elif output.suffix.lower() in IMAGE_SUFFIXES:
+                task = opened.manifest.task
+                raise InputError(f"--output {output}", f"a .jsonl: task {task} makes no images")
+            else:
+                count = predictor.write_lines(output, names, map(opened.told, results))
             if as_json:
                 terminal.emit_json(
                     "run", {"outputs": count, "form": opened.form.name, "output": output}
@@ -65,7 +78,7 @@ def run(
             elif not quiet:
                 terminal.console().print(f"{count} predictions in {output} ({opened.form.name})")
             return 0
-        found = list(zip(names, results, strict=True))
+        found = list(zip(names, map(opened.told, results), strict=True))
         if as_json:
             outputs = [result for _, result in found]
             terminal.emit_json("run", {"outputs": outputs, "form": opened.form.name})
@@ -78,12 +91,35 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, or the first values of each tensor; ``--json`` has them all."""
+    """A class with its probability, boxes, an image's size and classes, or a tensor's values.
+
+    ``--json`` has them all.
+    """
     if isinstance(result, dict) and "class" in result:
         return f"{result['class']} ({result['score']:.1%})"
+    if isinstance(result, dict) and "size" in result:
+        height, width = result["size"]
+        shares = list(result.get("shares", {}).items())
+        told = [f"{name} {share:.1%}" for name, share in shares[:SHOWN]]
+        told += [f"{len(shares) - SHOWN} more"] if len(shares) > SHOWN else []
+        return f"{width}×{height} pixels" + (f": {', '.join(told)}" if told else "")
+    if isinstance(result, dict) and "detections" in result:
+        return _boxes(result["detections"])
     if isinstance(result, dict):
         return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
     return _tensor(result) if isinstance(result, np.ndarray) else str(result)
+
+
+def _boxes(detections: list[dict[str, Any]]) -> str:
+    """How many objects, then a line for each."""
+    count = len(detections)
+    lines = [f"{count or 'no'} object{'s' if count != 1 else ''}"]
+    width = max((len(str(found["class"])) for found in detections), default=0)
+    for found in detections:
+        left, top, wide, high = (round(side) for side in found["box"])
+        name = str(found["class"]).ljust(width)
+        lines.append(f"  {name} {found['score']:6.1%}  at {left},{top}  {wide}×{high}")
+    return "\n".join(lines)
 
 
 def _tensor(array: np.ndarray) -> str:

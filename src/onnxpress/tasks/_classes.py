@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -87,6 +88,10 @@ class ClassBound(Bound):
 
     def _index(self, label: Label, classes: int) -> int:
         """The class index of a label: an index, or a name among the processing's."""
+        if isinstance(label, np.ndarray | Path):
+            told = label.name if isinstance(label, Path) else f"{label.dtype}{list(label.shape)}"
+            found = f"a sample is labelled by an array ({told})"
+            raise SamplesError(found, "a class for each sample", "choose another --task")
         if isinstance(label, str) and label in self._labels:
             return self._labels.index(label)
         digits = isinstance(label, str) and not self._labels and label.isdecimal()

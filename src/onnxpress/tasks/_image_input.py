@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from onnxpress.errors import InputError
-from onnxpress.processing import ImageProcessing
-from onnxpress.signature import TensorSpec
+import numpy as np
+
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.processing import ImageProcessing, Processing, open_image
+from onnxpress.samples import Record
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.stacking import stack
 
 INPUT_DTYPES = ("float32", "float16", "float64", "uint8")
 CHANNEL_AXIS = {"nchw": 1, "nhwc": 3}
+
+
+class ImageInput:
+    """Encodes images for a model of one image input. ``image`` is what its processing became.
+
+    Raises ``InputError`` where the processing does not say enough.
+    """
+
+    def __init__(self, signature: Signature, processing: Processing | None) -> None:
+        (spec,) = signature.inputs
+        self.image = prepared(spec, processing.image if processing else None)
+        self._signature = signature
+        assert spec.shape is not None
+        assert self.image.layout is not None
+        channels = spec.shape[CHANNEL_AXIS[self.image.layout]]
+        free = 1 if self.image.channels == "gray" else 3
+        self._channels = channels if isinstance(channels, int) else free
+
+    def encode(self, records: Sequence[Record]) -> Feeds:
+        """Images (path, bytes, uint8 pixels, Pillow's) are prepared, ready tensors are kept.
+
+        A mapping, or a float array of the input's shape without batch, is a ready tensor.
+        """
+        return stack(self._signature, [self._tensor(record) for record in records])
+
+    def _tensor(self, record: Record) -> Record:
+        if is_ready(record):
+            return record
+        try:
+            image, dtype = open_image(record.value), self._signature.inputs[0].dtype
+            assert self.image.layout is not None
+            array = self.image.apply(image, self._channels, self.image.layout, dtype)
+        except SamplesError as error:
+            if not record.name or record.name in error.found:
+                raise
+            raise SamplesError(
+                f"'{record.name}': {error.found}", error.expected, error.fix
+            ) from error
+        return replace(record, value=array)
+
+
+def is_ready(record: Record) -> bool:
+    """Whether it is a tensor already and no image."""
+    value = record.value
+    return isinstance(value, Mapping) or (isinstance(value, np.ndarray) and value.dtype != np.uint8)
+
+
+def has_image_input(signature: Signature) -> bool:
+    """Whether the one input takes images in some layout."""
+    if len(signature.inputs) != 1:
+        return False
+    (spec,) = signature.inputs
+    return takes_images(spec) and any(may_be(spec, name) for name in CHANNEL_AXIS)
 
 
 def takes_images(spec: TensorSpec) -> bool:

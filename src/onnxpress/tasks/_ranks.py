@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onnxpress.intervals import t_quantile
+from onnxpress.intervals import left_out_lower
 from onnxpress.similarity import MIN_SAMPLES
 from onnxpress.task import Quality
 
@@ -63,11 +63,7 @@ class Pairs:
             left_out.append(
                 _spearman(found[np.ix_(kept, kept)][pairs], wanted[np.ix_(kept, kept)][pairs])
             )
-        values = np.array(left_out)
-        count = len(values)
-        error = math.sqrt((count - 1) / count * float(((values - value) ** 2).sum()))
-        low = max(-1.0, value - t_quantile(count - 1) * error)
-        return Quality(value, low, self.n, METRIC)
+        return Quality(value, max(-1.0, left_out_lower(value, left_out)), self.n, METRIC)
 
 
 def _cosines(rows: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,18 +23,21 @@ RANDOM = "quality was measured on random inputs: it says little about real ones"
 """What every result says that leans on made-up samples."""
 
 
-class Answers:
-    """Outputs of one runner, batch after batch, on disk: memory holds one batch."""
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """Batch after batch, on disk: a runner's outputs or the labels. Memory holds one batch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.unlink(missing_ok=True)
 
-    def add(self, outputs: Feeds) -> None:
+    def add(self, batch: T) -> None:
         with self._path.open("ab") as file:
-            pickle.dump(outputs, file, protocol=5)
+            pickle.dump(batch, file, protocol=5)
 
-    def __iter__(self) -> Iterator[Feeds]:
+    def __iter__(self) -> Iterator[T]:
         with self._path.open("rb") as file:
             while file.peek(1):
                 yield pickle.load(file)  # written by ``add`` a moment ago
@@ -54,8 +58,8 @@ def score(
     answers are kept in ``folder``. Raises ``SamplesError`` where there are no samples, and what
     the ``reference`` runner raises, since nothing can be scored without it.
     """
-    answers = {name: Answers(folder / f"{i}.answers") for i, name in enumerate(runners)}
-    labels: list[list[Label | None]] = []
+    answers = {name: Kept[Feeds](folder / f"{i}.answers") for i, name in enumerate(runners)}
+    labels = Kept[list[Label | None]](folder / "labels")
     failures: dict[str, str] = {}
     broken = _NotANumber()
     done = 0
@@ -78,11 +82,11 @@ def score(
                 continue
             if name == reference:
                 broken.add(outputs)
-            answers[name].add(outputs)
-        labels.append([record.label for record in records])
+            answers[name].add(bound.condensed(outputs))
+        labels.add([bound.truth(record) for record in records])
         done += len(records)
         progress("scoring", done, len(samples))
-    if not labels:
+    if not done:
         raise SamplesError("there are no samples to score on", "at least one")
     note = broken.note()
     qualities = {
@@ -124,7 +128,7 @@ class _NotANumber:
 
 
 def _scored(
-    candidate: Answers, reference: Answers, labels: list[list[Label | None]]
+    candidate: Kept[Feeds], reference: Kept[Feeds], labels: Kept[list[Label | None]]
 ) -> Iterator[Scored]:
     for outputs, expected, names in zip(candidate, reference, labels, strict=True):
         yield Scored(outputs, expected, names)
