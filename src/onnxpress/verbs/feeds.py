@@ -12,6 +12,8 @@ from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.task import Bound
 
+WORDS = ("", "a", "The quick brown fox", "ÄÖÜ straße", "42", "x" * 100)
+"""Strings, where no example shows any."""
 FREE_SIZE = 16
 """Size of a free dimension other than the batch, where no example tells one."""
 
@@ -44,8 +46,7 @@ def _random(
     example: np.ndarray | None,
     sizes: dict[str, int],
 ) -> np.ndarray:
-    strings = spec.dtype == "object"
-    if spec.shape is None or (strings and (example is None or not example.size)):
+    if spec.shape is None:
         raise InputError(f"random values for input {spec}", "samples", "give --samples")
     shape = []
     for axis, dim in enumerate(spec.shape):
@@ -54,8 +55,9 @@ def _random(
         shape.append(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
         )
-    if strings and example is not None:
-        return rng.choice(example.reshape(-1), shape)
+    if spec.dtype == "object":
+        known_words = example is not None and example.size
+        return rng.choice(example.reshape(-1) if known_words else WORDS, shape).astype(object)
     dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
     if dtype.kind == "f":
         centre, spread = (0.0, 1.0)
