@@ -56,16 +56,22 @@ class Bound(abc.ABC):
         """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
 
     @abc.abstractmethod
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
-        """One prediction per row of the outputs."""
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
+        """One prediction per row of the outputs, which the model made of ``records``."""
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
-        return list(self.decode(outputs))
+        return list(self.decode(outputs, records))
 
     def gather(self, rows: list[object]) -> object:
         """What a caller in Python gets for all rows together: a list unless an array serves."""
         return rows
+
+    def relevant(self, outputs: Mapping[str, np.ndarray], feeds: Feeds) -> Feeds:
+        """What of the outputs for ``feeds`` is scored: all, unless some of it is padding."""
+        return dict(outputs)
 
     @abc.abstractmethod
     def score(self, batches: Iterable[Scored]) -> Quality:

@@ -45,11 +45,13 @@ class _Bound(Bound):
         """Texts; a mapping of input name → array is a ready tensor."""
         return self._texts.encode(records)
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"embedding": [...]}``."""
         return [{"embedding": row.tolist()} for row in self._vectors(outputs)]
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """One float32 vector each."""
         return list(self._vectors(outputs))
 

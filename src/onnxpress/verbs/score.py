@@ -78,7 +78,7 @@ def score(
                 continue
             if name == reference:
                 broken.add(outputs)
-            answers[name].add(outputs)
+            answers[name].add(bound.relevant(outputs, feeds))
         labels.append([record.label for record in records])
         done += len(records)
         progress("scoring", done, len(samples))
