@@ -138,31 +138,34 @@ def test_what_is_missing_or_wrong_is_one_line(model: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture
-def upper(tmp_path: Path) -> Path:
-    """A text in capitals, by an operator of onnxruntime-extensions."""
-    node = helper.make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")
-    text = (TensorProto.STRING, ["batch"])
-    return saved(tmp_path / "upper.onnx", [node], text, text, [], "ai.onnx.contrib")
+def sizes(tmp_path: Path) -> Path:
+    """The size of x, from the two parts that an operator of onnxruntime-extensions gives."""
+    nodes = [
+        helper.make_node("NegPos", ["x"], ["a", "b"], domain="ai.onnx.contrib"),
+        helper.make_node("Sub", ["b", "a"], ["y"]),
+    ]
+    numbers = (TensorProto.FLOAT, ["batch", 4])
+    return saved(tmp_path / "sizes.onnx", nodes, numbers, numbers, [], "ai.onnx.contrib")
 
 
 def test_onnxruntime_extensions_are_found_and_recorded(
-    upper: Path, tmp_path: Path, quick: None
+    sizes: Path, tmp_path: Path, quick: None
 ) -> None:
     pytest.importorskip("onnxruntime_extensions")
-    samples = [{"x": np.array(f"text {i}", object)} for i in range(40)]
     pressed = api.press(
-        str(upper), samples=samples, task="tensor", rounds=6, floor=0.5, output=tmp_path / "bundle"
+        str(sizes), samples="random:40", rounds=6, floor=0.5, output=tmp_path / "bundle"
     )
     assert isinstance(pressed, Pressed)
     told = json.loads((tmp_path / "bundle" / MANIFEST).read_text())["custom_ops"]
     assert told["package"] == "onnxruntime_extensions"
     assert told["version"]
     with onnxpress.open(tmp_path / "bundle") as predictor:
-        assert predictor.predict([{"x": np.array("a word", object)}])[0]["y"] == "A WORD"
+        row = predictor.predict([np.array([1, -2, 0, -3], np.float32)])[0]["y"]
+    assert row.tolist() == [1, 2, 0, 3]
 
 
 def test_without_onnxruntime_extensions_the_extra_is_named(
-    upper: Path, monkeypatch: pytest.MonkeyPatch
+    sizes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = importlib.util.find_spec
 
@@ -171,4 +174,4 @@ def test_without_onnxruntime_extensions_the_extra_is_named(
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(MissingExtra, match=r"pip install 'onnxpress\[extensions\]'"):
-        api.convert(upper)
+        api.convert(sizes)

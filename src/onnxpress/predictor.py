@@ -17,7 +17,7 @@ from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
 from onnxpress.errors import BundleError, EngineError, SamplesError
 from onnxpress.machine import this_machine
-from onnxpress.readers import IMAGE_SUFFIXES
+from onnxpress.readers import IMAGE_SUFFIXES, TABLES, frame_rows, is_frame
 from onnxpress.samples import Raw, Record, Samples
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Task
@@ -46,10 +46,12 @@ class Predictor:
         Images: paths, encoded bytes or uint8 (H, W, C) arrays → ``{"class", "index", "score",
         "top"}``; segmentation → masks (h, w), image to image → uint8 (H, W, C). Tensors: mappings
         of input name → array without the batch axis, or bare arrays for a single input → output
-        name → array. Texts to embed: strings → float32 (texts, dimensions). Raises
+        name → array. Texts to embed: strings → float32 (texts, dimensions). Rows of a table:
+        mappings of column → value, or a DataFrame. Raises
         ``SamplesError`` naming a bad input.
         """
-        return self._bound.gather(list(self.stream(inputs)))
+        rows = frame_rows(inputs) if is_frame(inputs) else inputs
+        return self._bound.gather(list(self.stream(rows)))
 
     def stream(self, inputs: Iterable[Raw | Record], rows: int = ROWS) -> Iterator[object]:
         """As ``predict``, lazily: holds one batch of at most ``rows`` inputs, keeps the order."""
@@ -58,8 +60,7 @@ class Predictor:
         for records in chunks(map(_record, inputs), size):
             padded = pad(records, size, signature)
             outputs = self._session.run(self._bound.encode(padded))
-            sizes = self._bound.sizes(records)
-            yield from self._bound.placed(trim(outputs, len(records), len(padded)), sizes)
+            yield from self._bound.rows(trim(outputs, len(records), len(padded)), records)
 
     @property
     def pictures(self) -> bool:
@@ -121,17 +122,17 @@ def open(
 
 
 def records_of(text: str, *, texts: bool = False) -> list[Record]:
-    """What one command-line argument holds: an image file, or the rows of an ``.npz``.
+    """What one command-line argument holds: an image file, or the rows of an ``.npz`` or table.
 
     With ``texts`` it is a text itself, or a ``.txt`` or ``.jsonl`` file of them.
     """
     path = Path(text)
     if texts and path.suffix not in (".txt", ".jsonl", ".npz"):
         return [Record(text, name=text)]
-    if texts or path.suffix == ".npz" or path.is_dir():
+    if texts or path.suffix in (".npz", *TABLES) or path.is_dir():
         return list(Samples.open(text))
     if not path.is_file():
-        raise SamplesError(f"{text} does not exist", "an image, or an .npz of tensors")
+        raise SamplesError(f"{text} does not exist", "an image, a table, or an .npz of tensors")
     return [Record(path, name=path.name)]
 
 

@@ -145,11 +145,15 @@ class ImageProcessing:
 
 @dataclass(frozen=True)
 class Processing:
-    """What a bundle needs to know to prepare raw records; ``labels`` are the classes' names."""
+    """What a bundle needs to know to prepare raw records; ``labels`` are the classes' names.
+
+    ``columns`` are those of a table, in the order in which a model of one matrix takes them.
+    """
 
     image: ImageProcessing | None = None
     labels: tuple[str, ...] = ()
     text: TextProcessing | None = None
+    columns: tuple[str, ...] = ()
 
     def with_labels(self, labels: Sequence[str]) -> Processing:
         return replace(self, labels=tuple(labels))
@@ -157,32 +161,35 @@ class Processing:
     def to_dict(self) -> dict[str, object]:
         image = asdict(self.image) if self.image else None
         text = {"text": self.text.to_dict()} if self.text else {}
-        return {"image": image, "labels": list(self.labels), **text}
+        columns = {"columns": list(self.columns)} if self.columns else {}
+        return {"image": image, "labels": list(self.labels), **text, **columns}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Processing:
         """What ``to_dict`` gave. Raises ``InputError`` for unknown keys, else ``TypeError``."""
-        unknown = set(data) - {"image", "labels", "text"}
+        unknown = set(data) - {"image", "labels", "text", "columns"}
         image, labels = data.get("image"), data.get("labels") or ()
         if isinstance(image, Mapping):
             unknown |= set(image) - {field.name for field in fields(ImageProcessing)}
         if unknown:
             found = f"processing has the keys {', '.join(sorted(unknown))}"
             raise InputError(found, "keys of this version", "upgrade onnxpress")
-        text = data.get("text")
+        text, columns = data.get("text"), data.get("columns") or ()
         if (
             not isinstance(labels, list | tuple)
+            or not isinstance(columns, list | tuple)
             or not isinstance(image, Mapping | None)
             or not isinstance(text, Mapping | None)
         ):
             raise TypeError(f"the processing is {data!r}")
         named = tuple(map(str, labels))
         texts = None if text is None else TextProcessing.from_dict(text)
+        listed = tuple(map(str, columns))
         if image is None:
-            return cls(None, named, texts)
+            return cls(None, named, texts, listed)
         values = {key: _known(key, value) for key, value in image.items()}
         processing = ImageProcessing(**values)  # type: ignore[arg-type]  # _known checks each key
-        return cls(processing, named, texts)
+        return cls(processing, named, texts, listed)
 
     @classmethod
     def parse(cls, text: str) -> Processing:

@@ -48,10 +48,10 @@ def read(ref: object, label: str | None, seed: int, signature: Signature | None)
     """Samples of whatever form ``ref`` has; see ``Samples.open``."""
     text = str(ref) if isinstance(ref, str | Path) else "live objects"
     suffix = Path(text).suffix.lower()
-    if label is not None and suffix not in TABLES:
+    if label is not None and suffix not in TABLES and not is_frame(ref):
         raise SamplesError(f"--label {label} with {text}", f"a table: {', '.join(TABLES)}")
     if not isinstance(ref, str | Path):
-        return _live(ref)
+        return _frame(ref, label) if is_frame(ref) else _live(ref)
     if not text:
         raise SamplesError("--samples is empty", FORMS)
     if text.startswith("random:"):
@@ -225,6 +225,35 @@ def _live(value: object) -> Samples:
     if isinstance(value, list | tuple):
         return _listed(list(value), "a list")
     raise SamplesError(f"samples are a {type(value).__name__}", f"{FORMS}, a list, or arrays")
+
+
+def is_frame(value: object) -> bool:
+    """Whether it is a DataFrame of pandas, without importing pandas."""
+    return hasattr(value, "to_dict") and hasattr(value, "columns") and hasattr(value, "iloc")
+
+
+def frame_rows(frame: object) -> list[dict[str, object]]:
+    """The rows of a DataFrame, by column."""
+    found = frame.to_dict("records")  # type: ignore[attr-defined]  # see ``is_frame``
+    return [{str(name): value for name, value in row.items()} for row in found]
+
+
+def _frame(frame: object, label: str | None) -> Samples:
+    rows = frame_rows(frame)
+    if label is not None and rows and label not in rows[0]:
+        known = ", ".join(list(rows[0])[:12])
+        raise SamplesError(f"the table has no column '{label}'", f"label with one of {known}")
+    records = []
+    for number, row in enumerate(rows):
+        answer = None if label is None else _label(row.pop(label), f"row {number}")
+        records.append(Record(row, answer, f"row {number}"))
+    return Samples(
+        lambda: records,
+        "rows",
+        f"{len(records)} rows of a table",
+        identity=_digest(records),
+        labels=[record.label for record in records],
+    )
 
 
 def _columns(columns: Mapping[object, object]) -> Samples:

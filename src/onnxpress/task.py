@@ -11,7 +11,6 @@ import numpy as np
 
 from onnxpress import registry
 from onnxpress.errors import InputError
-from onnxpress.placement import Size
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature
@@ -71,35 +70,28 @@ class Bound(abc.ABC):
         return record.label
 
     @abc.abstractmethod
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
-        """One prediction per row of the outputs."""
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
+        """One prediction per row of the outputs, which the model made of ``records``."""
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
-        return list(self.decode(outputs))
+        return list(self.decode(outputs, records))
 
     def told(self, row: object) -> object:
         """One of ``rows`` as ``--json`` and people get it: itself unless that would be too much."""
         return row
 
-    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
-        """(height, width) of each record's own image where predictions depend on it."""
-        return ()
-
-    def placed(
-        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
-    ) -> list[object]:
-        """As ``rows``, in the pixels of the images whose ``sizes`` these are."""
-        return self.rows(outputs)
-
     def gather(self, rows: list[object]) -> object:
         """What a caller in Python gets for all rows together: a list unless an array serves."""
         return rows
 
-    def condensed(self, outputs: Feeds) -> Feeds:
-        """What ``score`` needs of the outputs, such as the class of each pixel: that goes to disk.
+    def condensed(self, outputs: Feeds, feeds: Feeds) -> Feeds:
+        """What ``score`` needs of the outputs for ``feeds``, which goes to disk until then.
 
-        ``score`` takes the outputs themselves as well.
+        Such as the class of each pixel, or all but padding. ``score`` takes the outputs
+        themselves as well.
         """
         return outputs
 

@@ -113,6 +113,15 @@ class TextProcessing:
         return cls(**given)  # type: ignore[arg-type]  # checked above
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word of a text: characters ``start`` to ``end``, and the column of its first token."""
+
+    token: int
+    start: int
+    end: int
+
+
 class TextEncoder:
     """An opened ``TextProcessing``. ``encode`` may be called from any thread."""
 
@@ -146,6 +155,23 @@ class TextEncoder:
                 if name in feeds:
                     feeds[name][row, columns] = value
         return feeds
+
+    def words(self, texts: Sequence[str], length: int) -> list[list[Word]]:
+        """The words of each text, in tokens of rows that ``encode`` padded to ``length``.
+
+        Special tokens are none, and what was cut off is left out.
+        """
+        how, found = self.processing, []
+        for encoding in self._tokenizer.encode_batch([how.prefix + text for text in texts]):
+            first = length - len(encoding.ids) if how.padding_side == "left" else 0
+            words: dict[int, Word] = {}
+            for token, word in enumerate(encoding.word_ids):
+                start, end = (place - len(how.prefix) for place in encoding.offsets[token])
+                if word is not None and end > 0:
+                    known = words.get(word, Word(first + token, max(0, start), end))
+                    words[word] = replace(known, end=max(known.end, end))
+            found.append(list(words.values()))
+        return found
 
 
 @functools.cache

@@ -144,6 +144,25 @@ CASES = {
         _text,
         _bag("logits"),
     ),
+    "token_classification": Case(
+        "texts",
+        Signature(TOKENS, (TensorSpec("logits", "float32", ("batch", "sequence", 5)),)),
+        _tokenizer(),
+        _text,
+        lambda feeds: {"logits": _noise(3, 64, 5)[feeds["input_ids"]]},
+    ),
+    "tabular": Case(
+        "rows",
+        Signature(
+            (TensorSpec("X", "float32", ("batch", 3)),),
+            (TensorSpec("prediction", "float32", ("batch", 1)),),
+        ),
+        Processing(columns=("c", "a", "b")),
+        lambda index: Record(
+            dict(zip("abc", _noise(index, 3).tolist(), strict=True)), None, str(index)
+        ),
+        lambda feeds: {"prediction": feeds["X"] @ _noise(1, 3, 1)},
+    ),
     "tensor": Case(
         "tensors",
         Signature((TensorSpec("x", "float32", ("batch", 7)),), (Y,)),
@@ -206,8 +225,9 @@ def test_encode_keeps_the_rows_and_fits_the_signature(case: Case, bound: Bound) 
             np.testing.assert_array_equal(array[0], together[feed][index])
 
 
-def test_decode_gives_one_prediction_per_row(bound: Bound, outputs: Feeds) -> None:
-    assert len(bound.decode(outputs)) == len(bound.rows(outputs)) == ROWS
+def test_decode_gives_one_prediction_per_row(case: Case, bound: Bound, outputs: Feeds) -> None:
+    records = [case.record(index) for index in range(ROWS)]
+    assert len(bound.decode(outputs, records)) == len(bound.rows(outputs, records)) == ROWS
 
 
 def test_the_origin_has_quality_one(bound: Bound, outputs: Feeds) -> None:

@@ -170,8 +170,10 @@ def test_a_trained_classifier_keeps_its_labels(trained: Path, pressed: Converted
             onnx.session() as session,
         ):
             found = session.run(feeds)
-    assert [p["class"] for p in bound.decode(found)] == [p["class"] for p in bound.decode(wanted)]
-    assert len({p["class"] for p in bound.decode(found)}) == 2
+    assert [p["class"] for p in bound.decode(found, [])] == [
+        p["class"] for p in bound.decode(wanted, [])
+    ]
+    assert len({p["class"] for p in bound.decode(found, [])}) == 2
     np.testing.assert_allclose(found["logits"], wanted["logits"], atol=1e-5)
 
 

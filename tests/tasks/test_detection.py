@@ -49,7 +49,8 @@ CIRCLE, SQUARE = (0, 0.9, 8, 20, 16, 12), (1, 0.6, 40, 32, 8, 10)
 
 
 def found(task: Bound, outputs: Feeds) -> list[tuple[object, float, list[float]]]:
-    [told] = task.decode(outputs)
+    ready = Record(np.zeros((3, 64, 64), np.float32))
+    [told] = task.decode(outputs, [ready])
     detections = told["detections"]
     assert isinstance(detections, list)
     return [
@@ -154,7 +155,7 @@ class TestPixels:
         task = bound()
         records = [Record(np.zeros((50, 100, 3), np.uint8)), Record(np.zeros((3, 64, 64), "f4"))]
         outputs = {"boxes": np.stack([raw(CIRCLE), raw(CIRCLE)])}
-        image, ready = task.placed(outputs, task.sizes(records))
+        image, ready = task.decode(outputs, records)
         # 100×50 becomes 64×32 with 16 gray rows above.
         assert image["detections"][0]["box"] == pytest.approx([12.5, 6.25, 25, 18.75])  # type: ignore[index]
         assert ready["detections"][0]["box"] == pytest.approx([8, 20, 16, 12])  # type: ignore[index]
@@ -209,7 +210,7 @@ def score(
     def batch(at: slice) -> Scored:
         outputs, expected = {"boxes": candidate[at]}, {"boxes": reference[at]}
         if condensed:
-            outputs, expected = task.condensed(outputs), task.condensed(expected)
+            outputs, expected = task.condensed(outputs, {}), task.condensed(expected, {})
         return Scored(outputs, expected, every[at])
 
     return task.score(batch(slice(at, at + 16)) for at in range(0, len(reference), 16))

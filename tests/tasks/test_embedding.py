@@ -40,17 +40,17 @@ def test_texts_are_not_for_it() -> None:
 
 def test_the_named_output_counts_before_others() -> None:
     rows = vectors(3)
-    found = bound("logits", "embedding").rows({"logits": -rows, "embedding": rows})
+    found = bound("logits", "embedding").rows({"logits": -rows, "embedding": rows}, [])
     np.testing.assert_array_equal(np.stack(found), rows)  # type: ignore[arg-type]  # arrays
 
 
 def test_a_caller_gets_one_float32_array() -> None:
     rows = vectors(3).astype(np.float64)
     task = bound()
-    together = task.gather(task.rows({"embedding": rows}))
+    together = task.gather(task.rows({"embedding": rows}, []))
     assert isinstance(together, np.ndarray)
     assert (together.shape, together.dtype) == ((3, 4), np.float32)
-    assert task.decode({"embedding": rows[:1]}) == [{"embedding": together[0].tolist()}]
+    assert task.decode({"embedding": rows[:1]}, []) == [{"embedding": together[0].tolist()}]
 
 
 def test_images_are_prepared() -> None:

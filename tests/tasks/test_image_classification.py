@@ -176,7 +176,7 @@ class TestEncode:
 class TestDecode:
     def test_logits_become_probabilities(self) -> None:
         row = np.array([[0, 1, 5, 2, -1]], np.float32)
-        [decoded] = bound(labels=NAMES).decode({"logits": row})
+        [decoded] = bound(labels=NAMES).decode({"logits": row}, [])
         assert json.loads(json.dumps(decoded)) == decoded
         assert (decoded["class"], decoded["index"]) == ("eel", 2)
         assert decoded["score"] == pytest.approx(float(np.exp(5) / np.exp(row).sum()))
@@ -187,17 +187,17 @@ class TestDecode:
 
     def test_probabilities_stay(self) -> None:
         row = np.array([[0.1, 0.2, 0.4, 0.25, 0.05]])
-        [decoded] = bound().decode({"logits": row})
+        [decoded] = bound().decode({"logits": row}, [])
         assert (decoded["class"], decoded["index"], decoded["score"]) == (2, 2, 0.4)
 
     def test_large_logits_and_many_classes(self) -> None:
         row = np.arange(1000, dtype=np.float32)[np.newaxis] * 1e3
-        [decoded] = bound(signature(classes=1000)).decode({"logits": row})
+        [decoded] = bound(signature(classes=1000)).decode({"logits": row}, [])
         assert decoded["score"] == pytest.approx(1)
         assert len(decoded["top"]) == 5  # type: ignore[arg-type]
 
     def test_one_prediction_per_row(self) -> None:
-        assert [row["index"] for row in bound().decode({"logits": one_hot([3, 0])})] == [3, 0]
+        assert [row["index"] for row in bound().decode({"logits": one_hot([3, 0])}, [])] == [3, 0]
 
 
 TRUTH = np.arange(200) % 5

@@ -130,7 +130,7 @@ class TestEncode:
 class TestDecode:
     def test_one_json_able_dict_per_row(self) -> None:
         outputs = {"y": np.eye(2, 4, dtype=np.float32), "kind": np.array([3, 4])}
-        decoded = bound(outputs=(Y, KIND)).decode(outputs)
+        decoded = bound(outputs=(Y, KIND)).decode(outputs, [])
         assert json.loads(json.dumps(decoded)) == [
             {"y": [1, 0, 0, 0], "kind": 3},
             {"y": [0, 1, 0, 0], "kind": 4},
@@ -139,19 +139,19 @@ class TestDecode:
     def test_an_output_without_batch_is_whole_in_each_row(self) -> None:
         scale = TensorSpec("scale", "float32", (3,))
         decoded = bound(outputs=(Y, scale)).decode(
-            {"y": np.zeros((2, 4), np.float32), "scale": np.ones(3, np.float32)}
+            {"y": np.zeros((2, 4), np.float32), "scale": np.ones(3, np.float32)}, []
         )
         assert [row["scale"] for row in decoded] == [[1, 1, 1]] * 2
 
     def test_rows_are_arrays(self) -> None:
-        rows = bound(outputs=(Y, KIND)).rows({"y": np.eye(2, 4), "kind": np.array([3, 4])})
+        rows = bound(outputs=(Y, KIND)).rows({"y": np.eye(2, 4), "kind": np.array([3, 4])}, [])
         assert [set(row) for row in rows] == [{"y", "kind"}] * 2  # type: ignore[call-overload]
         assert all(isinstance(array, np.ndarray) for row in rows for array in row.values())  # type: ignore[attr-defined]
 
     def test_outputs_of_different_lengths_are_one_prediction(self) -> None:
         boxes = TensorSpec("boxes", "float32", ("found", 4))
         decoded = bound(outputs=(KIND, boxes)).decode(
-            {"kind": np.zeros(2, int), "boxes": np.zeros((3, 4), np.float32)}
+            {"kind": np.zeros(2, int), "boxes": np.zeros((3, 4), np.float32)}, []
         )
         assert len(decoded) == 1
         assert np.shape(decoded[0]["boxes"]) == (3, 4)

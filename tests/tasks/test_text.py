@@ -86,5 +86,5 @@ def test_what_is_missing_is_said(processing: Processing) -> None:
 
 def test_classes_have_their_names(processing: Processing) -> None:
     bound = TextClassification().bind(signature("logits", size=2), processing)
-    told = bound.decode({"logits": np.array([[0.0, 2.0], [3.0, 0.0]], np.float32)})
+    told = bound.decode({"logits": np.array([[0.0, 2.0], [3.0, 0.0]], np.float32)}, [])
     assert [row["class"] for row in told] == ["yes", "no"]

@@ -19,7 +19,7 @@ SHOWN = 5
 def run(
     bundle: Annotated[Path, typer.Argument(help="A folder that press wrote.")],
     inputs: Annotated[
-        list[str] | None, typer.Argument(help="Images, texts, or .npz of tensors.")
+        list[str] | None, typer.Argument(help="Images, texts, tables, or .npz of tensors.")
     ] = None,
     input_file: Annotated[
         str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
@@ -96,7 +96,7 @@ def _told(result: object) -> str:
     ``--json`` has them all.
     """
     if isinstance(result, dict) and "class" in result:
-        return f"{result['class']} ({result['score']:.1%})"
+        return str(result["class"]) + (f" ({result['score']:.1%})" if "score" in result else "")
     if isinstance(result, dict) and "size" in result:
         height, width = result["size"]
         shares = list(result.get("shares", {}).items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxpress import registry
@@ -232,8 +232,12 @@ def _batch(request: Request, signature: Signature) -> int:
 
 
 def _processing(request: Request, origin: Origin, samples: Samples) -> Processing | None:
-    """The flags first, then the origin; class names come from the samples' folders."""
+    """The flags first, then the origin; class and column names come from the samples."""
     processing = request.processing or origin.processing
+    if samples.kind == "rows" and not (processing and processing.columns):
+        row = next(iter(samples)).value
+        if isinstance(row, Mapping):
+            processing = replace(processing or Processing(), columns=tuple(map(str, row)))
     if processing is not None and samples.classes and not processing.labels:
         return processing.with_labels(samples.classes)
     return processing

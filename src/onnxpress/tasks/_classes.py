@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
-from onnxpress.intervals import needed_for_proportion, wilson_lower
-from onnxpress.samples import Label
+from onnxpress.intervals import needed_for_proportion
+from onnxpress.samples import Label, Record
 from onnxpress.signature import TensorSpec
 from onnxpress.task import Bound, Prediction, Quality, Scored
-from onnxpress.tasks._top1 import Tally, accuracy, top1, unproven_if_one_class
+from onnxpress.tasks._top1 import Tally, judged, top1
 
 TOP = 5
 
@@ -28,7 +28,9 @@ class ClassBound(Bound):
             raise InputError(f"{len(labels)} class names for output {output}", f"{classes} names")
         self._output, self._labels = output.name, labels
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"class", "index", "score", "top"}``: the best class, and up to five with the best.
 
         ``score`` is the softmax of the row, or the row itself where it is a distribution already.
@@ -67,20 +69,7 @@ class ClassBound(Bound):
                 agreed.add(a, r, r)
                 if label is not None:
                     labelled.add(a, r, self._index(label, classes))
-        if not agreed.n:
-            raise SamplesError("there are no samples to score with", "at least 2")
-        if labelled.n and labelled.tells():
-            return accuracy(labelled)
-        metric = "top-1 agreement"
-        if labelled.n:
-            right, often = labelled.reference / labelled.n, labelled.most_frequent / labelled.n
-            metric += (
-                f" (the labels prove nothing: the origin gets {right:.1%} of them right, and one "
-                f"class alone is {often:.1%})"
-            )
-        value, low = agreed.candidate / agreed.n, wilson_lower(agreed.candidate, agreed.n)
-        quality = Quality(value, low, agreed.n, metric)
-        return unproven_if_one_class(quality, agreed, "the origin says")
+        return judged(agreed, labelled)
 
     def needed(self, floor: float) -> int | None:
         """For agreement and for an origin that is always right; at accuracy a, up to 1/a times."""

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
-from onnxpress.processing import ImageProcessing, Processing, open_image
+from onnxpress.placement import Size
+from onnxpress.processing import ImageProcessing, Processing, image_size, open_image
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.stacking import stack
@@ -54,6 +55,11 @@ class ImageInput:
                 f"'{record.name}': {error.found}", error.expected, error.fix
             ) from error
         return replace(record, value=array)
+
+
+def sizes(records: Sequence[Record]) -> list[Size | None]:
+    """(height, width) of each record's own image, None for a ready tensor."""
+    return [None if is_ready(record) else image_size(record.value) for record in records]
 
 
 def is_ready(record: Record) -> bool:

@@ -10,7 +10,7 @@ from onnxpress.processing import Processing
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature
 from onnxpress.stacking import stack
-from onnxpress.tokenizing import INPUTS
+from onnxpress.tokenizing import INPUTS, Word
 
 
 def takes_texts(signature: Signature) -> bool:
@@ -58,3 +58,8 @@ class TextInput:
                 raise SamplesError(f"{what} is a {type(record.value).__name__}", "a text")
             texts.append(record.value)
         return self._encoder.encode(texts, self._length)
+
+    def words(self, records: Sequence[Record], length: int) -> list[list[Word]]:
+        """Of each text, among ``length`` tokens; none of a ready tensor."""
+        texts = [record.value if isinstance(record.value, str) else "" for record in records]
+        return self._encoder.words(texts, length)

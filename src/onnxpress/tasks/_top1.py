@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnxpress.errors import SamplesError
 from onnxpress.intervals import paired_difference_lower, wilson_lower
 from onnxpress.task import Quality
 
@@ -41,6 +42,27 @@ class Tally:
         if not self.varies:
             return self.reference > 0
         return wilson_lower(self.reference, self.n) > self.most_frequent / self.n
+
+
+def judged(agreed: Tally, labelled: Tally) -> Quality:
+    """Accuracy over the origin's where the labels tell, otherwise agreement with the origin.
+
+    ``agreed`` takes the origin's classes for the truth. Raises ``SamplesError`` without samples.
+    """
+    if not agreed.n:
+        raise SamplesError("there are no samples to score with", "at least 2")
+    if labelled.n and labelled.tells():
+        return accuracy(labelled)
+    metric = "top-1 agreement"
+    if labelled.n:
+        right, often = labelled.reference / labelled.n, labelled.most_frequent / labelled.n
+        metric += (
+            f" (the labels prove nothing: the origin gets {right:.1%} of them right, and one "
+            f"class alone is {often:.1%})"
+        )
+    value, low = agreed.candidate / agreed.n, wilson_lower(agreed.candidate, agreed.n)
+    quality = Quality(value, low, agreed.n, metric)
+    return unproven_if_one_class(quality, agreed, "the origin says")
 
 
 def accuracy(tally: Tally) -> Quality:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from onnxpress.errors import SamplesError
+from onnxpress.samples import Record
 from onnxpress.signature import TensorSpec
 from onnxpress.similarity import MIN_SAMPLES
 from onnxpress.task import Bound, Prediction, Quality, Scored
@@ -19,11 +20,13 @@ class VectorBound(Bound):
     def __init__(self, output: TensorSpec) -> None:
         self._output = output.name
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"embedding": [...]}``."""
         return [{"embedding": row.tolist()} for row in self._vectors(outputs)]
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """One float32 vector each."""
         return list(self._vectors(outputs))
 

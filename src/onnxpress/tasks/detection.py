@@ -9,14 +9,14 @@ import numpy as np
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.intervals import left_out_lower
 from onnxpress.placement import Size
-from onnxpress.processing import Processing, image_size
+from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature
 from onnxpress.similarity import MIN_SAMPLES
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._boxes import MOST, Boxes
 from onnxpress.tasks._heads import FORMS, Head, head_of, natural
-from onnxpress.tasks._image_input import ImageInput, has_image_input, is_ready, takes_images
+from onnxpress.tasks._image_input import ImageInput, has_image_input, sizes, takes_images
 from onnxpress.tasks._precision import Precision
 
 FOUND = "onnxpress detections"
@@ -85,33 +85,26 @@ class _Bound(Bound):
         if not np.isfinite(label).all() or (label[:, 3:] < 0).any():
             raise SamplesError(f"{told} with a box of no size", "widths and heights of 0 and more")
         corners = np.concatenate([label[:, 1:3], label[:, 1:3] + label[:, 3:]], axis=1)
-        [size] = self.sizes([record])
+        [size] = sizes([record])
         if size is not None:
             corners = self._images.image.placement(size).boxes_in_model(corners)
         return np.concatenate([classes[:, np.newaxis], corners], axis=1)
 
-    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
-        return [None if is_ready(record) else image_size(record.value) for record in records]
-
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"detections": [{"class", "index", "score", "box"}, …]}``, the best first.
 
-        ``box`` is [left, top, width, height] in pixels of the model's input. ``class`` is the
-        index where the class has no name.
+        ``box`` is [left, top, width, height] in pixels of the image, of a ready tensor in those
+        of the model's input. ``class`` is the index where the class has no name.
         """
-        return [self._told(boxes) for boxes in self._read(outputs)]
-
-    def placed(
-        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
-    ) -> list[object]:
-        """As ``decode``, with boxes in pixels of the images themselves."""
         found = self._read(outputs)
         return [
             self._told(boxes if size is None else self._in_image(boxes, size))
-            for boxes, size in zip(found, sizes, strict=True)
+            for boxes, size in zip(found, sizes(records), strict=True)
         ]
 
-    def condensed(self, outputs: Feeds) -> Feeds:
+    def condensed(self, outputs: Feeds, feeds: Feeds) -> Feeds:
         """``FOUND``: float64 (batch, 100, 6) of class, corners and score; 0 where there is none."""
         try:
             every = self._read(outputs)

@@ -77,15 +77,17 @@ class _Bound(Bound):
             )
         return target
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"size": [H, W], "channels": C}``; the image itself is in ``rows``."""
-        return [self.told(row) for row in self.rows(outputs)]
+        return [self.told(row) for row in self.rows(outputs, records)]
 
     def told(self, row: object) -> Prediction:
         image = np.asarray(row)
         return {"size": list(image.shape[:2]), "channels": image.shape[2]}
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """uint8 (H, W, C) each, RGB or gray; what is not a number is black."""
         levels = self._levels(outputs[self._output.name])
         return list(np.nan_to_num(levels, nan=0.0).round().clip(0, 255).astype(np.uint8))

@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
-from onnxpress.placement import Size
 from onnxpress.processing import Processing, image_size
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.similarity import MIN_SAMPLES
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._groups import Groups
-from onnxpress.tasks._image_input import ImageInput, has_image_input, is_ready
+from onnxpress.tasks._image_input import ImageInput, has_image_input, is_ready, sizes
 from onnxpress.tasks._image_output import is_map, may_be_image
 from onnxpress.tasks._masks import (
     NONE,
@@ -113,14 +112,16 @@ class _Bound(Bound):
             )
         return to_model(mask, self._images.image.placement(mask.shape), self._seen)
 
-    def condensed(self, outputs: Feeds) -> Feeds:
+    def condensed(self, outputs: Feeds, feeds: Feeds) -> Feeds:
         """The class of each pixel, in a hundredth of the scores' bytes."""
         maps = self._maps(outputs[self._output.name])
         return {self._output.name: maps.astype(np.int16) if self._classes < 1 << 15 else maps}
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """``{"size": [h, w], "shares": {class: share of the pixels}}``, the largest share first."""
-        return [self.told(row) for row in self.rows(outputs)]
+        return [self.told(row) for row in self.rows(outputs, records)]
 
     def told(self, row: object) -> Prediction:
         mask = np.asarray(row)
@@ -130,16 +131,7 @@ class _Bound(Bound):
         shares = {names[index]: float(found[index] / mask.size) for index in order}
         return {"size": list(mask.shape), "shares": shares}
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
-        """Masks (h, w) as large as the model's; see ``placed`` for their type."""
-        return [self._compact(mask) for mask in self._maps(outputs[self._output.name])]
-
-    def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
-        return [None if is_ready(record) else image_size(record.value) for record in records]
-
-    def placed(
-        self, outputs: Mapping[str, np.ndarray], sizes: Sequence[Size | None]
-    ) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """Masks as large as the images: uint8, or uint16 for more than 255 classes.
 
         The type's largest number is no class: what is not a number, or outside of the crop.
@@ -148,7 +140,7 @@ class _Bound(Bound):
         place = self._images.image.placement
         return [
             self._compact(mask if size is None else to_image(mask, place(size), self._seen))
-            for mask, size in zip(maps, sizes, strict=True)
+            for mask, size in zip(maps, sizes(records), strict=True)
         ]
 
     def score(self, batches: Iterable[Scored]) -> Quality:

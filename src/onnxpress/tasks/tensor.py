@@ -55,13 +55,15 @@ class _Bound(Bound):
                 )
         return stack(self._signature, records)
 
-    def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Prediction]:
+    def decode(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
+    ) -> list[Prediction]:
         """Output name → nested list. An output without batch dimension is whole in each row."""
         return [
             {name: _listed(array) for name, array in row.items()} for row in self._rows(outputs)
         ]
 
-    def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
+    def rows(self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]) -> list[object]:
         """Output name → array."""
         return list(self._rows(outputs))
 

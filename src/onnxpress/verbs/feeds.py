@@ -56,8 +56,8 @@ def _random(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
         )
     if spec.dtype == "object":
-        known_words = example is not None and example.size
-        return rng.choice(example.reshape(-1) if known_words else WORDS, shape).astype(object)
+        words = WORDS if example is None or not example.size else example.reshape(-1)
+        return rng.choice(words, shape).astype(object)
     dtype = np.dtype(spec.dtype) if spec.dtype != "bfloat16" else np.dtype("float32")
     if dtype.kind == "f":
         centre, spread = (0.0, 1.0)

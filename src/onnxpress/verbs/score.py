@@ -82,7 +82,7 @@ def score(
                 continue
             if name == reference:
                 broken.add(outputs)
-            answers[name].add(bound.condensed(outputs))
+            answers[name].add(bound.condensed(outputs, feeds))
         labels.add([bound.truth(record) for record in records])
         done += len(records)
         progress("scoring", done, len(samples))

@@ -1,0 +1,79 @@
+"""How rows of a table become a model's inputs: one matrix, or one input for each column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.processing import Processing
+from onnxpress.samples import Raw, Record
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.stacking import stack
+
+MISSING = (None, "")
+"""What stands for no value in tables; for numbers that is NaN."""
+
+
+class TableInput:
+    """Encodes rows for one model whose inputs are [batch, columns] each."""
+
+    def __init__(self, signature: Signature, processing: Processing | None) -> None:
+        """Raises ``InputError`` for inputs that are no columns."""
+        odd = [spec for spec in signature.inputs if spec.shape is None or len(spec.shape) != 2]
+        if odd:
+            raise InputError(
+                f"the model takes {odd[0]}", "inputs [batch, columns]", "choose another --task"
+            )
+        self._signature = signature
+        self._columns = processing.columns if processing else ()
+
+    def encode(self, records: Sequence[Record]) -> Feeds:
+        """Mappings from column to value, or rows of numbers in the model's order.
+
+        A model of named inputs takes each from the column of its name, a model of one matrix
+        from ``Processing.columns`` where they are known, otherwise from all columns in their
+        order. Other columns are left out. Raises ``SamplesError`` naming a missing column.
+        """
+        return stack(self._signature, [self._row(record) for record in records])
+
+    def _row(self, record: Record) -> Record:
+        row = record.value
+        if not isinstance(row, Mapping):
+            return record
+        specs = self._signature.inputs
+        if len(specs) == 1 and specs[0].name not in row:
+            columns = self._columns or tuple(row)
+            values = [_cell(specs[0], self._value(row, name, record)) for name in columns]
+            matrix: Raw = {specs[0].name: np.array(values, dtype=_dtype(specs[0]))}
+            return replace(record, value=matrix)
+        cells: dict[str, object] = {}
+        for spec in specs:
+            value = self._value(row, spec.name, record)
+            scalar = not isinstance(value, np.ndarray | list | tuple)
+            cells[spec.name] = [_cell(spec, value)] if scalar else value
+        return replace(record, value=cells)
+
+    def _value(self, row: Mapping[str, object], name: str, record: Record) -> object:
+        if name not in row:
+            what = f"record '{record.name}'" if record.name else "a record"
+            known = ", ".join(map(str, list(row)[:8]))
+            raise SamplesError(f"{what} has no column '{name}' but {known}", f"a column '{name}'")
+        return row[name]
+
+
+def _cell(spec: TensorSpec, value: object) -> object:
+    """``value`` as the input's type has it; what does not fit is left for the check of types."""
+    if spec.dtype == "object":
+        return str(value) if isinstance(value, int) else value
+    if spec.dtype.startswith("float"):
+        return math.nan if value in MISSING else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _dtype(spec: TensorSpec) -> str | None:
+    """Numbers are given as the input has them; None leaves what is no number to the check."""
+    return None if spec.dtype == "object" else spec.dtype
