@@ -57,7 +57,7 @@ def test_a_matrix_takes_the_columns_that_it_was_pressed_with() -> None:
     assert bound(columns=("b", "a")).encode([Record(row)])["X"].tolist() == [[2, 1]]
     assert bound().encode([Record({"b": 5, "a": 6})])["X"].tolist() == [[5, 6]]
     assert bound().encode([Record(np.array([3, 4], np.float32))])["X"].tolist() == [[3, 4]]
-    with pytest.raises(SamplesError):
+    with pytest.raises(SamplesError, match="has 'yes' in column 'answer'"):
         bound(columns=("a", "answer")).encode([Record(row)])
 
 

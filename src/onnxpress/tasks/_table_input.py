@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.processing import Processing
-from onnxpress.samples import Raw, Record
+from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.stacking import stack
 
@@ -47,33 +47,36 @@ class TableInput:
         specs = self._signature.inputs
         if len(specs) == 1 and specs[0].name not in row:
             columns = self._columns or tuple(row)
-            values = [_cell(specs[0], self._value(row, name, record)) for name in columns]
-            matrix: Raw = {specs[0].name: np.array(values, dtype=_dtype(specs[0]))}
-            return replace(record, value=matrix)
+            row = {specs[0].name: [self._cell(row, specs[0], name, record) for name in columns]}
+            return replace(record, value=row)
         cells: dict[str, object] = {}
         for spec in specs:
-            value = self._value(row, spec.name, record)
+            value = self._cell(row, spec, spec.name, record)
             scalar = not isinstance(value, np.ndarray | list | tuple)
-            cells[spec.name] = [_cell(spec, value)] if scalar else value
+            cells[spec.name] = [value] if scalar else value
         return replace(record, value=cells)
 
-    def _value(self, row: Mapping[str, object], name: str, record: Record) -> object:
+    def _cell(
+        self, row: Mapping[str, object], spec: TensorSpec, name: str, record: Record
+    ) -> object:
+        """As the input's type has it; what does not fit is left for ``stack`` to refuse."""
+        what = f"record '{record.name}'" if record.name else "a record"
         if name not in row:
-            what = f"record '{record.name}'" if record.name else "a record"
             known = ", ".join(map(str, list(row)[:8]))
             raise SamplesError(f"{what} has no column '{name}' but {known}", f"a column '{name}'")
-        return row[name]
+        value = row[name]
+        if spec.dtype == "object":
+            return str(value) if isinstance(value, int) else value
+        if spec.dtype.startswith("float") and isinstance(value, str | None):
+            if value in MISSING:
+                return math.nan
+            raise SamplesError(f"{what} has {value!r} in column '{name}'", "a number, or nothing")
+        return (
+            int(value)
+            if isinstance(value, float) and value.is_integer() and _whole(spec)
+            else value
+        )
 
 
-def _cell(spec: TensorSpec, value: object) -> object:
-    """``value`` as the input's type has it; what does not fit is left for the check of types."""
-    if spec.dtype == "object":
-        return str(value) if isinstance(value, int) else value
-    if spec.dtype.startswith("float"):
-        return math.nan if value in MISSING else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _dtype(spec: TensorSpec) -> str | None:
-    """Numbers are given as the input has them; None leaves what is no number to the check."""
-    return None if spec.dtype == "object" else spec.dtype
+def _whole(spec: TensorSpec) -> bool:
+    return spec.dtype.startswith(("int", "uint"))

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from onnxpress.engine import Executed, Session
 from onnxpress.errors import SourceError
+from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
 from onnxpress.sources._sklearn.converters import reader_of
@@ -57,6 +58,8 @@ class SklearnOrigin(Origin):
     def __init__(self, model: Any) -> None:
         self._model = model
         self._inputs = inputs_of(model)
+        if self._inputs.names:
+            self.processing = Processing(columns=self._inputs.names)
         self._last = last_step(model)
         read = None if self._inputs.frame or self._inputs.text else reader_of(self._last)
         self._forest = read(self._last) if read is not None and self._last is bare(model) else None
