@@ -148,8 +148,8 @@ class _Bound(Bound):
 
         Of all samples' pixels together, as large as the model's maps, over the classes that occur.
         Only labelled records count where there are any. The interval is a jackknife over groups of
-        samples. Where the origin is not better than the most frequent class alone, its masks
-        count. The lower end is 0 where all pixels are of one class: a constant would pass as well.
+        samples. Where the origin is not surely better than chance, its masks count instead. The
+        lower end is 0 where all pixels are of one class: a constant would pass as well.
         """
         labelled, agreed = Groups(5 * self._classes), Groups(3 * self._classes)
         for batch in batches:
@@ -190,10 +190,10 @@ class _Bound(Bound):
         metric = "mIoU with the origin's masks"
         if labelled.n:
             _, _, truth, right, claimed = self._parts(labelled.total())
-            reached, constant = mean_iou(right, claimed, truth), _constant(truth)
+            reached, chance = mean_iou(right, claimed, truth), _chance(claimed, truth)
             metric += (
-                f" (the labels prove nothing: the origin has mIoU {reached:.3f} on them, and one "
-                f"class alone {constant:.3f})"
+                f" (the labels prove nothing: the origin has mIoU {reached:.3f} on them, and "
+                f"chance alone {chance:.3f})"
             )
 
         def statistic(sums: np.ndarray) -> float:
@@ -233,15 +233,15 @@ def _ratio(parts: np.ndarray) -> float:
 
 
 def _gain(parts: np.ndarray) -> float:
-    """By how much the origin's mIoU is above that of the most frequent class everywhere."""
+    """By how much the origin's mIoU is above chance, where there is more than one class."""
     _, _, truth, right, claimed = parts
-    one_class = int((truth > 0).sum()) < 2
-    return mean_iou(right, claimed, truth) - (0.0 if one_class else _constant(truth))
+    several = int((truth > 0).sum()) > 1
+    return mean_iou(right, claimed, truth) - (_chance(claimed, truth) if several else 0.0)
 
 
-def _constant(truth: np.ndarray) -> float:
-    there = int((truth > 0).sum())
-    return float(truth.max() / truth.sum()) / there if there else 0.0
+def _chance(claimed: np.ndarray, truth: np.ndarray) -> float:
+    """The mIoU of masks that claim as many pixels, wherever those are in truth."""
+    return mean_iou(claimed * truth / max(float(truth.sum()), 1.0), claimed, truth)
 
 
 def _unproven_if_one_class(quality: Quality, truth: np.ndarray, who: str) -> Quality:
