@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch.nn import functional
 
 BUILD = Path(__file__).parent / "build"
-SIZE, PEOPLE, STRANGERS, STEPS, BATCH = 64, 120, 30, 250, 64
+SIZE, PEOPLE, STRANGERS, STEPS, BATCH = 64, 120, 30, 250, 32
 SCALE, MARGIN = 24.0, 0.25
 """ArcFace's: Deng et al. (2019), "ArcFace: additive angular margin loss", CVPR."""
 
