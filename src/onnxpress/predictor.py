@@ -16,6 +16,7 @@ from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.engine import Engine, Session
 from onnxpress.errors import BundleError, EngineError, SamplesError
 from onnxpress.machine import this_machine
+from onnxpress.readers import IMAGE_SUFFIXES
 from onnxpress.samples import Raw, Record, Samples
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Task
@@ -42,9 +43,10 @@ class Predictor:
         """One prediction per input, in order, as the task decodes them.
 
         Images: paths, encoded bytes or uint8 (H, W, C) arrays → ``{"class", "index", "score",
-        "top"}``. Tensors: mappings of input name → array without the batch axis, or bare arrays
-        for a single input → output name → array. Texts to embed: strings → float32
-        (texts, dimensions). Raises ``SamplesError`` naming a bad input.
+        "top"}``; segmentation → masks (h, w), image to image → uint8 (H, W, C). Tensors: mappings
+        of input name → array without the batch axis, or bare arrays for a single input → output
+        name → array. Texts to embed: strings → float32 (texts, dimensions). Raises
+        ``SamplesError`` naming a bad input.
         """
         return self._bound.gather(list(self.stream(inputs)))
 
@@ -57,6 +59,15 @@ class Predictor:
             outputs = self._session.run(self._bound.encode(padded))
             sizes = self._bound.sizes(records)
             yield from self._bound.placed(trim(outputs, len(records), len(padded)), sizes)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether predictions are images or masks, which ``write_pictures`` saves."""
+        return self._bound.pictures
+
+    def told(self, prediction: object) -> object:
+        """A prediction as ``--json`` and people get it: shares of classes instead of a mask."""
+        return self._bound.told(prediction)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """The model itself: tensors in, tensors out, nothing prepared or decoded."""
@@ -113,6 +124,37 @@ def records_of(text: str, *, texts: bool = False) -> list[Record]:
     if not path.is_file():
         raise SamplesError(f"{text} does not exist", "an image, or an .npz of tensors")
     return [Record(path, name=path.name)]
+
+
+def write_pictures(path: Path, names: Iterable[str], results: Iterable[object]) -> int:
+    """Images or masks as files, each whole or not at all; how many.
+
+    ``path`` is one image file, for one result, or a folder, which is made if need be: there each
+    becomes a PNG with the stem of its name. Raises ``SamplesError`` where names or number clash.
+    """
+    from PIL import Image
+
+    one = path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    folder = path.parent if one else path
+    if one and not folder.is_dir():
+        raise SamplesError(f"the folder of {path} does not exist", "an existing folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    written: set[Path] = set()
+    for name, result in zip(names, results, strict=False):
+        target = path if one else path / f"{Path(name).stem}.png"
+        if target in written:
+            fix = "give a folder as --output" if one else "give them different names"
+            raise SamplesError(f"two results for {target}", "a file for each", fix)
+        array = np.asarray(result)
+        image = Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
+        temporary = target.with_name(f".{target.stem}.tmp{target.suffix}")
+        try:
+            image.save(temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        written.add(target)
+    return len(written)
 
 
 def write_lines(path: Path, names: Iterable[str], results: Iterable[object]) -> int:

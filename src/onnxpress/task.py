@@ -55,6 +55,9 @@ class Quality:
 class Bound(abc.ABC):
     """A task bound to one model: every preprocessing of the product goes through ``encode``."""
 
+    pictures: ClassVar[bool] = False
+    """Whether ``rows`` are images or masks that can be saved: (h, w), (h, w, 1) or (h, w, 3)."""
+
     @abc.abstractmethod
     def encode(self, records: Sequence[Record]) -> Feeds:
         """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
@@ -74,6 +77,10 @@ class Bound(abc.ABC):
     def rows(self, outputs: Mapping[str, np.ndarray]) -> list[object]:
         """What a caller in Python gets for each row; as ``decode`` unless arrays serve better."""
         return list(self.decode(outputs))
+
+    def told(self, row: object) -> object:
+        """One of ``rows`` as ``--json`` and people get it: itself unless that would be too much."""
+        return row
 
     def sizes(self, records: Sequence[Record]) -> Sequence[Size | None]:
         """(height, width) of each record's own image where predictions depend on it."""

@@ -74,6 +74,11 @@ def _embedded(feeds: Feeds) -> Feeds:
     return {"embedding": _linear(feeds)["y"]}
 
 
+def _pixelwise(feeds: Feeds) -> Feeds:
+    scores = np.einsum("bchw,cd->bdhw", feeds["x"] - 0.5, _noise(1, 3, 5))
+    return {"y": scores.astype(np.float32)}
+
+
 def _detected(feeds: Feeds) -> Feeds:
     """Twenty anchors in a row, on each a box of one of three classes with its own score."""
     [x] = feeds.values()
@@ -104,6 +109,26 @@ CASES = {
         Processing(ImageProcessing()),
         lambda index: Record(_pixels(index), None, str(index)),
         _embedded,
+    ),
+    "image_to_image": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("y", "float32", ("batch", 3, 8, 8)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        lambda feeds: {"y": feeds["x"].repeat(2, axis=2).repeat(2, axis=3)},
+    ),
+    "segmentation": Case(
+        "images",
+        Signature(
+            (TensorSpec("x", "float32", ("batch", 3, 4, 4)),),
+            (TensorSpec("y", "float32", ("batch", 5, 4, 4)),),
+        ),
+        Processing(ImageProcessing()),
+        lambda index: Record(_pixels(index), None, str(index)),
+        _pixelwise,
     ),
     "text_embedding": Case(
         "texts",

@@ -25,7 +25,12 @@ def run(
         str | None, typer.Option("--input-file", help="Samples to predict, as press takes them.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write JSON lines there.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Write there: JSON lines, or masks and images (a .png, or a folder of them).",
+        ),
     ] = None,
     threads: options.Threads = None,
     as_json: options.Json = False,
@@ -37,6 +42,7 @@ def run(
     Example: onnxpress run bundle/ photo.jpg
     """
     from onnxpress import predictor
+    from onnxpress.readers import IMAGE_SUFFIXES
     from onnxpress.samples import Samples
 
     if bool(inputs) == bool(input_file):
@@ -56,7 +62,14 @@ def run(
             names = (record.name for record in loaded)
             results = opened.stream(loaded)
         if output is not None:
-            count = predictor.write_lines(output, names, results)
+            saved = output.suffix.lower() in IMAGE_SUFFIXES or output.is_dir() or not output.suffix
+            if opened.pictures and saved:
+                count = predictor.write_pictures(output, names, results)
+            elif output.suffix.lower() in IMAGE_SUFFIXES:
+                task = opened.manifest.task
+                raise InputError(f"--output {output}", f"a .jsonl: task {task} makes no images")
+            else:
+                count = predictor.write_lines(output, names, map(opened.told, results))
             if as_json:
                 terminal.emit_json(
                     "run", {"outputs": count, "form": opened.form.name, "output": output}
@@ -64,7 +77,7 @@ def run(
             elif not quiet:
                 terminal.console().print(f"{count} predictions in {output} ({opened.form.name})")
             return 0
-        found = list(zip(names, results, strict=True))
+        found = list(zip(names, map(opened.told, results), strict=True))
         if as_json:
             outputs = [result for _, result in found]
             terminal.emit_json("run", {"outputs": outputs, "form": opened.form.name})
@@ -77,9 +90,18 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, boxes, or a tensor's first values; ``--json`` has them all."""
+    """A class with its probability, boxes, an image's size and classes, or a tensor's values.
+
+    ``--json`` has them all.
+    """
     if isinstance(result, dict) and "class" in result:
         return f"{result['class']} ({result['score']:.1%})"
+    if isinstance(result, dict) and "size" in result:
+        height, width = result["size"]
+        shares = list(result.get("shares", {}).items())
+        told = [f"{name} {share:.1%}" for name, share in shares[:SHOWN]]
+        told += [f"{len(shares) - SHOWN} more"] if len(shares) > SHOWN else []
+        return f"{width}×{height} pixels" + (f": {', '.join(told)}" if told else "")
     if isinstance(result, dict) and "detections" in result:
         return _boxes(result["detections"])
     if isinstance(result, dict):
