@@ -26,7 +26,11 @@ class Expected:
     origin: float | None
 
 
-EXPECTED: dict[str, Expected] = {}
+EXPECTED: dict[str, Expected] = {
+    "detection": Expected("COCO mAP", 0.5),
+    "face_embedding": Expected("Spearman correlation", None),
+    "image_classification": Expected("accuracy", 0.95),
+}
 
 
 @pytest.mark.slow
