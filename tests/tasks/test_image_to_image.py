@@ -89,7 +89,7 @@ def test_pixels_come_out_as_they_went_in(how: dict[str, object]) -> None:
     bound = bind(**how)
     image = targets(1)[0, :4, :4]
     prepared = bound.encode([Record(image)])["x"]
-    [made] = bound.rows({"y": prepared.repeat(2, axis=2).repeat(2, axis=3)})
+    [made] = bound.rows({"y": prepared.repeat(2, axis=2).repeat(2, axis=3)}, [])
     assert isinstance(made, np.ndarray)
     assert made.dtype == np.uint8
     np.testing.assert_array_equal(made, image.repeat(2, axis=0).repeat(2, axis=1))

@@ -18,6 +18,14 @@ from onnxpress.tasks.segmentation import Segmentation
 X = TensorSpec("x", "float32", ("batch", 3, 8, 8))
 
 
+READY = Record({"x": np.zeros((3, 8, 8), np.float32)})
+"""A tensor, which belongs to no image: its mask is as large as the model's."""
+
+
+def image(height: int, width: int) -> Record:
+    return Record(np.zeros((height, width, 3), np.uint8))
+
+
 def bind(
     shape: tuple[int | str, ...] = ("batch", 3, 8, 8),
     dtype: str = "float32",
@@ -99,7 +107,7 @@ class TestQuality:
         outputs = ({"y": logits(spoiled(truth, 0.3, s))} for s in (1, 2))
         mine, theirs = outputs
         full = bound.score([Scored(mine, theirs, list(truth))])
-        kept = [bound.condensed(each) for each in (mine, theirs)]
+        kept = [bound.condensed(each, {}) for each in (mine, theirs)]
         assert kept[0]["y"].nbytes * 6 == mine["y"].nbytes
         assert bound.score([Scored(*kept, list(truth))]) == full
 
@@ -120,14 +128,14 @@ class TestHeads:
     def test_integers_are_classes(self) -> None:
         bound = bind(("batch", 8, 8), "int64", ("a", "b", "c"))
         truth = masks(10)
-        np.testing.assert_array_equal(bound.rows({"y": truth})[3], truth[3])
+        np.testing.assert_array_equal(bound.rows({"y": truth}, [READY] * 10)[3], truth[3])
         assert score(bound, truth, truth, truth).value == 1
 
     def test_one_score_is_inside_or_outside(self) -> None:
         bound = bind(("batch", 1, 8, 8))
         inside = masks(10, classes=2)
         output = np.where(inside == 1, 0.1, -3.0).astype(np.float32)[:, np.newaxis]
-        np.testing.assert_array_equal(np.stack(bound.rows({"y": output})), inside)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.stack(bound.rows({"y": output}, [READY] * 10)), inside)  # type: ignore[arg-type]
         assert score(bound, output, output, inside * 255).origin == 1
 
     def test_channels_last(self) -> None:
@@ -139,12 +147,12 @@ class TestHeads:
         bound = Segmentation().bind(signature, Processing(ImageProcessing()))
         maps = masks(3, classes=4)
         output = logits(maps, 4).transpose(0, 2, 3, 1)
-        np.testing.assert_array_equal(np.stack(bound.rows({"y": output})), maps)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.stack(bound.rows({"y": output}, [READY] * 3)), maps)  # type: ignore[arg-type]
 
     def test_not_a_number_is_no_class(self) -> None:
         output = logits(masks(1))
         output[0, 1, 2, 3] = np.nan
-        [row] = bind().rows({"y": output})
+        [row] = bind().rows({"y": output}, [READY])
         assert isinstance(row, np.ndarray)
         assert (row == 255).sum() == 1
         assert row[2, 3] == 255
@@ -192,7 +200,7 @@ class TestPlaces:
     def test_masks_come_back_as_large_as_the_image(self) -> None:
         bound = bind(("batch", 3, 4, 4), size=(8, 8), labels=("sky", "road", "tree"))
         maps = np.array([[[0, 1, 2, 0]] * 4])
-        [mask] = bound.placed({"y": logits(maps)}, [(20, 40)])
+        [mask] = bound.rows({"y": logits(maps)}, [image(20, 40)])
         assert isinstance(mask, np.ndarray)
         assert (mask.shape, mask.dtype) == ((20, 40), np.uint8)
         np.testing.assert_array_equal(mask[0], np.repeat([0, 1, 2, 0], 10))
@@ -203,7 +211,7 @@ class TestPlaces:
 
     def test_what_a_crop_cuts_off_is_no_class(self) -> None:
         bound = bind(size=(8, 8), crop=(8, 8))
-        [mask] = bound.placed({"y": logits(masks(1) * 0)}, [(10, 20)])
+        [mask] = bound.rows({"y": logits(masks(1) * 0)}, [image(10, 20)])
         assert isinstance(mask, np.ndarray)
         assert (mask[:, :5] == 255).all()
         assert (mask[:, 5:15] == 0).all()
