@@ -119,3 +119,44 @@ def train_on_digits(name: str, folder: Path, seconds: float) -> tuple[Path, Path
 def _tensor(images: np.ndarray) -> torch.Tensor:
     pixels = torch.from_numpy((images.astype(np.float32) / 255 - 0.5) / 0.5)
     return pixels[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+class Block(nn.Module):
+    """A transformer's layer, norms first."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.mixed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norms[0](x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.mixed(self.norms[1](x))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Token ids (batch, 16) → 64 numbers each."""
+
+    def __init__(self, layers: int, width: int = 1024) -> None:
+        super().__init__()
+        self.table = nn.Embedding(8000, width)
+        self.blocks = nn.Sequential(*(Block(width, 16) for _ in range(layers)))
+        self.out = nn.Linear(width, 64)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.out(self.blocks(self.table(ids)).mean(1))  # type: ignore[no-any-return]
+
+
+LAYERS = {"transformer_1gb": 20, "transformer_2gb5": 50}
+
+
+def example_of(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model with seeded weights and inputs of two rows, 224×224 pixels or 16 ids each."""
+    torch.manual_seed(0)
+    if name in LAYERS:
+        return Encoder(LAYERS[name]).eval(), torch.randint(0, 8000, (2, 16))
+    return getattr(models, name)(weights=None).eval(), torch.randn(2, 3, 224, 224)

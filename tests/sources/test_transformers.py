@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from onnxpress import api
 from onnxpress.engine import Session
@@ -295,6 +296,50 @@ def test_own_code_needs_trust(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("raise SystemExit('ran')\n")
     with pytest.raises(InputError, match=r"brings its own code.*--trust"):
         open_source(f"transformers:{tmp_path}")
+
+
+OWN = """
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+class MineConfig(PretrainedConfig):
+    model_type = "mine"
+
+
+class Mine(PreTrainedModel):
+    config_class = MineConfig
+    main_input_name = "input_ids"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.table = torch.nn.Embedding(config.vocab_size, config.hidden_size)
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None):
+        mask = attention_mask[..., None].float()
+        return {"pooled": (self.table(input_ids) * mask).sum(1) / mask.sum(1)}
+"""
+
+
+def test_own_code_runs_with_trust(trained: Path, tmp_path: Path) -> None:
+    weights = torch.randn(50, 8)
+    (tmp_path / "mine.py").write_text(OWN)
+    config = {
+        "model_type": "mine",
+        "architectures": ["Mine"],
+        "auto_map": {"AutoConfig": "mine.MineConfig", "AutoModel": "mine.Mine"},
+        "vocab_size": 50,
+        "hidden_size": 8,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"table.weight": weights}, tmp_path / "model.safetensors", {"format": "pt"})
+    result = api.convert(f"transformers:{tmp_path}", trust=True)
+    assert result.verified is not None
+    assert result.verified.ok
+    assert [spec.name for spec in result.model.signature.outputs] == ["pooled"]
+    kept = result.model.ir.graph.initializers["model.table.weight"].const_value
+    np.testing.assert_array_equal(kept.numpy(), weights)
 
 
 @pytest.mark.parametrize("where", ["no/such/folder", "", "model.onnx", "a b"])

@@ -143,7 +143,10 @@ def text_inputs(model: Any, tokenizer: Any | None, names: tuple[str, ...]) -> Te
     padding = getattr(tokenizer, "pad_token_id", None)
     if padding is None:
         padding = getattr(config, "pad_token_id", None)
-    vocabulary = model.get_input_embeddings().num_embeddings
+    try:
+        vocabulary = model.get_input_embeddings().num_embeddings
+    except (NotImplementedError, AttributeError):  # code of the user's own need not tell
+        vocabulary = int(getattr(config, "vocab_size", 2))
     padding = int(padding) if padding is not None and 0 <= int(padding) < vocabulary else 0
     return TextInputs(
         names,
