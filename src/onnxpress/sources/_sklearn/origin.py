@@ -43,10 +43,13 @@ PROBED_COLUMNS = 8
 
 def open_origin(ref: object, options: OpenOptions) -> SklearnOrigin:
     """Raises ``InputError`` or ``SourceError`` for files and objects that are no fitted model."""
-    model = load(Path(str(ref)), options.trust) if isinstance(ref, str | Path) else ref
+    file = Path(str(ref)) if isinstance(ref, str | Path) else None
+    model = ref if file is None else load(file, options.trust)
     if not isinstance(model, BaseEstimator):
         raise SourceError(f"{ref} holds a {type(model).__name__}", "a scikit-learn estimator")
-    return SklearnOrigin(model)
+    return SklearnOrigin(
+        model, "" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    )
 
 
 class SklearnOrigin(Origin):
@@ -55,8 +58,9 @@ class SklearnOrigin(Origin):
     kind = "sklearn"
     baseline = "scikit-learn predict"
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, digest: str = "") -> None:
+        """``digest`` is of the file that the model is from: objects read twice may hash apart."""
+        self._model, self._digest = model, digest
         self._inputs = inputs_of(model)
         if self._inputs.names:
             self.processing = Processing(columns=self._inputs.names)
@@ -103,10 +107,9 @@ class SklearnOrigin(Origin):
         return export(self._model, self._last, self._forest, self._inputs, self._outputs, options)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the estimator's state and the library's version."""
-        return hashlib.sha256(
-            f"{sklearn.__version__} {joblib.hash(self._model)}".encode()
-        ).hexdigest()
+        """SHA-256 of the file, or the estimator's state, and the library's version."""
+        state = self._digest or joblib.hash(self._model)
+        return hashlib.sha256(f"{sklearn.__version__} {state}".encode()).hexdigest()
 
     def _first_row(self) -> Feeds:
         return {one.name: one.values[:1] for one in self._inputs.every}
