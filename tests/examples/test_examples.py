@@ -26,7 +26,10 @@ class Expected:
     origin: float | None
 
 
-EXPECTED: dict[str, Expected] = {}
+EXPECTED = {
+    "segmentation": Expected("mIoU / origin's mIoU", 0.4),
+    "super_resolution": Expected("PSNR / origin's PSNR", 39.0),
+}
 
 
 @pytest.mark.slow
