@@ -84,6 +84,7 @@ def main() -> None:
     held_out = [draw(np.random.default_rng([1, index])) for index in range(HELD_OUT)]
     for folder in ("images", "masks"):
         (BUILD / "samples" / folder).mkdir(parents=True, exist_ok=True)
+    (BUILD / "samples" / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
     for index, (image, mask) in enumerate(held_out):
         Image.fromarray(image).save(BUILD / "samples" / "images" / f"{index:03}.png")
         Image.fromarray(mask).save(BUILD / "samples" / "masks" / f"{index:03}.png")

@@ -26,7 +26,10 @@ class Expected:
     origin: float | None
 
 
-EXPECTED = {
+EXPECTED: dict[str, Expected] = {
+    "detection": Expected("COCO mAP", 0.5),
+    "face_embedding": Expected("Spearman correlation", None),
+    "image_classification": Expected("accuracy", 0.95),
     "segmentation": Expected("mIoU / origin's mIoU", 0.4),
     "super_resolution": Expected("PSNR / origin's PSNR", 39.0),
 }
