@@ -296,6 +296,9 @@ class TestArrayLabels:
     def test_a_folder_of_images_and_masks(self, tmp_path: Path, answers: str) -> None:
         samples = Samples.open(self.paired(tmp_path, answers, 10))
         assert (samples.kind, len(samples), samples.classes) == ("images", 10, ())
+        (tmp_path / "classes.txt").write_text("sky\nroad\n", encoding="utf-8")
+        assert Samples.open(tmp_path).classes == ("sky", "road")
+        (tmp_path / "classes.txt").unlink()
         assert samples.has_labels
         assert samples.fitting(SIGNATURE) == (samples, "")
         one, two = samples.split(3, 0)

@@ -52,10 +52,10 @@ def batches(rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tens
         )
 
 
-def train(model: nn.Module, steps: int, rng: np.random.Generator) -> nn.Module:
+def train(model: nn.Module, steps: int, rate: float, rng: np.random.Generator) -> nn.Module:
     """With Adam; the learning rate rises and falls once."""
     optimizer = torch.optim.Adam(model.train().parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps)
     for images, masks in itertools.islice(batches(rng), steps):
         loss = functional.cross_entropy(model(images)["logits"], masks)
         optimizer.zero_grad()
@@ -84,12 +84,14 @@ def main() -> None:
     held_out = [draw(np.random.default_rng([1, index])) for index in range(HELD_OUT)]
     for folder in ("images", "masks"):
         (BUILD / "samples" / folder).mkdir(parents=True, exist_ok=True)
+    (BUILD / "samples" / "classes.txt").write_text("\n".join(CLASSES), encoding="utf-8")
     for index, (image, mask) in enumerate(held_out):
         Image.fromarray(image).save(BUILD / "samples" / "images" / f"{index:03}.png")
         Image.fromarray(mask).save(BUILD / "samples" / "masks" / f"{index:03}.png")
     (BUILD / "photo.png").write_bytes((BUILD / "samples" / "images" / "000.png").read_bytes())
-    for name, factory, steps in (("unet", make, 400), ("bisenet", make_bisenet, 500)):
-        model = train(factory(), steps, np.random.default_rng(0))
+    plans = (("bisenet", make_bisenet, 500, 4e-3), ("unet", make, 450, 1.2e-2))
+    for name, factory, steps, rate in plans:
+        model = train(factory(), steps, rate, np.random.default_rng(0))
         torch.save(model.state_dict(), BUILD / f"{name}.pt")
         print(f"{name}: mIoU {mean_iou(model, held_out):.3f} on {HELD_OUT} held-out images")
 

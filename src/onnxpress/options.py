@@ -22,8 +22,8 @@ SamplesRef = Annotated[
     str,
     typer.Option(
         "--samples",
-        help="Folder of images (class sub-folders are labels), .txt/.jsonl of texts, "
-        ".csv/.parquet table, .npz of arrays, FILE.py:function, or random:N.",
+        help="Folder of images (sub-folders are classes, or images/ and masks/), "
+        ".txt/.jsonl of texts, .csv/.parquet table, .npz of arrays, FILE.py:function, or random:N.",
     ),
 ]
 OptionalSamples = Annotated[

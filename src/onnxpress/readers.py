@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-IMAGES, ANSWERS = "images", ("masks", "targets")
+IMAGES, ANSWERS, CLASSES = "images", ("masks", "targets"), "classes.txt"
 """The sub-folders of images and of what they are labelled by."""
 
 FORMS = (
@@ -112,7 +112,10 @@ def _folder(folder: Path) -> Samples:
 
 
 def _paired(folder: Path, answers: str) -> Samples:
-    """Images, each labelled by the file of the same stem in the folder ``answers``."""
+    """Images, each labelled by the file of the same stem in the folder ``answers``.
+
+    The lines of a ``classes.txt`` beside them name the classes, from 0 on.
+    """
     images = sorted(path for path in (folder / IMAGES).iterdir() if _is_image(path))
     files = {path.stem: path for path in sorted((folder / answers).iterdir()) if _is_image(path)}
     missing = [path.name for path in images if path.stem not in files]
@@ -123,11 +126,16 @@ def _paired(folder: Path, answers: str) -> Samples:
             f"{answers}/{Path(missing[0]).stem}.png",
         )
     records = [Record(path, files[path.stem], path.name) for path in images]
+    named = folder / CLASSES
+    classes = tuple(named.read_text(encoding="utf-8").split("\n")) if named.is_file() else ()
+    classes = tuple(name.strip() for name in classes if name.strip())
     return Samples(
         lambda: records,
         "images",
         f"{len(records)} images with {answers} in {folder.name}",
-        identity="".join(stamp(path) + stamp(files[path.stem]) for path in images),
+        identity="".join(stamp(path) + stamp(files[path.stem]) for path in images)
+        + "\n".join(classes),
+        classes=classes,
         labels=[record.label for record in records],
     )
 

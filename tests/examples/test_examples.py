@@ -30,6 +30,8 @@ EXPECTED: dict[str, Expected] = {
     "detection": Expected("COCO mAP", 0.5),
     "face_embedding": Expected("Spearman correlation", None),
     "image_classification": Expected("accuracy", 0.95),
+    "segmentation": Expected("mIoU / origin's mIoU", 0.7),
+    "super_resolution": Expected("PSNR / origin's PSNR", 39.0),
 }
 
 

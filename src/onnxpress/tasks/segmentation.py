@@ -156,7 +156,8 @@ class _Bound(Bound):
 
         Of all samples' pixels together, as large as the model's maps, over the classes that occur.
         Only labelled records count where there are any. The interval is a jackknife over groups of
-        samples. Where the origin is not surely better than chance, its masks count instead. The lower end is 0 where all pixels are of one class: a constant would pass as well.
+        samples. Where the origin is not surely better than chance, its masks count instead. The
+        lower end is 0 where all pixels are of one class: a constant would pass as well.
         """
         labelled, agreed = Groups(5 * self._classes), Groups(3 * self._classes)
         for batch in batches:
