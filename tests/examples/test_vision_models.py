@@ -15,6 +15,8 @@ from onnxpress.signature import TensorSpec
 from onnxpress.verbs.convert import Converted
 from zoo import examples
 
+SEEDS = pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+
 
 def drawn(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     """With statistics of normalisation and weights as if it were trained."""
@@ -38,7 +40,7 @@ def outputs(result: Converted) -> dict[str, tuple[int | str, ...] | None]:
     return {spec.name: spec.shape for spec in result.model.signature.outputs}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_mobilenets(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = examples.load("image_classification")
@@ -53,7 +55,7 @@ def test_mobilenets(seed: int) -> None:
     assert list(outputs(result).values()) == [("batch", classes)]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_mobile_face_nets(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = examples.load("face_embedding")
@@ -67,7 +69,7 @@ def test_mobile_face_nets(seed: int) -> None:
     assert outputs(result) == {"embedding": ("batch", dimensions)}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@SEEDS
 def test_detectors(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = examples.load("detection")

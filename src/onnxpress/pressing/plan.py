@@ -114,13 +114,14 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     conversion = _float_model(origin, request, work, key, progress)
     model = load(work.path("float", key), origin.custom_ops)
     signature = model.signature
-    samples, note = (early or _samples(request, model)).fitting(signature)
+    opened = early or _samples(request, model)
+    samples, note = opened.fitting(signature)
     processing = _processing(request, origin, samples)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
     kind = registry.create(Task, "tasks", task)
     bound = kind.bind(signature, processing)
-    if samples.has_labels and not kind.uses_labels:
+    if opened.has_labels and not kind.uses_labels:
         note = f"task {task} does not use the samples' labels: quality is agreement with the origin"
     count = len(samples)
     if count < 2:
