@@ -52,5 +52,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[all,dev]'
 	@$(PIP) --no-deps torchvision==0.28.0
-	@$(PIP) --no-deps --ignore-requires-python onnx2tf==2.6.9
+	@$(PIP) --no-deps --ignore-requires-python onnx2tf==2.6.9 tf-keras==2.21.0
 	@touch $@

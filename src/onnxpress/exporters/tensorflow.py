@@ -12,6 +12,7 @@ from onnxpress.engine import Session
 from onnxpress.errors import EngineError
 from onnxpress.exporter import Exporter
 from onnxpress.exporters import _onnx2tf
+from onnxpress.exporters._onnx2tf.noise import kept_away
 from onnxpress.signature import Feeds, Signature
 
 
@@ -21,7 +22,7 @@ class TensorFlow(Exporter):
     suffix = ""
 
     def write(self, model: Path, output: Path) -> tuple[Path, ...]:
-        _onnx2tf.require("tensorflow")
+        _onnx2tf.require("tensorflow", "tf_keras")
         _onnx2tf.convert(model, output, "tensorflow")
         return tuple(sorted(path for path in output.rglob("*") if path.is_file()))
 
@@ -34,11 +35,12 @@ class _Loaded(Session):
 
     def __init__(self, written: Path, signature: Signature) -> None:
         super().__init__()
-        import tensorflow
-
         self.signature = signature
-        # The signature's function does not keep what it computes with alive.
-        self._alive: Any = tensorflow.saved_model.load(str(written))
+        with kept_away():
+            import tensorflow
+
+            # The signature's function does not keep what it computes with alive.
+            self._alive: Any = tensorflow.saved_model.load(str(written))
         self._call: Any = self._alive.signatures["serving_default"]
         shapes = {
             name: tuple(-1 if size is None else size for size in spec.shape)

@@ -12,6 +12,7 @@ from onnxpress.engine import Session
 from onnxpress.errors import EngineError
 from onnxpress.exporter import Exporter
 from onnxpress.exporters import _onnx2tf
+from onnxpress.exporters._onnx2tf.noise import kept_away
 from onnxpress.signature import Feeds, Signature
 
 
@@ -34,12 +35,13 @@ class _Interpreted(Session):
 
     def __init__(self, written: Path, signature: Signature) -> None:
         super().__init__()
-        from ai_edge_litert.interpreter import Interpreter
-
         self.signature, self._one_call = signature, threading.Lock()
         try:
-            interpreter = Interpreter(model_path=str(written))
-            self._runner = interpreter.get_signature_runner()
+            with kept_away():
+                from ai_edge_litert.interpreter import Interpreter
+
+                interpreter = Interpreter(model_path=str(written))
+                self._runner = interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT refuses the file ({_line(error)})") from error
         shapes = {

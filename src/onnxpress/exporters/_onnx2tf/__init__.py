@@ -2,7 +2,7 @@
 
 It prints at length, seeds generators and sets variables of the environment; a process keeps all
 of that away. Its wheel pins every package that it was tested with, so it comes without
-dependencies: the few that this path imports are the extra ``tflite``.
+dependencies: the few that this path imports are the extra ``tflite``. It says Python 3.12, and works on 3.11.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from onnxpress.signature import Signature
 
 VERSION = "2.6.9"
 INSTALL = (
-    "run: pip install 'onnxpress[tflite{more}]' && "
-    f"pip install --no-deps --ignore-requires-python onnx2tf=={VERSION}"
+    "run: pip install 'onnxpress[tflite,tensorflow]' && pip install --no-deps "
+    f"--ignore-requires-python onnx2tf=={VERSION} tf-keras==2.21.0"
 )
+"""tf-keras is imported on the way to a SavedModel; its version is TensorFlow's."""
 NEEDS = ("ai_edge_litert", "psutil", "sng4onnx")
 
 
@@ -40,7 +41,7 @@ def require(*more: str) -> None:
         f"{absent[0]} is not installed" if version == VERSION
         else f"onnx2tf {version} is installed" if version else "onnx2tf is not installed",
         f"onnx2tf {VERSION}, which writes TensorFlow's formats",
-        INSTALL.format(more="".join(f",{name}" for name in more)),
+        INSTALL,
     )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def convert(model: Path, output: Path, kind: str) -> None:
         told = Path(folder) / "told.json"
         words = [str(model.absolute()), str(output.absolute()), kind, str(told)]
         ended = subprocess.run(
-            [sys.executable, "-m", "onnxpress.exporters._onnx2tf.child", *words],
+            [sys.executable, "-m", f"{__name__}.child", *words],
             cwd=folder,
             capture_output=True,
             check=False,
