@@ -75,7 +75,9 @@ def _target(exporter: Exporter, output: Path) -> Path:
     parent = output.absolute().parent
     if not exporter.suffix:
         if not parent.is_dir():
-            raise InputError(f"the folder of --output {output} does not exist", "an existing folder")
+            raise InputError(
+                f"the folder of --output {output} does not exist", "an existing folder"
+            )
         if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise InputError(
                 f"--output {output} is a file or a folder that holds some", "a new folder"

@@ -2,7 +2,8 @@
 
 It prints at length, seeds generators and sets variables of the environment; a process keeps all
 of that away. Its wheel pins every package that it was tested with, so it comes without
-dependencies: the few that this path imports are the extra ``tflite``. It says Python 3.12, and works on 3.11.
+dependencies: the few that this path imports are the extra ``tflite``. It asks for Python 3.12, and
+works on 3.11.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def convert(model: Path, output: Path, kind: str) -> None:
     if "operators" in answer:
         raise EngineError(
             f"onnx2tf has no form in {kind} for the operators {', '.join(answer['operators'])}",
-            "others",
+            "",
             "leave this part of the model out, or export to openvino or ort",
         )
     lines = ended.stderr.decode(errors="replace").strip().splitlines()

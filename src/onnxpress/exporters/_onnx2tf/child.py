@@ -43,7 +43,8 @@ def main(model: Path, output: Path, kind: str, told: Path) -> None:
             return
         written = Path(folder) / f"{model.stem}_float32.tflite"
         if custom := _custom_operators(written):
-            told.write_text(json.dumps({"operators": custom}))
+            spelled = {node.op_type.upper(): node.op_type for node in graph.node}
+            told.write_text(json.dumps({"operators": [spelled.get(op, op) for op in custom]}))
         elif kind == "tflite":
             shutil.copyfile(written, output)
         else:

@@ -1,7 +1,9 @@
-"""Three mends of onnx2tf 2.6.9's writer of SavedModels; the version is pinned for them.
+"""Mends of onnx2tf 2.6.9's writer of SavedModels; the version is pinned for them.
 
 - It gives ``tf.nn.depthwise_conv2d`` four dilations where two are expected: every MobileNet fails.
-- After a Reshape to a computed shape the rank is unknown, and Transpose fails: set it.
+- It takes a Reshape to a computed shape for one to a scalar; LiteRT reads the computed shape.
+- After such a Reshape the rank is unknown, and Transpose fails: set it.
+- TFLite has no scalars on this path, and Gather makes them: a value has the rank of its tensor.
 - GELU, which its TFLite files use, has no kernel.
 """
 
@@ -19,11 +21,27 @@ def mend() -> None:
     assign = writer._GraphExecutor._assign_outputs
 
     def assign_ranked(executor: Any, op: Any, values: Sequence[Any], env: Any) -> None:
-        for name, value in zip(op.outputs, values, strict=False):
-            known = executor.model_ir.tensors.get(str(name))
-            if known is not None and value is not None and value.shape.rank is None:
-                value.set_shape([None] * len(known.shape))
-        assign(executor, op, values, env)
+        assign(
+            executor,
+            op,
+            [ranked(executor, *pair) for pair in zip(op.outputs, values, strict=True)],
+            env,
+        )
+
+    def ranked(executor: Any, name: object, value: Any) -> Any:
+        known = executor.model_ir.tensors.get(str(name))
+        if known is None or value is None:
+            return value
+        if value.shape.rank is None:
+            value.set_shape([None] * len(known.shape))
+        return tf.reshape(value, [1]) if value.shape.rank == 0 and len(known.shape) == 1 else value
+
+    def reshape(executor: Any, op: Any, env: Any) -> None:
+        x = executor._resolve_tensor(op.inputs[0], env)
+        stated = list(op.options.get("newShape", []))
+        computed = not stated and len(op.inputs) > 1
+        shape = executor._resolve_tensor(op.inputs[1], env) if computed else stated
+        executor._assign_outputs(op, [tf.reshape(x, tf.cast(shape, tf.int32))], env)
 
     def depthwise(executor: Any, op: Any, env: Any) -> None:
         """Weights are 1×H×W×(C·M) in TFLite and H×W×C×M in TensorFlow."""
@@ -38,7 +56,10 @@ def mend() -> None:
             dilations=[int(op.options.get(f"dilation{axis}Factor", 1)) for axis in "HW"],
             padding=str(op.options.get("padding", "SAME")).upper(),
         )
-        if len(op.inputs) > 2 and (bias := executor._resolve_optional_tensor(op.inputs[2], env)) is not None:
+        if (
+            len(op.inputs) > 2
+            and (bias := executor._resolve_optional_tensor(op.inputs[2], env)) is not None
+        ):
             y = tf.nn.bias_add(y, bias)
         fused = str(op.options.get("fusedActivationFunction", "NONE"))
         executor._assign_outputs(op, [writer._apply_fused_activation(y, fused)], env)
@@ -49,5 +70,5 @@ def mend() -> None:
         executor._assign_outputs(op, [tf.nn.gelu(x, approximate=approximate)], env)
 
     writer._GraphExecutor._assign_outputs = assign_ranked
-    writer._REGISTERED_KERNELS.update(DEPTHWISE_CONV_2D=depthwise, GELU=gelu)
+    writer._REGISTERED_KERNELS.update(DEPTHWISE_CONV_2D=depthwise, GELU=gelu, RESHAPE=reshape)
     writer.SUPPORTED_KERNEL_OP_TYPES = {*writer.SUPPORTED_KERNEL_OP_TYPES, "GELU"}

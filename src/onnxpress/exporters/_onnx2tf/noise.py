@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
 
 @contextlib.contextmanager
 def kept_away() -> Iterator[None]:
@@ -16,6 +18,9 @@ def kept_away() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        if LEVEL not in os.environ:
+            os.environ[LEVEL] = "3"  # read once, when TensorFlow first logs
+            stack.callback(os.environ.pop, LEVEL, None)
         try:
             sys.stderr.flush()
             kept = os.dup(2)
