@@ -43,6 +43,7 @@ clean:  ## remove what was built; .venv stays
 # The stamp is the last step, so a set-up that fails halfway runs again.
 # torch comes first and by its version: an unpinned one can bring gigabytes of GPU packages.
 # torchvision only lends its architectures to tests and benchmarks, hence without dependencies.
+# onnx2tf pins other versions than ours of all that it needs: see docs/exporting.md.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "onnxpress needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	@rm -f $@
@@ -51,4 +52,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[all,dev]'
 	@$(PIP) --no-deps torchvision==0.28.0
+	@$(PIP) --no-deps --ignore-requires-python onnx2tf==2.6.9 tf-keras==2.21.0
 	@touch $@

@@ -130,7 +130,10 @@ def export(
     seed: int = 0,
     custom_ops: str | Path | None = None,
 ) -> Exported:
-    """Write an ONNX model as ``openvino`` or ``ort``, compared with it on ``samples``."""
+    """Write an ONNX model as ``openvino``, ``ort``, ``tensorflow`` or ``tflite``.
+
+    What was written is compared with it on ``samples`` (or random feeds).
+    """
     opened = _model(model, custom_ops)
     batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
     return run_export(opened, to, Path(output), batches)

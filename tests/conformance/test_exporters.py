@@ -10,29 +10,73 @@ import pytest
 
 import zoo
 from onnxpress import api, registry
-from onnxpress.errors import InputError, OnnxpressError
+from onnxpress.errors import EngineError, InputError, MissingExtra, OnnxpressError
 from onnxpress.exporter import Exporter
+from onnxpress.exporters import _onnx2tf
 from onnxpress.model import load
 
 NAMES = registry.names("exporters")
+UNSUPPORTED = {
+    ("tensorflow", "lstm"): "LSTM",
+    ("tflite", "lstm"): "LSTM",
+}
+"""What a format cannot hold, and what is told."""
+FAST = {"cnn", "lstm", "mlp"}
+PAIRS = [
+    # onnx2tf imports and writes for seconds a model.
+    pytest.param(name, model, marks=pytest.mark.slow)
+    if name in {"tensorflow", "tflite"} and not (name == "tflite" and model in FAST)
+    else (name, model)
+    for name in NAMES
+    for model in zoo.names()
+]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("model", zoo.names())
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """An exporter; skipped where what it needs is not installed."""
+    chosen = str(request.param)
+    if chosen in {"tensorflow", "tflite"}:
+        try:
+            _onnx2tf.require("tensorflow", "tf_keras")
+        except MissingExtra as error:
+            pytest.skip(str(error))
+    return chosen
+
+
+def output_of(name: str, stem: str) -> str:
+    """A file name of the format."""
+    return f"{stem}{registry.create(Exporter, 'exporters', name).suffix}"
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS, indirect=["name"])
 def test_the_zoo_goes_out_and_answers_the_same(
     name: str, model: str, zoo_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    suffix = registry.create(Exporter, "exporters", name).suffix
-    result = api.export(zoo_model(model), name, tmp_path / f"{model}{suffix}")
+    output = tmp_path / output_of(name, model)
+    if told := UNSUPPORTED.get((name, model)):
+        with pytest.raises(EngineError, match=told):
+            api.export(zoo_model(model), name, output)
+        assert list(tmp_path.iterdir()) == []
+        return
+    result = api.export(zoo_model(model), name, output)
     assert result.verified.ok
-    assert result.files[0] == tmp_path / f"{model}{suffix}"
-    assert set(result.files) == set(tmp_path.iterdir())
+    assert [case.shapes["input"][0] for case in result.verified.cases] == [1, 2, 5]
+    assert set(result.files) == {path for path in tmp_path.rglob("*") if path.is_file()}
     assert result.size_bytes == sum(path.stat().st_size for path in result.files)
-    again = api.export(zoo_model(model), name, tmp_path / "folder")
-    assert again.files[0] == tmp_path / "folder" / f"model{suffix}"
+    if output.suffix:
+        assert result.files[0] == output
+    else:
+        assert output.is_dir()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["openvino", "ort"])
+def test_a_folder_for_the_file(name: str, zoo_model: Callable[[str], Path], tmp_path: Path) -> None:
+    result = api.export(zoo_model("mlp"), name, tmp_path / "folder")
+    assert result.files[0] == tmp_path / "folder" / output_of(name, "model")
+
+
+@pytest.mark.parametrize("name", NAMES, indirect=True)
 def test_other_answers_write_nothing(
     name: str,
     zoo_model: Callable[[str], Path],
@@ -59,7 +103,7 @@ def test_other_answers_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, indirect=True)
 def test_where_it_cannot_be_written(
     name: str, zoo_model: Callable[[str], Path], tmp_path: Path
 ) -> None:

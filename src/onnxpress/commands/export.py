@@ -12,7 +12,7 @@ from onnxpress import options, screens, terminal
 
 def export(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
-    to: Annotated[str, typer.Option(help="openvino or ort.")],
+    to: Annotated[str, typer.Option(help="openvino, ort, tensorflow or tflite.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A file of that format, or a folder for it.")
     ],
@@ -26,7 +26,7 @@ def export(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Write a model in OpenVINO's or ONNX Runtime's own format and prove it equal.
+    """Write a model for OpenVINO, ONNX Runtime's ORT, TensorFlow or TFLite, proven equal.
 
     Example: onnxpress export model.onnx --to openvino -o model.xml
     """

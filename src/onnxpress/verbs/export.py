@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxpress import registry
-from onnxpress.engine import Engine, require
+from onnxpress.engine import Engine, Session, require
 from onnxpress.errors import InputError
 from onnxpress.exporter import Exporter
 from onnxpress.model import Model
 from onnxpress.settings import Settings
-from onnxpress.signature import Feeds
+from onnxpress.signature import Feeds, Signature
 from onnxpress.verbs.verify import Verified, compare
 
 ENGINE = "onnxruntime"
@@ -41,35 +41,77 @@ class Exported:
 def export(model: Model, to: str, output: Path, batches: Callable[[], Iterable[Feeds]]) -> Exported:
     """Write ``model`` in format ``to`` and compare it with ONNX Runtime on the ONNX file.
 
-    ``output`` is a file, or a folder to make where it lacks the format's suffix. Nothing is
+    ``output`` is a file, or a folder to make where it lacks the format's suffix or the format is
+    a folder. Nothing is
     written where the answers differ. Raises ``PluginError`` for an unknown format, and as
     ``Exporter.write`` does.
     """
     exporter = registry.create(Exporter, "exporters", to)
-    target = output if output.suffix == exporter.suffix else output / f"model{exporter.suffix}"
-    if not target.parent.exists() and not target.parent.absolute().parent.is_dir():
-        raise InputError(f"the folder of --output {output} does not exist", "an existing folder")
-    if output.is_file() and output != target:
-        raise InputError(f"--output {output} is a file", f"a {exporter.suffix} file, or a folder")
+    target = _target(exporter, output)
     first = registry.create(Engine, "engines", ENGINE)
-    second = registry.create(Engine, "engines", exporter.engine)
     require(first, ENGINE)
-    require(second, exporter.engine)
+    if exporter.engine:
+        require(registry.create(Engine, "engines", exporter.engine), exporter.engine)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         source = model.clone().save(Path(folder) / "model.onnx")
-        made = exporter.write(source, Path(folder) / target.name)
+        place = Path(folder) / "written" / target.name
+        place.parent.mkdir()
+        made = exporter.write(source, place)
         with (
             first.open(source, Settings(ENGINE, custom_ops=model.custom_ops)) as one,
-            second.open(made[0], Settings(exporter.engine, custom_ops=model.custom_ops)) as two,
+            _opened(exporter, place, one.signature, model.custom_ops) as two,
         ):
             verified = compare(one, two, batches())
         if not verified.ok:
             return Exported(to, (), 0, verified)
         size = sum(path.stat().st_size for path in made)
-        target.parent.mkdir(exist_ok=True)
-        files = tuple(target.with_name(path.name) for path in made)
-        for path, final in reversed(list(zip(made, files, strict=True))):
-            temporary = final.with_name(f".{final.name}.tmp")
-            shutil.copyfile(path, temporary)
-            temporary.replace(final)
-    return Exported(to, files, size, verified)
+        relative = [path.relative_to(place.parent) for path in made]
+        _put(place.parent, relative, target, whole=not exporter.suffix)
+    return Exported(to, tuple(target.parent / path for path in relative), size, verified)
+
+
+def _target(exporter: Exporter, output: Path) -> Path:
+    """Where the format's main file goes, or the folder that is the format."""
+    parent = output.absolute().parent
+    if not exporter.suffix:
+        if not parent.is_dir():
+            raise InputError(
+                f"the folder of --output {output} does not exist", "an existing folder"
+            )
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            raise InputError(
+                f"--output {output} is a file or a folder that holds some", "a new folder"
+            )
+        return output
+    target = output if output.suffix == exporter.suffix else output / f"model{exporter.suffix}"
+    if not target.parent.exists() and not target.parent.absolute().parent.is_dir():
+        raise InputError(f"the folder of --output {output} does not exist", "an existing folder")
+    if output.is_file() and output != target:
+        raise InputError(f"--output {output} is a file", f"a {exporter.suffix} file, or a folder")
+    return target
+
+
+def _opened(
+    exporter: Exporter, written: Path, signature: Signature, custom_ops: Path | None
+) -> Session:
+    """What was written, in the engine that the exporter names or in a session of its own."""
+    if not exporter.engine:
+        return exporter.open(written, signature)
+    engine = registry.create(Engine, "engines", exporter.engine)
+    return engine.open(written, Settings(exporter.engine, custom_ops=custom_ops))
+
+
+def _put(source: Path, files: Iterable[Path], target: Path, *, whole: bool) -> None:
+    """Copy ``files`` from ``source`` beside ``target``; it appears last, ``whole`` as a folder."""
+    if whole:
+        temporary = target.with_name(f".{target.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source / target.name, temporary)
+        temporary.replace(target)
+        return
+    target.parent.mkdir(exist_ok=True)
+    for path in reversed(list(files)):
+        final = target.with_name(path.name)
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.copyfile(source / path, temporary)
+        temporary.replace(final)
