@@ -78,9 +78,16 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, or the first values of each tensor; ``--json`` has them all."""
+    """A class with its probability, spans, a number, or the first values of each tensor; ``--json`` has them all."""
     if isinstance(result, dict) and "class" in result:
         return str(result["class"]) + (f" ({result['score']:.1%})" if "score" in result else "")
+    if isinstance(result, dict) and "entities" in result:
+        told = [
+            f"{span['text']} ({span['label']}, {span['score']:.1%})" for span in result["entities"]
+        ]
+        return ", ".join(told) or "nothing"
+    if isinstance(result, dict) and isinstance(result.get("prediction"), float):
+        return f"{result['prediction']:.6g}"
     if isinstance(result, dict):
         return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
     return _tensor(result) if isinstance(result, np.ndarray) else str(result)
