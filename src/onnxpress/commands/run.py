@@ -78,7 +78,7 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, spans, a number, or the first values of each tensor; ``--json`` has them all."""
+    """A class with its probability, spans, a number, or the first values of each tensor."""
     if isinstance(result, dict) and "class" in result:
         return str(result["class"]) + (f" ({result['score']:.1%})" if "score" in result else "")
     if isinstance(result, dict) and "entities" in result:
