@@ -31,7 +31,9 @@ EXPECTED: dict[str, Expected] = {
     "face_embedding": Expected("Spearman correlation", None),
     "image_classification": Expected("accuracy", 0.9),
     "segmentation": Expected("mIoU / origin's mIoU", 0.7),
+    "sentence_embedding": Expected("Spearman correlation", None),
     "super_resolution": Expected("PSNR / origin's PSNR", 39.0),
+    "tabular": Expected("accuracy", 0.93),
 }
 
 

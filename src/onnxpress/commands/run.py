@@ -91,23 +91,37 @@ def run(
 
 
 def _told(result: object) -> str:
-    """A class with its probability, boxes, an image's size and classes, or a tensor's values.
+    """A class with its probability, spans, boxes, shares of classes, or the first values.
 
     ``--json`` has them all.
     """
-    if isinstance(result, dict) and "class" in result:
-        return str(result["class"]) + (f" ({result['score']:.1%})" if "score" in result else "")
-    if isinstance(result, dict) and "size" in result:
-        height, width = result["size"]
-        shares = list(result.get("shares", {}).items())
-        told = [f"{name} {share:.1%}" for name, share in shares[:SHOWN]]
-        told += [f"{len(shares) - SHOWN} more"] if len(shares) > SHOWN else []
-        return f"{width}×{height} pixels" + (f": {', '.join(told)}" if told else "")
-    if isinstance(result, dict) and "detections" in result:
-        return _boxes(result["detections"])
-    if isinstance(result, dict):
-        return "; ".join(f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
-    return _tensor(result) if isinstance(result, np.ndarray) else str(result)
+    match result:
+        case {"class": name, "score": score}:
+            return f"{name} ({score:.1%})"
+        case {"class": name}:
+            return str(name)
+        case {"entities": spans}:
+            told = [f"{span['text']} ({span['label']}, {span['score']:.1%})" for span in spans]
+            return ", ".join(told) or "nothing"
+        case {"size": [height, width], **rest}:
+            return f"{width}×{height} pixels" + _shares(rest.get("shares", {}))
+        case {"detections": detections}:
+            return _boxes(detections)
+        case {"prediction": float(number)}:
+            return f"{number:.6g}"
+        case dict():
+            values = (f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
+            return "; ".join(values)
+        case np.ndarray():
+            return _tensor(result)
+    return str(result)
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """The classes of a mask, the largest first."""
+    told = [f"{name} {share:.1%}" for name, share in list(shares.items())[:SHOWN]]
+    told += [f"{len(shares) - SHOWN} more"] if len(shares) > SHOWN else []
+    return f": {', '.join(told)}" if told else ""
 
 
 def _boxes(detections: list[dict[str, Any]]) -> str:
