@@ -97,24 +97,28 @@ def _told(result: object) -> str:
     """
     match result:
         case {"class": name, "score": score}:
-            return f"{name} ({score:.1%})"
+            told = f"{name} ({score:.1%})"
         case {"class": name}:
-            return str(name)
+            told = str(name)
         case {"entities": spans}:
-            told = [f"{span['text']} ({span['label']}, {span['score']:.1%})" for span in spans]
-            return ", ".join(told) or "nothing"
-        case {"size": [height, width], **rest}:
-            return f"{width}×{height} pixels" + _shares(rest.get("shares", {}))
+            texts = [f"{span['text']} ({span['label']}, {span['score']:.1%})" for span in spans]
+            told = ", ".join(texts) or "nothing"
+        case {"size": [height, width], "shares": shares}:
+            told = f"{width}×{height} pixels{_shares(shares)}"
+        case {"size": [height, width]}:
+            told = f"{width}×{height} pixels"
         case {"detections": detections}:
-            return _boxes(detections)
+            told = _boxes(detections)
         case {"prediction": float(number)}:
-            return f"{number:.6g}"
+            told = f"{number:.6g}"
         case dict():
             values = (f"{name} {_tensor(np.asarray(value))}" for name, value in result.items())
-            return "; ".join(values)
+            told = "; ".join(values)
         case np.ndarray():
-            return _tensor(result)
-    return str(result)
+            told = _tensor(result)
+        case _:
+            told = str(result)
+    return told
 
 
 def _shares(shares: dict[str, float]) -> str:
