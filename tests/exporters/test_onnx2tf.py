@@ -23,7 +23,6 @@ TWO_INPUTS = """
   z = Sigmoid (x2)
 }
 """
-DETERMINANT = "(float[batch, 3, 3] x) => (float[batch] y) { y = Det (x) }"
 
 
 @pytest.fixture
@@ -45,13 +44,6 @@ def test_names_and_layouts_stay(to: str, tmp_path: Path) -> None:
     assert [case.shapes["x.first"] for case in result.verified.cases] == [
         (batch, 3, 8, 6) for batch in (1, 2, 5)
     ]
-
-
-@pytest.mark.usefixtures("installed")
-def test_an_operator_without_a_form_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="Det"):
-        api.export(parse(DETERMINANT), "tflite", tmp_path / "m.tflite")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_missing_names_both_commands(monkeypatch: pytest.MonkeyPatch) -> None:

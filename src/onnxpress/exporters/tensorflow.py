@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from onnxpress.signature import Feeds, Signature
 
 
 class TensorFlow(Exporter):
-    """Names, layouts and free dimensions of the signature are the ONNX model's."""
+    """Names, layouts and free dimensions of the signature are the ONNX model's.
+
+    But for inputs such as ``input.1``, which TensorFlow spells as an argument, ``input_1``.
+    """
 
     suffix = ""
 
@@ -42,8 +46,9 @@ class _Loaded(Session):
             # The signature's function does not keep what it computes with alive.
             self._alive: Any = tensorflow.saved_model.load(str(written))
         self._call: Any = self._alive.signatures["serving_default"]
+        spelled = {_spelled(spec.name): spec.name for spec in signature.inputs}
         shapes = {
-            name: tuple(-1 if size is None else size for size in spec.shape)
+            spelled.get(name, name): tuple(-1 if size is None else size for size in spec.shape)
             for name, spec in self._call.structured_input_signature[1].items()
         }
         _onnx2tf.require_same(signature, shapes, self._call.structured_outputs)
@@ -52,9 +57,14 @@ class _Loaded(Session):
         import tensorflow
 
         try:
-            outputs = self._call(**{k: tensorflow.constant(v) for k, v in feeds.items()})
+            outputs = self._call(**{_spelled(k): tensorflow.constant(v) for k, v in feeds.items()})
         except tensorflow.errors.OpError as error:
             lines = [line for line in str(error.message).splitlines() if line.strip()]
             told = lines[0][:200] if lines else type(error).__name__
             raise EngineError(f"TensorFlow fails ({told})") from error
         return {name: value.numpy() for name, value in outputs.items()}
+
+
+def _spelled(name: str) -> str:
+    """An input's name as TensorFlow has it in a signature: that of a Python argument."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)

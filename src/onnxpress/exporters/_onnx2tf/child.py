@@ -11,6 +11,10 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def main(model: Path, output: Path, kind: str, told: Path) -> None:
@@ -18,7 +22,11 @@ def main(model: Path, output: Path, kind: str, told: Path) -> None:
     import onnx
     import onnx2tf
 
-    graph = onnx.load(str(model), load_external_data=False).graph
+    proto = onnx.load(str(model), load_external_data=False)
+    graph = proto.graph
+    _pin(graph)
+    model = model.with_name("pinned.onnx")  # beside its external data
+    onnx.save(proto, str(model))
     constants = {tensor.name for tensor in graph.initializer}
     if kind == "tensorflow":
         from onnxpress.exporters._onnx2tf.mended import mend
@@ -52,6 +60,35 @@ def main(model: Path, output: Path, kind: str, told: Path) -> None:
             for name in ("saved_model.pb", "fingerprint.pb"):
                 shutil.copyfile(Path(folder) / name, output / name)
             shutil.copytree(Path(folder) / "variables", output / "variables")
+
+
+def _pin(graph: onnx.GraphProto) -> None:
+    """``y`` → ``Reshape(Reshape(y, [-1]), Shape(y))`` for outputs that have channels.
+
+    onnx2tf leaves convolutions' outputs channels-last; through a flat tensor no layout goes.
+    """
+    from onnx import TensorProto, helper
+
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    made = {name for node in graph.node for name in node.output}
+    for index, output in enumerate(graph.output):
+        if output.name not in made or len(output.type.tensor_type.shape.dim) < 3:
+            continue
+        stem = f"pinned{index}"
+        while any(name.startswith(stem) for name in taken):
+            stem += "_"
+        inner = f"{stem}_inner"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = [inner if name == output.name else name for name in names]
+        graph.initializer.append(helper.make_tensor(f"{stem}_flat", TensorProto.INT64, [1], [-1]))
+        graph.node.extend(
+            [
+                helper.make_node("Shape", [inner], [f"{stem}_shape"]),
+                helper.make_node("Reshape", [inner, f"{stem}_flat"], [f"{stem}_line"]),
+                helper.make_node("Reshape", [f"{stem}_line", f"{stem}_shape"], [output.name]),
+            ]
+        )
 
 
 def _custom_operators(written: Path) -> list[str]:
