@@ -9,10 +9,19 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 GROUPS = ["small", "medium", "large"]
+
+
+def pipeline(numbers: list[str], texts: list[str], trees: int = 100, depth: int = 3) -> Pipeline:
+    """Scaled ``numbers`` and one-hot ``texts`` into gradient boosting."""
+    columns = ColumnTransformer(
+        [("numbers", StandardScaler(), numbers), ("texts", OneHotEncoder(), texts)]
+    )
+    boosting = GradientBoostingClassifier(n_estimators=trees, max_depth=depth, random_state=0)
+    return make_pipeline(columns, boosting)
 
 
 def main(folder: Path) -> None:
@@ -25,10 +34,7 @@ def main(folder: Path) -> None:
     train, test = train_test_split(
         table, test_size=0.5, random_state=0, stratify=table["diagnosis"]
     )
-    columns = ColumnTransformer(
-        [("numbers", StandardScaler(), numbers), ("group", OneHotEncoder(), ["size group"])]
-    )
-    model = make_pipeline(columns, GradientBoostingClassifier(random_state=0))
+    model = pipeline(numbers, ["size group"])
     model.fit(train.drop(columns="diagnosis"), train["diagnosis"])
     accuracy = model.score(test.drop(columns="diagnosis"), test["diagnosis"])
     folder.mkdir(exist_ok=True)

@@ -1,80 +1,43 @@
-"""What examples/tabular does, for pipelines drawn at random."""
+"""The example's pipeline at other sizes than its own: columns, words, classes, trees drawn."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import skops.io
-from sklearn.compose import ColumnTransformer
-from sklearn.datasets import make_classification
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from conftest import Shell
-from onnxpress import api
-from onnxpress.predictor import open as open_bundle
-from onnxpress.pressing.result import Pressed
-
-ROWS = 160
+import onnxpress
+from onnxpress.engines.onnxruntime import OnnxRuntime
+from onnxpress.settings import Settings
+from zoo import examples
 
 
-def drawn(seed: int) -> tuple[object, pd.DataFrame]:
-    """A fitted pipeline and its table: depth, width and number of classes from the seed."""
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pipelines(seed: int, tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
     rng = np.random.default_rng(seed)
-    depth, width, classes = (int(rng.integers(*ends)) for ends in ((1, 5), (4, 9), (2, 5)))
-    x, y = make_classification(
-        ROWS, width, n_informative=4, n_redundant=0, n_classes=classes, n_clusters_per_class=1,
-        random_state=seed, class_sep=2,
-    )  # fmt: skip
-    table = pd.DataFrame(x.astype(np.float32), columns=[f"n {i}" for i in range(width)])
-    table["town"] = rng.choice(["Bonn", "Ulm", "Kiel"], ROWS)
-    table["answer"] = [f"class {value}" for value in y]
-    columns = ColumnTransformer(
-        [("n", StandardScaler(), list(table.columns[:width])), ("t", OneHotEncoder(), ["town"])]
+    rows, classes = 300, int(rng.integers(2, 6))
+    numbers = [f"number {i}" for i in range(int(rng.integers(1, 12)))]
+    texts = [f"text {i}" for i in range(int(rng.integers(1, 4)))]
+    words = [f"word{i}" for i in range(int(rng.integers(2, 9)))]
+    table = pd.DataFrame(
+        {name: rng.normal(size=rows).astype(np.float32) for name in numbers}
+        | {name: rng.choice(words, rows) for name in texts}
     )
-    trees = GradientBoostingClassifier(n_estimators=4, max_depth=depth, random_state=0)
-    return make_pipeline(columns, trees).fit(table.drop(columns="answer"), table["answer"]), table
+    score = table[numbers[0]] * 2 + table[texts[0]].str[-1].astype(int) + rng.normal(size=rows)
+    answer = pd.qcut(score, classes, labels=[f"class {i}" for i in range(classes)]).astype(str)
+    trees, depth = int(rng.integers(2, 30)), int(rng.integers(1, 6))
+    model = examples.load("tabular", "train").pipeline(numbers, texts, trees, depth)
+    model.fit(table[:200], answer[:200])
 
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_pipeline_drawn_at_random_keeps_its_labels(seed: int) -> None:
-    model, table = drawn(seed)
-    converted = api.convert(model)
-    assert converted.verified is not None
-    assert converted.verified.ok
-    assert [spec.name for spec in converted.model.signature.inputs] == list(table.columns[:-1])
-
-
-def test_a_table_is_pressed_and_predicted(tmp_path: Path, shell: Shell, one_engine: None) -> None:
-    model, table = drawn(3)
-    skops.io.dump(model, tmp_path / "pipe.skops")
-    table.to_csv(tmp_path / "table.csv", index=False)
-    pressed = api.press(
-        str(tmp_path / "pipe.skops"),
-        samples=str(tmp_path / "table.csv"),
-        label="answer",
-        floor=0.9,
-        rounds=6,
-        keep_float=True,
-        output=tmp_path / "bundle",
-    )
-    assert isinstance(pressed, Pressed)
-    assert pressed.task == "tabular"
-    assert not any("each time it is opened" in warning for warning in pressed.warnings)
-    quality = pressed.candidates[0].row.quality  # type: ignore[union-attr]
-    assert quality is not None
-    assert quality.value == 1
-    assert quality.metric.startswith("accuracy")
-    wanted = list(model.predict(table.drop(columns="answer")))  # type: ignore[attr-defined]
-    with open_bundle(tmp_path / "bundle") as predictor:
-        assert [row["class"] for row in predictor.predict(table)] == wanted
-    output = tmp_path / "out.jsonl"
-    code, _, _ = shell("run", tmp_path / "bundle", tmp_path / "table.csv", "-o", output)
-    assert code == 0
-    lines = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [line["output"]["class"] for line in lines] == wanted
+    result = onnxpress.convert(model)
+    assert result.verified is not None
+    assert result.verified.ok, result.verified.first_mismatch
+    feeds = {name: table[name].to_numpy()[200:, np.newaxis] for name in table}
+    with OnnxRuntime().open(
+        result.model.save(tmp_path / "m.onnx"), Settings("onnxruntime")
+    ) as session:
+        labels = session.run(feeds)["label"]
+    assert labels.tolist() == model.predict(table[200:]).tolist()
+    assert len(set(labels.tolist())) > 1
