@@ -36,6 +36,8 @@ from onnxpress.signature import Signature, TensorSpec
 JOURNAL_KEY = "onnxpress.journal"
 EXTERNAL_DATA_BYTES = 1 << 30
 """Initializers of more bytes than this go to external data; protobuf's own limit is 2 GiB."""
+MAPPED_BYTES = 64 << 20
+"""What is written only to be read again has more weights than this in a file of their own."""
 
 FOREIGN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 """What reading another program's metadata as a journal may raise."""

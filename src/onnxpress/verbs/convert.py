@@ -11,7 +11,7 @@ from pathlib import Path
 from onnxpress import registry
 from onnxpress.engine import Engine, require
 from onnxpress.errors import EngineError, ModelError, OnnxpressError, SourceError
-from onnxpress.model import Model, check
+from onnxpress.model import MAPPED_BYTES, Model, check
 from onnxpress.opsets import needs
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
@@ -23,8 +23,6 @@ from onnxpress.verbs.verify import Verified, compare
 
 BATCHES = (1, 2, 5)
 PROVING_ENGINE = "onnxruntime"
-MAPPED_BYTES = 64 << 20
-"""Weights of more bytes are proven from a file of their own."""
 
 MakeFeeds = Callable[[Signature], Iterable[Feeds]]
 

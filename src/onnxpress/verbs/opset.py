@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import onnx.version_converter
 import onnx_ir as ir
 from onnx.version_converter import ConvertError
@@ -18,7 +17,7 @@ from onnxpress import registry
 from onnxpress.downgrade import to_17
 from onnxpress.engine import Engine, require
 from onnxpress.errors import ModelError
-from onnxpress.model import Model
+from onnxpress.model import MAPPED_BYTES, Model, check
 from onnxpress.opsets import Needs, needs
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
@@ -74,7 +73,9 @@ def in_opset(model: Model, to: int) -> tuple[Model, str]:
     for name, converter in (("onnxscript", _by_onnxscript), ("onnx", _by_onnx)):
         try:
             converted = converter(model, to)
-            onnx.checker.check_model(ir.to_proto(converted.ir), full_check=True)
+            with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+                path = Path(folder) / "converted.onnx"
+                check(converted.clone().save(path, external_bytes=MAPPED_BYTES))
         except Exception as error:  # noqa: BLE001  # converters raise anything; the reason is kept
             told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             reasons.append(f"{name}: {told}")
