@@ -539,7 +539,7 @@ def test_text_inputs_are_objects(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, ir_version=8), tmp_path / "m.onnx")
     model = load(tmp_path / "m.onnx")
     assert [str(spec) for spec in (*model.signature.inputs, *model.signature.outputs)] == [
-        "x: object[?]",
-        "y: object[…]",
+        "x: string[?]",
+        "y: string[…]",
     ]
     assert model.size_bytes == pytest.approx(model.save(tmp_path / "n.onnx").stat().st_size, abs=8)

@@ -53,7 +53,7 @@ def test_feeds_that_fit_are_accepted() -> None:
             {"mask": np.zeros((2, 6), np.float32)},
             "dimension 'length' is 5 in input 'ids' and 6 in 'mask'; expected one size",
         ),
-        ({"words": np.zeros(1, np.float32)}, r"expected words: object\[…\]"),
+        ({"words": np.zeros(1, np.float32)}, r"expected words: string\[…\]"),
     ],
 )
 def test_feeds_that_do_not_fit_say_what_would(

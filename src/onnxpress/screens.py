@@ -10,6 +10,10 @@ from rich.table import Table
 
 from onnxpress.terminal import console, rows_table, warn
 from onnxpress.verbs.score import RANDOM
+from onnxpress.verbs.verify import told_shapes
+
+SHOWN = 12
+"""Inputs and outputs of a model that are told."""
 
 Result = Mapping[str, Any]
 """A JSON object; its shape is the command's contract, checked by the tests of each command."""
@@ -79,8 +83,11 @@ def show_converted(result: Result) -> None:
     if result["fallback_reason"]:
         warn(result["fallback_reason"])
     for kind in ("inputs", "outputs"):
-        for spec in result[kind]:
+        for spec in result[kind][:SHOWN]:
             out.print(f"  {kind[:-1]:6} {_spec(spec)}", markup=False)
+        if len(result[kind]) > SHOWN:
+            more = f"and {len(result[kind]) - SHOWN} more; --json tells them all"
+            out.print(f"  {'':6} {more}", markup=False)
     if result["verified"]:
         show_verified(result["verified"], "")
 
@@ -90,7 +97,7 @@ def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> 
     out = console()
     alike: dict[tuple[str, str, int], list[float]] = {}
     for number, case in enumerate(verified["cases"]):
-        shapes = ", ".join(f"{name}{list(shape)}" for name, shape in case["shapes"].items())
+        shapes = told_shapes(case["shapes"])
         found = alike.setdefault(("✓" if case["ok"] else "✗", shapes, number if verbose else 0), [])
         found.append(case["max_abs_diff"])
     for (mark, shapes, _), found in alike.items():
@@ -260,4 +267,5 @@ def _short(reason: str, verbose: bool) -> str:
 
 def _spec(spec: Result) -> str:
     shape = "…" if spec["shape"] is None else ", ".join(map(str, spec["shape"]))
-    return f"{spec['name']}: {spec['dtype']}[{shape}]"
+    dtype = "string" if spec["dtype"] == "object" else spec["dtype"]
+    return f"{spec['name']}: {dtype}[{shape}]"

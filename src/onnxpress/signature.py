@@ -49,7 +49,8 @@ class TensorSpec:
             raise InputError(
                 f"--input {text}", "NAME:DTYPE[dims], such as x:float32[batch,3,224,224]"
             )
-        return cls(found[1], found[2], parse_dims(found[3] or ""))
+        dtype = "object" if found[2] == "string" else found[2]
+        return cls(found[1], dtype, parse_dims(found[3] or ""))
 
     @property
     def dynamic_batch(self) -> bool:
@@ -58,7 +59,7 @@ class TensorSpec:
 
     def __str__(self) -> str:
         shape = "…" if self.shape is None else ", ".join(map(str, self.shape))
-        return f"{self.name}: {self.dtype}[{shape}]"
+        return f"{self.name}: {'string' if self.dtype == 'object' else self.dtype}[{shape}]"
 
 
 def parse_dims(text: str) -> tuple[int | str, ...]:

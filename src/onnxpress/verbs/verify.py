@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
     "bfloat16": (5e-2, 2e-2),
 }
 """dtype → (rtol, atol as a share of the output's largest magnitude). Other types must be equal."""
+
+SHOWN = 3
+"""Inputs whose shapes a message tells."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,19 @@ class Mismatch:
     why: str = ""
 
     def __str__(self) -> str:
-        shapes = ", ".join(f"{name}{list(shape)}" for name, shape in self.shapes.items())
+        shapes = told_shapes(self.shapes)
         if not self.output:
             return f"it fails where the original runs, on {shapes} ({self.why})"
         if self.why:
             return f"output '{self.output}' {self.why} on {shapes}"
         return f"output '{self.output}'{list(self.index)} is {self.a} and {self.b} on {shapes}"
+
+
+def told_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
+    """``x[2, 3], y[2]``, and how many more there are past a few."""
+    told = [f"{name}{list(shape)}" for name, shape in shapes.items()]
+    more = len(told) - SHOWN
+    return ", ".join(told[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
