@@ -230,6 +230,29 @@ cli.main(["x"])
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
 
 
+def test_a_second_signal_changes_nothing(tmp_path: Path) -> None:
+    text = """
+import os, signal, sys, time
+from onnxpress import cli
+def stop(**_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+class Late:
+    def write(self, text):
+        os.kill(os.getpid(), signal.SIGTERM)
+        sys.__stderr__.write(text)
+    def flush(self):
+        pass
+cli.app = lambda: stop
+sys.stderr = Late()
+cli.main(["x"])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
 def test_being_terminated_is_an_interrupt(tmp_path: Path) -> None:
     text = """
 import os, signal, time

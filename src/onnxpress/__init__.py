@@ -1,7 +1,8 @@
 """onnxpress: press a trained model into the fastest faithful form for this machine, and prove it.
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
-``convert``, ``verify``, ``inspect``, ``optimize``, ``quantize``, ``measure``. All names are
+``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``optimize``, ``quantize``,
+``measure``. All names are
 loaded when they are first used; importing onnxpress imports no framework.
 """
 
@@ -15,6 +16,8 @@ __version__ = "0.1.0"
 _HOME = {
     "press": "onnxpress.api",
     "convert": "onnxpress.api",
+    "change_opset": "onnxpress.api",
+    "export": "onnxpress.api",
     "verify": "onnxpress.api",
     "inspect": "onnxpress.api",
     "optimize": "onnxpress.api",
@@ -36,7 +39,9 @@ __all__ = [
     "Processing",
     "Samples",
     "__version__",
+    "change_opset",
     "convert",
+    "export",
     "inspect",
     "load",
     "measure",
@@ -48,7 +53,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from onnxpress.api import convert, inspect, measure, optimize, press, quantize, verify
+    from onnxpress.api import (
+        change_opset,
+        convert,
+        export,
+        inspect,
+        measure,
+        optimize,
+        press,
+        quantize,
+        verify,
+    )
     from onnxpress.errors import OnnxpressError
     from onnxpress.model import Model, load
     from onnxpress.predictor import Predictor, open

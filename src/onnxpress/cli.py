@@ -16,6 +16,8 @@ from onnxpress.errors import EXTRAS, OnnxpressError
 USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """What typer raises for words that do not fit: missing, unknown or wrong ones."""
 
+LEAVING = 0
+"""Stands among the signals that came for the end of listening to them."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except OnnxpressError as error:
         # A library's import that is interrupted raises what it likes, and that is told as a line.
-        _interrupted() if interrupts else _fail(str(error))
+        _interrupted(interrupts) if interrupts else _fail(str(error))
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
@@ -71,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         told = getattr(error, "format_message", error.__str__)()
         _fail(" ".join(told.split()), "see --help")
     except (typer.Abort, KeyboardInterrupt):
-        _interrupted()
+        _interrupted(interrupts)
     except BrokenPipeError:
         _stop_writing()
     except SystemExit as stopped:
@@ -80,23 +82,28 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _stop_writing()
     if code == INTERRUPTED:  # so newer versions of typer say it
-        _interrupted()
+        _interrupted(interrupts)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _listen(interrupts: list[int]) -> None:
-    """Note each SIGINT and SIGTERM and raise KeyboardInterrupt, so that both clean up."""
+    """Note each SIGINT and SIGTERM and raise KeyboardInterrupt, so that both clean up.
 
-    def note(number: int, _: object) -> NoReturn:
-        interrupts.append(number)
-        raise KeyboardInterrupt
+    Until the answer is said: then there is nothing left to stop.
+    """
+
+    def note(number: int, _: object) -> None:
+        if LEAVING not in interrupts:
+            interrupts.append(number)
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, note)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background
         signal.signal(signal.SIGINT, note)
 
 
-def _interrupted() -> NoReturn:
+def _interrupted(interrupts: list[int]) -> NoReturn:
+    interrupts.append(LEAVING)
     sys.stderr.write("interrupted\n")
     # Python under -m ends itself with SIGINT, not with our exit code, where the interrupt met an
     # exec() of text (as dataclasses use), handled or not. Any later exec() makes it forget that.

@@ -15,6 +15,9 @@ Anything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXTRAS = {
     "onnx": "press",
     "onnx_ir": "press",
@@ -97,6 +100,17 @@ class EngineError(OnnxpressError):
 
 class PluginError(OnnxpressError):
     """An unknown plug-in name, two plug-ins of one name, or a wrong API version."""
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """What the system refuses while ``path`` is written becomes an ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path} ({error.strerror or error})", "a folder with room to write"
+        ) from error
 
 
 class MissingExtra(OnnxpressError):

@@ -15,7 +15,7 @@ from onnxpress.batching import ROWS, chunks, pad, rows_per_batch, trim
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
-from onnxpress.errors import BundleError, EngineError, SamplesError
+from onnxpress.errors import BundleError, EngineError, SamplesError, writing
 from onnxpress.machine import this_machine
 from onnxpress.readers import IMAGE_SUFFIXES, TABLES, frame_rows, is_frame
 from onnxpress.samples import Raw, Record, Samples
@@ -127,6 +127,8 @@ def records_of(text: str, *, texts: bool = False) -> list[Record]:
     With ``texts`` it is a text itself, or a ``.txt`` or ``.jsonl`` file of them.
     """
     path = Path(text)
+    if path.suffix in (*TABLES, ".npz", ".txt", ".jsonl") and not path.is_file():
+        raise SamplesError(f"{text} does not exist", "an image, a table, or an .npz of tensors")
     if texts and path.suffix not in (".txt", ".jsonl", ".npz"):
         return [Record(text, name=text)]
     if texts or path.suffix in (".npz", *TABLES) or path.is_dir():
@@ -148,7 +150,8 @@ def write_pictures(path: Path, names: Iterable[str], results: Iterable[object]) 
     folder = path.parent if one else path
     if one and not folder.is_dir():
         raise SamplesError(f"the folder of {path} does not exist", "an existing folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     written: set[Path] = set()
     for name, result in zip(names, results, strict=False):
         target = path if one else path / f"{Path(name).stem}.png"
@@ -158,11 +161,12 @@ def write_pictures(path: Path, names: Iterable[str], results: Iterable[object]) 
         array = np.asarray(result)
         image = Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
         temporary = target.with_name(f".{target.stem}.tmp{target.suffix}")
-        try:
-            image.save(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with writing(target):
+            try:
+                image.save(temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
         written.add(target)
     return len(written)
 
@@ -176,7 +180,7 @@ def write_lines(path: Path, names: Iterable[str], results: Iterable[object]) -> 
     temporary = path.with_name(f".{path.name}.tmp")
     count = 0
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with writing(path), temporary.open("w", encoding="utf-8") as file:
             for name, result in zip(names, results, strict=False):
                 line = {"name": name, "output": plain(result)}
                 file.write(json.dumps(line, allow_nan=False) + "\n")

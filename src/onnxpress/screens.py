@@ -34,7 +34,7 @@ def show_pressed(result: Result) -> None:
         f"median ms per call ± standard deviation, batch {result['batch']}, "
         f"{result['threads']} threads, {result['rounds']} interleaved rounds; quality on "
         f"{samples['scoring']} samples that calibration never saw, floor {result['floor']:.4g} "
-        f"(✗ does not hold it); {machine['cpu']}",
+        f"(✗ does not hold it, or did not run); {machine['cpu']}",
         style="dim",
         markup=False,
     )
@@ -150,7 +150,7 @@ def show_exported(result: Result, *, verbose: bool = False) -> None:
     show_verified(result["verified"], "", verbose=verbose)
 
 
-def show_opset(result: Result) -> None:
+def show_opset(result: Result, *, verbose: bool = False) -> None:
     """The table of opsets, what a model's needs, or what became of it in another."""
     out = console()
     if "table" in result:
@@ -169,7 +169,7 @@ def show_opset(result: Result) -> None:
         markup=False,
     )
     if result.get("verified"):
-        show_verified(result["verified"], "")
+        show_verified(result["verified"], "", verbose=verbose)
     if result.get("model"):
         out.print(f"{result['model']}: opset {result['before']} → {result['opset']}", markup=False)
 

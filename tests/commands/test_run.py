@@ -102,8 +102,11 @@ def test_tensors(tensors: Path, shell: Shell, tmp_path: Path) -> None:
         (["digits", "none.png"], "none.png does not exist"),
         (["digits", "broken.png"], "broken.png cannot be read as an image"),
         (["digits", "good.png", "broken.png", "-o", "o.jsonl"], "broken.png cannot be read"),
-        (["digits"], "no input; expected one of them"),
-        (["digits", "good.png", "--input-file", "x.npz"], "inputs and --input-file; expected one"),
+        (["digits"], "no input; expected files or texts to predict on, or --input-file"),
+        (
+            ["digits", "good.png", "--input-file", "x.npz"],
+            "inputs and --input-file; expected",
+        ),
         (["digits", "good.png", "--threads", "0"], "--threads 0; expected"),
         (["digits", "good.png", "-o", "none/o.jsonl"], "none/o.jsonl does not exist"),
         (["digits", "good.png", "-o", "."], "is a folder"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import zoo
 from onnxpress import api
@@ -63,6 +65,27 @@ def test_up_and_down(name: str, to: int, zoo_model: Callable[[str], Path], tmp_p
     assert saved.ir.ir_version == NEEDS[to].ir
     assert saved.signature == model.signature
     onnx.checker.check_model(ir.to_proto(saved.ir), full_check=True)
+
+
+def test_the_oldest_opsets_and_what_they_lack(
+    zoo_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 3]) for n in "xy")
+    weight = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    old = helper.make_model(
+        helper.make_graph([node], "g", [x], [y], [weight]),
+        opset_imports=[helper.make_opsetid("", 9)],
+        ir_version=4,
+    )
+    onnx.save(old, tmp_path / "old.onnx")
+    result = api.change_opset(tmp_path / "old.onnx", 8)
+    assert result.verified is not None
+    assert result.verified.ok
+    assert result.model.ir.ir_version == 4, "weights are no inputs"
+    with pytest.raises(ModelError, match=r"onnx: No (Adapter|Previous Version) [^:]*\)") as caught:
+        api.change_opset(zoo_model("transformer"), 11)
+    assert "/project/" not in str(caught.value)
 
 
 def test_the_same_opset_is_the_same_model(zoo_model: Callable[[str], Path]) -> None:

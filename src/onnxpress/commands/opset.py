@@ -21,6 +21,7 @@ def opset(
     custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> int:
     """Say what each opset, or a model's, needs; convert a model to another one and prove it equal.
 
@@ -52,5 +53,5 @@ def opset(
     if as_json:
         terminal.emit_json("opset", data)
     elif not quiet:
-        screens.show_opset(data)
+        screens.show_opset(data, verbose=verbose)
     return 3 if data.get("verified") and not data["verified"]["ok"] else 0

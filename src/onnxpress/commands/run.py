@@ -47,7 +47,8 @@ def run(
     from onnxpress.samples import Samples
 
     if bool(inputs) == bool(input_file):
-        raise InputError("no input" if not inputs else "inputs and --input-file", "one of them")
+        given = "inputs and --input-file" if inputs else "no input"
+        raise InputError(given, "files or texts to predict on, or --input-file")
     check_threads(threads)
     with predictor.open(bundle, threads, custom_ops) as opened:
         signature = opened.manifest.signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 from onnxpress.errors import EngineError, MissingExtra
@@ -28,6 +29,12 @@ class Ort(Exporter):
         try:
             onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class
+            lacking = re.search(r"(\S+)\(\S*\) is not a registered function/op", str(error))
+            if lacking is not None:
+                raise EngineError(
+                    f"operator {lacking[1]} is none of ONNX Runtime's own",
+                    "standard operators: the ORT format is written without custom ones",
+                ) from error
             told = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
             raise EngineError(f"onnxruntime cannot take the model ({told})") from error
         return (output,)

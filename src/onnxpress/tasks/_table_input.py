@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class TableInput:
 
     def _row(self, record: Record) -> Record:
         row = record.value
+        if isinstance(row, str | bytes | Path):
+            raise SamplesError(f"'{record.name or row!r}' is no row", "a .csv, .parquet or .npz")
         if not isinstance(row, Mapping):
             return record
         specs = self._signature.inputs

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.engine import Engine, Session, require
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, writing
 from onnxpress.exporter import Exporter
 from onnxpress.model import Model
 from onnxpress.settings import Settings
@@ -66,7 +66,8 @@ def export(model: Model, to: str, output: Path, batches: Callable[[], Iterable[F
             return Exported(to, (), 0, verified)
         size = sum(path.stat().st_size for path in made)
         relative = [path.relative_to(place.parent) for path in made]
-        _put(place.parent, relative, target, whole=not exporter.suffix)
+        with writing(target):
+            _put(place.parent, relative, target, whole=not exporter.suffix)
     return Exported(to, tuple(target.parent / path for path in relative), size, verified)
 
 
@@ -102,16 +103,19 @@ def _opened(
 
 
 def _put(source: Path, files: Iterable[Path], target: Path, *, whole: bool) -> None:
-    """Copy ``files`` from ``source`` beside ``target``; it appears last, ``whole`` as a folder."""
-    if whole:
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(source / target.name, temporary)
-        temporary.replace(target)
-        return
+    """Copy ``files`` from ``source`` beside ``target``; it appears last, ``whole`` as a folder.
+
+    All are copied before the first takes its place.
+    """
     target.parent.mkdir(exist_ok=True)
-    for path in reversed(list(files)):
-        final = target.with_name(path.name)
-        temporary = final.with_name(f".{final.name}.tmp")
-        shutil.copyfile(source / path, temporary)
-        temporary.replace(final)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+        copies = Path(name)
+        if whole:
+            shutil.copytree(source / target.name, copies / target.name)
+            (copies / target.name).replace(target)
+            return
+        every = list(files)
+        for path in every:
+            shutil.copyfile(source / path, copies / path.name)
+        for path in reversed(every):
+            (copies / path.name).replace(target.with_name(path.name))

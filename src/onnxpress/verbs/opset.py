@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from onnxpress.values import opset as opset_of
 from onnxpress.verbs.verify import Verified, compare
 
 ENGINE = "onnxruntime"
+OLDEST_IR = 4
+"""Before it, all weights had to be inputs as well."""
 NATIVE = range(18, 26)
 """What onnxscript's converter takes, and makes of newer opsets."""
 
@@ -77,10 +80,11 @@ def in_opset(model: Model, to: int) -> tuple[Model, str]:
                 path = Path(folder) / "converted.onnx"
                 check(converted.clone().save(path, external_bytes=MAPPED_BYTES))
         except Exception as error:  # noqa: BLE001  # converters raise anything; the reason is kept
-            told = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            reasons.append(f"{name}: {told}")
+            told = (str(error).strip() or type(error).__name__).splitlines()[0]
+            plain = re.search(r"No (Adapter|Previous Version).*", told)  # after C++ file and line
+            reasons.append(f"{name}: {(plain[0] if plain else told)[:200]}")
             continue
-        converted.ir.ir_version = wanted.ir
+        converted.ir.ir_version = max(wanted.ir, OLDEST_IR)
         converted.path = None
         converted.journal.add(f"opset {before} to {to} by {name}", 1)
         return converted, name
