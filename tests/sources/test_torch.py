@@ -522,3 +522,12 @@ def test_a_decision_that_a_trace_keeps_is_told() -> None:
     assert result.exporter == "torchscript"
     assert "the trace keeps what was decided at test_torch.py:" in str(result.fallback_reason)
     assert "test_torch.py" in result.model.metadata["onnxpress.frozen"]
+
+
+def test_a_file_without_a_factory_tells_its_functions(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("raise SystemExit\ndef one(): ...\nclass Two: ...\ndef three(): ...\n")
+    with pytest.raises(
+        InputError, match=r"net\.py names no factory; .*:FUNCTION with one of one, t"
+    ):
+        open_source(f"torch:{path}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
 from pathlib import Path
 
-from onnxpress.errors import MissingExtra
+from onnxpress.errors import InputError, MissingExtra
 from onnxpress.source import OpenOptions, Origin, Source
 
 SUFFIXES = (".pt2", ".ts", ".torchscript", ".pt", ".pth")
@@ -23,7 +24,7 @@ class Torch(Source):
     """
 
     def accepts(self, ref: object) -> bool:
-        if str(ref).endswith(SUFFIXES) and isinstance(ref, str | Path):
+        if str(ref).endswith((*SUFFIXES, ".py")) and isinstance(ref, str | Path):
             return True
         if isinstance(ref, str):
             file, colon, name = ref.rpartition(":")
@@ -38,6 +39,18 @@ class Torch(Source):
     def open(self, ref: object, options: OpenOptions) -> Origin:
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra.of("torch", "torch", "opens PyTorch models")
+        if str(ref).endswith(".py"):
+            raise InputError(f"{ref} names no factory", f"torch:{ref}:FUNCTION{_functions(ref)}")
         from onnxpress.sources._torch.origin import open_origin
 
         return open_origin(ref, options)
+
+
+def _functions(path: object) -> str:
+    """Those of the file, which is read and not run."""
+    try:
+        tree = ast.parse(Path(str(path)).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return f" with one of {', '.join(names)}" if names else ""
