@@ -45,7 +45,7 @@ from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceErr
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.sources.sklearn import Sklearn
 from onnxpress.verbs.convert import Converted
-from zoo.tabular import DIABETES, WINE, holes
+from zoo.tabular import DIABETES, WINE, holes, outputs
 
 X, Y = WINE
 LABELS = np.array(["red", "white", "grey"])[Y]
@@ -223,6 +223,17 @@ class TestFiles:
         model = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3))
         skops.io.dump(model.fit(X, LABELS), tmp_path / "m.skops")
         proven(str(tmp_path / "m.skops"))
+
+    def test_skops_with_an_imputer_needs_no_trust(self, tmp_path: Path) -> None:
+        x = (X - X.mean(0)) / X.std(0)
+        model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(holes(x), LABELS)
+        skops.io.dump(model, tmp_path / "m.skops")
+        assert skops.io.get_untrusted_types(file=tmp_path / "m.skops") == ["numpy.dtype"]
+        converted = proven(str(tmp_path / "m.skops")).model
+        rows = holes(x + 0.5, seed=7, share=0.3)
+        label, probabilities = outputs(converted, rows)
+        assert (label == model.predict(rows)).all()
+        assert np.abs(probabilities - model.predict_proba(rows)).max() < 1e-5
 
     def test_skops_with_strangers_is_refused_and_names_them(self, tmp_path: Path) -> None:
         model = make_pipeline(FunctionTransformer(np.sinc), Ridge()).fit(*DIABETES)
