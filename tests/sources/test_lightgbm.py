@@ -15,7 +15,7 @@ from onnxpress.errors import MissingExtra, OnnxpressError
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.sources.lightgbm import LightGBM
 from onnxpress.verbs.convert import Converted
-from zoo.tabular import DIABETES, WINE, holes
+from zoo.tabular import DIABETES, WINE, holes, outputs
 
 X, Y = WINE
 QUIET = {"verbosity": -1, "num_threads": 2, "seed": 1, "min_data_in_leaf": 3}
@@ -69,6 +69,34 @@ def test_categories(categories: int) -> None:
         holes(x), y + 40 * (x[:, 0] % 3), categorical_feature=[0], params=params
     )
     proven(lightgbm.train(params, data, 6))
+
+
+@pytest.mark.parametrize("kind", ["LGBMRegressor", "LGBMClassifier", "Booster"])
+def test_tables_with_two_decimals(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    x, rows = (holes(rng.normal(size=(3000, 3)).round(2), seed) for seed in (1, 2))
+    y = 3 * np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1]) ** 2
+    if kind == "LGBMClassifier":
+        y = (y > 1) + (y > 2) * 1
+    cls = lightgbm.LGBMRegressor if kind == "Booster" else getattr(lightgbm, kind)
+    model = cls(n_estimators=20, verbosity=-1).fit(x, y)
+    ask = model.predict_proba if kind == "LGBMClassifier" else model.predict
+    if kind == "Booster":
+        model = model.booster_
+    *_, numbers = outputs(proven(model).model, rows)
+    assert np.abs(numbers - ask(rows).reshape(numbers.shape)).max() < 1e-5
+    with open_source(model) as origin, origin.session() as session:
+        asked = list(session.run({"X": rows.astype(np.float32)}).values())[-1]
+    assert np.abs(asked - ask(rows).reshape(numbers.shape)).max() < 1e-5
+
+
+def test_neighbouring_float32_numbers_stay_parted() -> None:
+    low = np.float32(0.1)
+    x = np.repeat([low, np.nextafter(low, np.float32(1))], 50).astype(np.float32)[:, None]
+    model = lightgbm.LGBMRegressor(n_estimators=1, verbosity=-1).fit(x, np.arange(100) >= 50)
+    (numbers,) = outputs(proven(model).model, x)
+    assert len(set(numbers[:, 0])) == 2
+    assert np.abs(numbers[:, 0] - model.predict(x)).max() < 1e-6
 
 
 def test_wrappers_and_files(tmp_path: Path) -> None:

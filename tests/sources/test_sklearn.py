@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -43,9 +44,11 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from onnxpress import api
 from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceError
 from onnxpress.source import OpenOptions, open_source
+from onnxpress.sources._sklearn import converters
 from onnxpress.sources.sklearn import Sklearn
+from onnxpress.trees.forest import Forest, step
 from onnxpress.verbs.convert import Converted
-from zoo.tabular import DIABETES, WINE, holes
+from zoo.tabular import DIABETES, WINE, holes, outputs
 
 X, Y = WINE
 LABELS = np.array(["red", "white", "grey"])[Y]
@@ -87,6 +90,56 @@ def test_histogram_losses(loss: str) -> None:
     )
     result = proven(model, "trees")
     assert [s.name for s in result.model.signature.outputs] == ["prediction"]
+
+
+@pytest.mark.parametrize("kind", ["regressor", "classifier", "pipeline"])
+def test_histograms_of_tables_with_two_decimals(kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    x, rows = (holes(rng.normal(size=(2000, 3)).round(2), seed) for seed in (1, 2))
+    y = 3 * np.nan_to_num(x[:, 0]) + np.nan_to_num(x[:, 1]) ** 2
+    model: object = HistGradientBoostingRegressor(max_iter=20)
+    if kind == "pipeline":
+        through = ColumnTransformer([("all", "passthrough", [0, 1, 2])])
+        model = make_pipeline(through, model)
+    if kind == "classifier":
+        model, y = (
+            HistGradientBoostingClassifier(max_iter=20),
+            np.unique(LABELS)[(y > 1) + (y > 2) * 1],
+        )
+    converted = proven(model.fit(x, y)).model
+    *_, numbers = outputs(converted, rows)
+    ask = model.predict_proba if kind == "classifier" else model.predict
+    assert np.abs(numbers - ask(rows).reshape(numbers.shape)).max() < 1e-5
+    # The reference, which quality is measured against, is asked about the table's cells too.
+    with open_source(model) as origin, origin.session() as session:
+        asked = list(session.run({"X": rows.astype(np.float32)}).values())[-1]
+    assert np.abs(asked - ask(rows).reshape(numbers.shape)).max() < 1e-5
+    # Plain rounding of the table takes other branches, or this test could not fail.
+    plain = ask(rows.astype(np.float32)).reshape(numbers.shape)
+    assert (np.abs(plain - numbers).max(axis=1) > 1e-3).mean() > 0.05
+
+
+def test_a_shifted_threshold_of_a_histogram_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(1000, 2)).round(2)
+    model = HistGradientBoostingRegressor(max_iter=1).fit(x, x[:, 0] + x[:, 1] ** 2)
+    real = converters.reader_of(model)
+
+    def shifted(towards: float) -> Forest:
+        forest = real(model)
+        first = forest.trees[0][0]
+        test = dataclasses.replace(first.tests[0], value=step(first.tests[0].value, towards))
+        root = dataclasses.replace(first, tests=(test,))
+        return dataclasses.replace(forest, trees=((root, *forest.trees[0][1:]),))
+
+    for towards in (-np.inf, np.inf):
+        wrong = shifted(towards)
+        monkeypatch.setattr(
+            "onnxpress.sources._sklearn.origin.reader_of", lambda _, wrong=wrong: lambda _: wrong
+        )
+        result = api.convert(model)
+        assert result.verified is not None
+        assert not result.verified.ok
 
 
 @pytest.mark.parametrize("categories", [3, 40, 200])
@@ -223,6 +276,17 @@ class TestFiles:
         model = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=3))
         skops.io.dump(model.fit(X, LABELS), tmp_path / "m.skops")
         proven(str(tmp_path / "m.skops"))
+
+    def test_skops_with_an_imputer_needs_no_trust(self, tmp_path: Path) -> None:
+        x = (X - X.mean(0)) / X.std(0)
+        model = make_pipeline(SimpleImputer(), LogisticRegression()).fit(holes(x), LABELS)
+        skops.io.dump(model, tmp_path / "m.skops")
+        assert skops.io.get_untrusted_types(file=tmp_path / "m.skops") == ["numpy.dtype"]
+        converted = proven(str(tmp_path / "m.skops")).model
+        rows = holes(x + 0.5, seed=7, share=0.3)
+        label, probabilities = outputs(converted, rows)
+        assert (label == model.predict(rows)).all()
+        assert np.abs(probabilities - model.predict_proba(rows)).max() < 1e-5
 
     def test_skops_with_strangers_is_refused_and_names_them(self, tmp_path: Path) -> None:
         model = make_pipeline(FunctionTransformer(np.sinc), Ridge()).fit(*DIABETES)

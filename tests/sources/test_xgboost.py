@@ -11,7 +11,7 @@ import pytest
 import xgboost
 
 from onnxpress import api
-from onnxpress.errors import InputError, MissingExtra, OnnxpressError
+from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceError
 from onnxpress.source import ExportOptions, OpenOptions, open_source
 from onnxpress.sources.xgboost import XGBoost
 from onnxpress.trees import xgboost as reader
@@ -135,6 +135,19 @@ def test_options() -> None:
             with pytest.raises(OnnxpressError, match="--") as caught:
                 origin.export(wrong)
             assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", ["one_output_per_tree", "multi_output_tree"])
+def test_several_labels_at_once_are_refused(tmp_path: Path, strategy: str) -> None:
+    labels = np.stack([Y > 0, Y > 1], 1).astype(int)
+    model = xgboost.XGBClassifier(n_estimators=2, multi_strategy=strategy).fit(X, labels)
+    model.save_model(tmp_path / "m.ubj")
+    for form in (model, model.get_booster(), str(tmp_path / "m.ubj")):
+        with pytest.raises(SourceError, match="2 labels at once; expected one label") as caught:
+            open_source(form)
+        assert "\n" not in str(caught.value)
+    numbers = xgboost.XGBRegressor(n_estimators=2).fit(X, labels)  # of which several are fine
+    assert proven(numbers).model.signature.outputs[0].shape == ("batch", 2)
 
 
 def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_diabetes, load_wine
 
+from onnxpress.model import Model
+from zoo.graphs import answers
+
 WINE = load_wine(return_X_y=True)
 DIABETES = load_diabetes(return_X_y=True)
 
@@ -14,6 +17,11 @@ DIABETES = load_diabetes(return_X_y=True)
 def holes(x: np.ndarray, seed: int = 0, share: float = 0.1) -> np.ndarray:
     """``x`` with missing values."""
     return np.where(np.random.default_rng(seed).random(x.shape) < share, np.nan, x)
+
+
+def outputs(model: Model, rows: np.ndarray) -> list[np.ndarray]:
+    """What ``model`` makes of float64 ``rows`` that are rounded to float32, as a user's are."""
+    return answers(model, {"X": rows.astype(np.float32)})
 
 
 def save(name: str, folder: Path) -> Path:

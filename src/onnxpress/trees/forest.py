@@ -11,6 +11,7 @@ import numpy as np
 
 Mode = Literal["LEQ", "LT", "EQ"]
 Link = Literal["identity", "exp", "sigmoid", "softmax", "mean", "square", "softplus"]
+NORMAL = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Test:
     """One comparison of a feature with ``value``, which is a float32.
 
     Where it holds, the row goes left if ``left``; ``missing`` tells whether NaN passes it too.
+    ``exact`` is the original's threshold, where that compares float64 numbers.
     """
 
     __test__ = False  # pytest takes every class of this name for a test
@@ -26,6 +28,7 @@ class Test:
     value: float
     left: bool = True
     missing: bool = False
+    exact: float | None = None
 
     def holds(self, value: float) -> bool:
         """Of a float32 ``value``."""
@@ -101,7 +104,7 @@ class Forest:
 
 
 def at_most(threshold: float, *, left: bool = True, missing: bool = False) -> Test:
-    """``x <= threshold`` of a float64 threshold, for every float32 ``x``.
+    """``x <= threshold`` of a model that makes float32 of ``x`` first; its threshold is float64.
 
     The largest float32 that is not above the threshold divides the float32 numbers alike.
     """
@@ -115,6 +118,29 @@ def below(number: float) -> float:
     if float(rounded) > number:
         rounded = np.nextafter(rounded, np.float32(-np.inf))
     return float(rounded)
+
+
+def near(threshold: float, *, left: bool = True, missing: bool = False) -> Test:
+    """``x <= threshold`` of a model that compares float64 numbers, for ``x`` rounded to float32.
+
+    A number that equals the threshold passes once it is rounded, as it does in the original.
+    """
+    return Test("LEQ", nearest(threshold), left, missing, threshold)
+
+
+def nearest(threshold: float) -> float:
+    """The float32 nearest to a threshold; of two that are equally near, the lower.
+
+    Half-way is where the mean of two neighbouring float32 numbers lies, which has to part them;
+    LightGBM's thresholds are one float64 step above the mean. Outside the range of normal float32
+    numbers it is the one below, so that no number becomes 0 or infinite.
+    """
+    if not NORMAL.tiny <= abs(threshold) <= NORMAL.max:
+        return below(threshold)
+    mean = math.nextafter(threshold, -math.inf)
+    low = below(mean)
+    high = step(low, math.inf)
+    return high if high - mean < mean - low else low
 
 
 def member(

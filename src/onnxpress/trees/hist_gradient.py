@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpress.errors import SourceError
 from onnxpress.trees.classes import categories_of, classes_of
-from onnxpress.trees.forest import Forest, Leaf, Link, Split, Tree, at_most, member
+from onnxpress.trees.forest import Forest, Leaf, Link, Split, Tree, member, near
 
 LINKS: dict[str, Link] = {
     "IdentityLink": "identity",
@@ -70,7 +70,7 @@ def _tree(predictor: Any, target: int, columns: list[tuple[int, np.ndarray | Non
         missing_left = bool(node["missing_go_to_left"])
         children = int(node["left"]), int(node["right"])
         if not node["is_categorical"]:
-            tests = (at_most(float(node["num_threshold"]), missing=missing_left),)
+            tests = (near(float(node["num_threshold"]), missing=missing_left),)
             nodes.append(Split(column, tests, False, *children))
             continue
         assert codes is not None

@@ -6,13 +6,25 @@ How its trees decide is in its ``include/LightGBM/tree.h``: ``NumericalDecision`
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from onnxpress.errors import SourceError
 from onnxpress.trees.classes import classes_of
-from onnxpress.trees.forest import Forest, Leaf, Link, Split, Test, Tree, below, member, step
+from onnxpress.trees.forest import (
+    Forest,
+    Leaf,
+    Link,
+    Split,
+    Test,
+    Tree,
+    below,
+    member,
+    nearest,
+    step,
+)
 
 ZERO = below(1.0000000180025095e-35)
 """LightGBM reads what is at most this, either side of 0, as 0 (``kZeroThreshold``)."""
@@ -92,24 +104,24 @@ def _split(node: Mapping[str, Any], sides: tuple[int, int]) -> Split:
     if node["decision_type"] == "==":
         codes = [float(code) for code in str(node["threshold"]).split("||")]
         return member(feature, codes, True, sides)
-    threshold, negative = below(float(node["threshold"])), step(-ZERO, -math.inf)
+    exact: float | None = float(node["threshold"])
+    threshold, negative = nearest(float(node["threshold"])), step(-ZERO, -math.inf)
     if -ZERO <= threshold <= ZERO:
-        threshold = ZERO if threshold >= 0 else negative
+        threshold, exact = ZERO if threshold >= 0 else negative, None
     default_left, zero_left = bool(node["default_left"]), threshold >= 0
     missing = str(node["missing_type"])
-    if missing == "NaN":
-        return Split(feature, (Test("LEQ", threshold, missing=default_left),), False, *sides)
+    test = Test("LEQ", threshold, exact=exact)
+    if missing == "NaN" or default_left == zero_left:
+        return Split(feature, (dataclasses.replace(test, missing=default_left),), False, *sides)
     if missing == "None":  # NaN is read as 0
-        return Split(feature, (Test("LEQ", threshold, missing=zero_left),), False, *sides)
-    if default_left == zero_left:
-        return Split(feature, (Test("LEQ", threshold, missing=zero_left),), False, *sides)
+        return Split(feature, (dataclasses.replace(test, missing=zero_left),), False, *sides)
     # Zero is missing and goes elsewhere than its value would: three ranges, each with its test.
     tests = [Test("LEQ", negative), Test("LEQ", ZERO, default_left, missing=True)]
     if threshold > negative:
-        tests.append(Test("LEQ", threshold))
+        tests.append(test)
     else:
         tests[0] = Test("LEQ", negative, left=False)
-        tests.insert(0, Test("LEQ", threshold))
+        tests.insert(0, test)
     return Split(feature, tuple(tests), False, *sides)
 
 

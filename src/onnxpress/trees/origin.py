@@ -14,6 +14,7 @@ from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, Origin
+from onnxpress.trees.cells import cells_of, widened
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import INPUT, LABEL, PREDICTION, PROBABILITIES, model_of
 from onnxpress.trees.probes import beside_thresholds, example
@@ -23,7 +24,7 @@ EXPORTER = "trees"
 """How conversions by our own writer are called."""
 
 Predict = Callable[[np.ndarray, int | None], np.ndarray]
-"""float32 [batch, features] and a number of threads → the library's own answer.
+"""float32 or float64 [batch, features] and a number of threads → the library's own answer.
 
 Probabilities [batch, classes] of a classifier, otherwise predictions [batch] or [batch, targets].
 """
@@ -78,6 +79,7 @@ class _ForestSession(Session):
         super().__init__()
         self._forest, self._predict, self._threads = forest, predict, threads
         self._made_by, self._turn = made_by, threading.Lock()
+        self._cells = cells_of(forest)
         outputs = [TensorSpec(PREDICTION, "float32", ("?", len(forest.base)))]
         if forest.classes is not None:
             label = "object" if isinstance(forest.classes[0], str) else "int64"
@@ -89,8 +91,11 @@ class _ForestSession(Session):
         self.signature = Signature(inputs, tuple(outputs))
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        features = feeds[INPUT]
+        if self._cells:
+            features = widened(self._cells, features)
         with self._turn:
-            answer = self._predict(feeds[INPUT], self._threads)
+            answer = self._predict(features, self._threads)
         if isinstance(answer, tuple):
             label, probabilities = answer
             strings = self.signature.outputs[0].dtype == "object"

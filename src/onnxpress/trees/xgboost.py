@@ -47,8 +47,8 @@ def forest_of(
     """``iterations`` are the boosting rounds that count, all of them without.
 
     ``classes`` are a classifier's labels; without them they are 0, 1, …. ``missing`` is read as
-    NaN. Raises ``SourceError`` for what is no ensemble of trees with one number in each leaf, and
-    for objectives that have no known link.
+    NaN. Raises ``SourceError`` for what is no ensemble of trees with one number in each leaf, for
+    objectives that have no known link and for classifiers of several labels at once.
     """
     learner = json.loads(raw)["learner"]
     objective = str(learner["objective"]["name"])
@@ -61,6 +61,12 @@ def forest_of(
     model = booster["gbtree"]["model"] if "gbtree" in booster else booster["model"]
     described = learner["learner_model_param"]
     targets = max(int(described["num_class"]), int(described.get("num_target", 1)), 1)
+    if objective in CLASSIFIERS and int(described.get("num_target", 1)) > 1:
+        raise SourceError(
+            f"an XGBoost classifier with {described['num_target']} labels at once",
+            "one label",
+            "train one classifier for each label",
+        )
     count = len(model["trees"])
     if iterations is not None:
         count = int(model["iteration_indptr"][iterations])

@@ -9,6 +9,8 @@ import inspect
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from onnxpress.errors import InputError, MissingExtra, SourceError
 
 SHOWN = 5
@@ -54,7 +56,7 @@ def _skops(path: Path, trust: bool) -> object:
     import skops.io
 
     unknown = skops.io.get_untrusted_types(file=path)
-    foreign = [name for name in unknown if not _is_a_class_of_sklearn(name)]
+    foreign = [name for name in unknown if not (_is_a_class_of_sklearn(name) or _is_a_dtype(name))]
     if foreign and not trust:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise SourceError(
@@ -63,6 +65,14 @@ def _skops(path: Path, trust: bool) -> object:
             "--trust loads them too: only for files that you or people you trust made",
         )
     return skops.io.load(path, trusted=unknown)
+
+
+def _is_a_dtype(name: str) -> bool:
+    """``numpy.dtype`` or a kind of it, which ``SimpleImputer`` and others keep: no code runs."""
+    module, _, attribute = name.rpartition(".")
+    found = {"numpy": np, "numpy.dtypes": np.dtypes}.get(module)
+    kind = getattr(found, attribute, None)
+    return inspect.isclass(kind) and issubclass(kind, np.dtype)
 
 
 def _is_a_class_of_sklearn(name: str) -> bool:

@@ -28,6 +28,7 @@ from onnxpress.errors import SourceError
 from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
+from onnxpress.sources._sklearn.cells import with_cells
 from onnxpress.sources._sklearn.converters import reader_of
 from onnxpress.sources._sklearn.inputs import Inputs, inputs_of
 from onnxpress.sources._sklearn.load import load
@@ -99,7 +100,10 @@ class SklearnOrigin(Origin):
                         yield {name: array.copy() for name, array in feeds.items()}
 
     def session(self, threads: int | None = None) -> Session:
-        return _SklearnSession(self._model, self._inputs, self._outputs, threads)
+        model = with_cells(self._model)
+        return _SklearnSession(
+            model, type(self._model).__name__, self._inputs, self._outputs, threads
+        )
 
     def export(self, options: ExportOptions) -> Exported:
         from onnxpress.sources._sklearn.export import export
@@ -118,9 +122,11 @@ class SklearnOrigin(Origin):
 class _SklearnSession(Session):
     """The estimator, one call at a time; ``threads`` bounds the libraries that it computes with."""
 
-    def __init__(self, model: Any, inputs: Inputs, outputs: Feeds, threads: int | None) -> None:
+    def __init__(
+        self, model: Any, name: str, inputs: Inputs, outputs: Feeds, threads: int | None
+    ) -> None:
         super().__init__()
-        self._model, self._inputs, self._threads = model, inputs, threads
+        self._model, self._name, self._inputs, self._threads = model, name, inputs, threads
         self._turn = threading.Lock()
         self.signature = Signature(
             tuple(one.spec("?") for one in inputs.every),
@@ -135,7 +141,7 @@ class _SklearnSession(Session):
             return answer(self._model, self._inputs, dict(feeds))
 
     def executed(self) -> tuple[Executed, ...]:
-        return (Executed(type(self._model).__name__, "predict", "float64"),)
+        return (Executed(self._name, "predict", "float64"),)
 
 
 def answer(model: Any, inputs: Inputs, feeds: Feeds) -> Feeds:
