@@ -138,7 +138,7 @@ def _by_name(module: torch.nn.Module, names: list[str]) -> bool:
 
     Raises ``InputError`` where some are and others are not: one is misspelt.
     """
-    known = _parameters(module, keyword_only=True)
+    known = _parameters(module, keywords=True)
     strange = [name for name in names if name not in known]
     if len(strange) == len(names):
         return False
@@ -157,15 +157,15 @@ def _takes_any(module: torch.nn.Module) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _parameters(module: torch.nn.Module, *, keyword_only: bool = False) -> list[str]:
-    """The names of what ``forward`` takes by position, or in all."""
+def _parameters(module: torch.nn.Module, *, keywords: bool = False) -> list[str]:
+    """The names of what ``forward`` takes by position, or by keyword; no ``*args``, ``**kwargs``."""
     if isinstance(module, torch.jit.ScriptModule):
         return [argument.name for argument in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]  # a ScriptMethod
-    return [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if keyword_only or parameter.kind is not parameter.KEYWORD_ONLY
-    ]
+    kinds = [inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if keywords:
+        kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY]
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
 def _is_plain(value: object) -> bool:
@@ -191,8 +191,8 @@ def flatten(outputs: object, inputs: Collection[str] = ()) -> dict[str, torch.Te
     if not found:
         raise SourceError(f"the model returned {type(outputs).__name__}", "tensors")
     named: dict[str, torch.Tensor] = {}
-    for index, (stem, tensor) in enumerate(found):
-        stem = stem or f"output_{index}"  # the key of a dict may be empty, a name may not
+    for index, (told, tensor) in enumerate(found):
+        stem = told or f"output_{index}"  # the key of a dict may be empty, a name may not
         name, count = stem, 1
         while name in named or name in inputs:
             name, count = f"{stem}_{count}", count + 1
@@ -244,8 +244,7 @@ def _random(dtype: str, shape: tuple[int | str, ...]) -> torch.Tensor:
 
 def _named(names: list[str], count: int) -> list[str]:
     """The forward parameters' names for ``count`` positional inputs."""
-    plain = [name for name in names if name not in ("args", "kwargs")]
-    return plain[:count] if len(plain) >= count else [f"input_{i}" for i in range(count)]
+    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
 
 
 def _image_channels(module: torch.nn.Module) -> int | None:
