@@ -20,12 +20,14 @@ EXAMPLE_BATCH = 2
 class Example:
     """Inputs that a module accepts: tensors by input name, and how they are passed.
 
-    ``free`` maps an input to the names of its free axes where the user told them.
+    ``free`` maps an input to the names of its free axes where the user or the file told them;
+    ``asked`` tells that it was the user, who gets them or an error.
     """
 
     tensors: Mapping[str, torch.Tensor]
     keywords: bool = False
     free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    asked: bool = False
 
     def call(self, module: torch.nn.Module) -> object:
         result: object = module(**self.tensors) if self.keywords else module(*self.tensors.values())
@@ -42,11 +44,16 @@ class Example:
 
     def doubled(self, module: torch.nn.Module) -> Example:
         """A batch of one twice, where the module takes that; otherwise the example as it is."""
-        if not any(tensor.dim() and tensor.shape[0] == 1 for tensor in self.tensors.values()):
+        single = {
+            name
+            for name, tensor in self.tensors.items()
+            if tensor.dim() and tensor.shape[0] == 1 and 0 in self.free.get(name, {0: ""})
+        }
+        if not single:
             return self
         twice = {
             name: tensor.repeat(EXAMPLE_BATCH, *[1] * (tensor.dim() - 1))
-            if tensor.dim() and tensor.shape[0] == 1
+            if name in single
             else tensor.clone()
             for name, tensor in self.tensors.items()
         }
@@ -62,13 +69,20 @@ class Example:
             return False
         return True
 
-    def free_batch(self, module: torch.nn.Module) -> bool:
-        """Whether the module runs with one row more, too."""
+    def free_batch(self, module: torch.nn.Module, names: Collection[str]) -> bool:
+        """Whether the module runs with one row more in the inputs of these names, too."""
+        return self._longer(names, 1).runs(module)
+
+    def twice_as_long(self, module: torch.nn.Module, names: Collection[str]) -> bool:
+        """Whether the module runs with all rows of the inputs of these names twice."""
+        return self._longer(names, None).runs(module)
+
+    def _longer(self, names: Collection[str], rows: int | None) -> Example:
         longer = {
-            name: torch.cat([tensor, tensor[:1]]) if tensor.dim() else tensor
+            name: torch.cat([tensor, tensor[:rows]]) if tensor.dim() and name in names else tensor
             for name, tensor in self.tensors.items()
         }
-        return self.with_tensors(longer).runs(module)
+        return self.with_tensors(longer)
 
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Example:
         """The same call with other tensors, in this example's order."""
@@ -101,7 +115,7 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
             spec.name: {axis: d for axis, d in enumerate(spec.shape or ()) if isinstance(d, str)}
             for spec in options.inputs
         }
-        return Example(tensors, keywords=set(tensors) <= set(names), free=free)
+        return Example(tensors, keywords=_by_name(module, list(tensors)), free=free, asked=True)
     image = options.processing.image if options.processing else None
     size = (image.crop or image.size) if image else None
     if image is None or size is None:
@@ -113,21 +127,45 @@ def example_of(module: torch.nn.Module, given: object, options: OpenOptions) -> 
         )
     channels = _image_channels(module) or max(len(image.mean), len(image.std), 1)
     height, width = size
-    shape = (EXAMPLE_BATCH, channels, height, width)
+    shape = (1, channels, height, width)
     if image.layout == "nhwc":
-        shape = (EXAMPLE_BATCH, height, width, channels)
+        shape = (1, height, width, channels)
     return Example({_named(names, 1)[0]: _random("float32", shape)})
 
 
-def _parameters(module: torch.nn.Module) -> list[str]:
-    """The names of what ``forward`` takes by position."""
+def _by_name(module: torch.nn.Module, names: list[str]) -> bool:
+    """Whether these are names of what ``forward`` takes; where none is, they go by position.
+
+    Raises ``InputError`` where some are and others are not: one is misspelt.
+    """
+    known = _parameters(module, keywords=True)
+    strange = [name for name in names if name not in known]
+    if len(strange) == len(names):
+        return False
+    if strange and not _takes_any(module):
+        raise InputError(
+            f"--input {strange[0]}: forward has no such parameter", f"one of {', '.join(known)}"
+        )
+    return True
+
+
+def _takes_any(module: torch.nn.Module) -> bool:
+    """Whether ``forward`` has ``**kwargs``."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return False
+    parameters = inspect.signature(module.forward).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _parameters(module: torch.nn.Module, *, keywords: bool = False) -> list[str]:
+    """The names of what ``forward`` takes by position, or by keyword; no ``*args``, ``**kwargs``."""
     if isinstance(module, torch.jit.ScriptModule):
         return [argument.name for argument in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]  # a ScriptMethod
-    return [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.kind is not parameter.KEYWORD_ONLY
-    ]
+    kinds = [inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if keywords:
+        kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY]
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
 
 def _is_plain(value: object) -> bool:
@@ -153,7 +191,8 @@ def flatten(outputs: object, inputs: Collection[str] = ()) -> dict[str, torch.Te
     if not found:
         raise SourceError(f"the model returned {type(outputs).__name__}", "tensors")
     named: dict[str, torch.Tensor] = {}
-    for stem, tensor in found:
+    for index, (told, tensor) in enumerate(found):
+        stem = told or f"output_{index}"  # the key of a dict may be empty, a name may not
         name, count = stem, 1
         while name in named or name in inputs:
             name, count = f"{stem}_{count}", count + 1
@@ -190,10 +229,9 @@ def _tensor(value: object) -> torch.Tensor:
 
 
 def _random(dtype: str, shape: tuple[int | str, ...]) -> torch.Tensor:
-    """Seeded values; a free first dimension has two rows, any other free one 16."""
+    """Seeded values; a free first dimension has one row, any other free one 16."""
     sizes = [
-        dim if isinstance(dim, int) else EXAMPLE_BATCH if axis == 0 else 16
-        for axis, dim in enumerate(shape)
+        dim if isinstance(dim, int) else 1 if axis == 0 else 16 for axis, dim in enumerate(shape)
     ]
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
@@ -206,8 +244,7 @@ def _random(dtype: str, shape: tuple[int | str, ...]) -> torch.Tensor:
 
 def _named(names: list[str], count: int) -> list[str]:
     """The forward parameters' names for ``count`` positional inputs."""
-    plain = [name for name in names if name not in ("args", "kwargs")]
-    return plain[:count] if len(plain) >= count else [f"input_{i}" for i in range(count)]
+    return names[:count] if len(names) >= count else [f"input_{i}" for i in range(count)]
 
 
 def _image_channels(module: torch.nn.Module) -> int | None:

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,10 +21,17 @@ import onnx_ir as ir
 import torch
 from torch.jit._trace import TracerWarning
 
-from onnxpress.errors import InputError, SourceError
+from onnxpress.errors import SourceError
 from onnxpress.model import Model, load
 from onnxpress.opsets import nearest
 from onnxpress.source import Exported, ExportOptions
+from onnxpress.sources._torch.axes import (
+    Axes,
+    asked_shapes,
+    default_shapes,
+    free_axes,
+    sized,
+)
 from onnxpress.sources._torch.example import Example, flatten
 from onnxpress.sources._torch.operators import Translations, culprit, refuse_unknown
 
@@ -33,9 +41,6 @@ TORCHSCRIPT_OPSETS = (9, 20)
 
 FROZEN = "onnxpress.frozen"
 """Metadata: where a trace followed one branch, or took a value for a constant."""
-
-Axes = Mapping[str, Mapping[int, str]]
-"""Input → axis → name of its free dimension."""
 
 Way = Callable[[], AbstractContextManager[object]]
 """Within it the module computes the same by other operators."""
@@ -48,48 +53,49 @@ def export(
     example: Example,
     outputs: tuple[str, ...],
     options: ExportOptions,
+    *,
     free: Axes | None = None,
     ways: Mapping[str, Way] = PLAIN_WAY,
     translations: Translations | None = None,
+    given: Example | None = None,
 ) -> Exported:
     """Try the dynamo exporter, then TorchScript; then both with fewer free dimensions.
 
     ``free`` names dimensions beside the batch that the module is known to leave open; ``ways``
-    are tried in turn with each exporter; ``translations`` are for the dynamo exporter. Raises
-    ``SourceError`` with each exporter's reason where all fail, and for an operator of the user's
-    own without translation.
+    are tried in turn with each exporter; ``translations`` are for the dynamo exporter; ``given``
+    is the example whose batch is kept where it is to be fixed. Raises ``SourceError`` with each
+    exporter's reason where all fail or fix a dimension that was asked free, and for an operator
+    of the user's own without translation; ``InputError`` for shapes that the module does not take.
     """
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
-    dynamic = {} if options.static else _dynamic_axes(example, options, free or {})
-    reasons: list[str] = []
+    choices, reasons = _choices(module, example, given or example, options, free or {})
     errors: dict[str, Exception] = {}
-    if dynamic and not options.shapes and not example.free_batch(module):
-        reasons.append("the model itself takes no other batch size than the example's")
-        dynamic = {}
-    choices = [(dynamic, "")]
-    if dynamic and not options.shapes:
-        if free:
-            choices.append((_dynamic_axes(example, options, {}), "only the batch is free"))
-        choices.append(({}, "the batch size is fixed to the example's"))
+    frozen = ""
     traced = (
         module if example.plain_outputs(module) else _Flat(module, outputs, tuple(example.tensors))
     )
-    for (axes, loss), name, way in itertools.product(choices, exporters, ways):
+    for choice, name, way in itertools.product(choices, exporters, ways):
         run = _dynamo if name == "dynamo" else _torchscript
+        how = ", ".join(part for part in (name, way, choice.loss) if part)
+        translated = translations or {}
         try:
             with _quiet(), ways[way]():
-                model = run(traced, example, outputs, axes, options.opset, translations or {})
+                model = run(traced, choice.example, outputs, choice.axes, options.opset, translated)
         except Exception as error:  # noqa: BLE001  # exporters raise anything; the reason is kept
             with _quiet(), ways[way]():
                 refuse_unknown(error, module, example)
             why = _reason(error)
             if why not in errors:  # fewer free dimensions rarely help, and say the same again
-                how = ", ".join(part for part in (name, way, loss) if part)
                 reasons.append(f"{how}: {why}")
             errors[why] = error
             continue
-        if loss:
-            reasons.append(loss)
+        lost = _frozen(model, choice.axes)
+        if lost:
+            frozen = frozen or lost
+            reasons.append(f"{how}: fixes {lost}")
+            continue
+        if choice.loss:
+            reasons.append(choice.loss)
         if FROZEN in model.metadata:
             reasons.append(model.metadata[FROZEN])
         _clean(model)
@@ -97,12 +103,94 @@ def export(
         if reasons:
             model.metadata["onnxpress.fallback_reason"] = "; ".join(reasons)
         return Exported(model, name, "; ".join(reasons) or None)
+    told = "; ".join(reasons)
+    if frozen:
+        raise SourceError(
+            f"no exporter keeps {frozen} free ({told})",
+            "a dimension that the model leaves open",
+            "give its number",
+        )
     with _quiet():
         what = culprit(errors.values(), module, example)
     raise SourceError(
-        f"no exporter could convert {what} ({'; '.join(reasons)})",
+        f"no exporter could convert {what} ({told})",
         "a model that torch.export or torch.jit.trace can follow",
     )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What to trace the module on, which axes are free, and what is lost by that."""
+
+    example: Example
+    axes: Axes
+    loss: str = ""
+
+
+def _choices(
+    module: torch.nn.Module, example: Example, given: Example, options: ExportOptions, free: Axes
+) -> tuple[list[_Choice], list[str]]:
+    """What was asked for; where nothing was, fewer and fewer free axes. And what is known before.
+
+    Fixed dimensions are those of ``given``, where the module runs on it.
+    """
+    fixed = given if given is example or given.runs(module) else example
+    if options.static:
+        sizes = {name: tuple(tensor.shape) for name, tensor in fixed.tensors.items()}
+        numbers = {  # a name is no size: there the example's stays
+            name: tuple(
+                dim if isinstance(dim, int) else size
+                for dim, size in zip(shape, sizes.get(name, shape), strict=False)
+            )
+            for name, shape in options.shapes.items()
+        }
+        return [_Choice(sized(fixed, asked_shapes(sizes, numbers, fixed), module), {})], []
+    shapes = default_shapes(example, given, free)
+    if options.shapes:
+        shapes = asked_shapes(shapes, options.shapes, given)
+        example = sized(example, shapes, module)
+        _refuse_fixed_rows(example, free_axes(shapes), module)
+        return [_Choice(example, free_axes(shapes))], []
+    axes = free_axes(shapes)
+    if example.asked:
+        _refuse_fixed_rows(example, axes, module)
+        return [_Choice(example if axes else fixed, axes)], []
+    rows = [name for name, dims in axes.items() if 0 in dims]
+    if not example.free_batch(module, rows or list(example.tensors)):
+        return [_Choice(fixed, {})], [
+            "the model itself takes no other batch size than the example's"
+        ]
+    choices = [_Choice(example, axes)]
+    if free:
+        batch = free_axes(default_shapes(example, given, {}))
+        choices.append(_Choice(example, batch, "only the batch is free"))
+    if axes:
+        choices.append(_Choice(fixed, {}, "the batch size is fixed to the example's"))
+    return choices, []
+
+
+def _refuse_fixed_rows(example: Example, axes: Axes, module: torch.nn.Module) -> None:
+    """Raise ``SourceError`` where first axes that were asked free have but one size."""
+    names = [name for name, dims in axes.items() if 0 in dims]
+    runs = example.free_batch(module, names) or example.twice_as_long(module, names)
+    if names and not runs:
+        first, size = names[0], example.tensors[names[0]].shape[0]
+        raise SourceError(
+            f"the model takes no other size than {size} on axis 0 of {first}, which was to be "
+            f"free ('{axes[first][0]}')",
+            "a dimension that the model leaves open",
+            f"give its number: --shape {first}={size},…",
+        )
+
+
+def _frozen(model: Model, axes: Axes) -> str:
+    """The first axis that was to be free and is not: ``axis 1 of x ('batch')``."""
+    found = {spec.name: spec.shape or () for spec in model.signature.inputs}
+    for name, free in axes.items():
+        for axis, dim in free.items():
+            if name in found and found[name][axis : axis + 1] != (dim,):
+                return f"axis {axis} of {name} ('{dim}')"
+    return ""
 
 
 class _Flat(torch.nn.Module):
@@ -146,6 +234,7 @@ def _dynamo(
     if shapes:
         named = {name: shapes.get(name) or None for name in example.tensors}
         dynamic = named if example.keywords else tuple(named.values())
+    torch.compiler.reset()  # what an earlier export learned of a class fixes sizes of this one
     program = torch.onnx.export(
         module,
         () if example.keywords else tuple(example.tensors.values()),
@@ -172,8 +261,8 @@ def _torchscript(
     _: Translations,
 ) -> Model:
     batch = {name: dict(free) for name, free in axes.items()}
-    if axes:
-        first = next(iter(next(iter(axes.values())).values()))
+    first = next((free[0] for free in axes.values() if 0 in free), None)
+    if first is not None:
         batch |= {name: {0: first} for name in outputs}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -209,26 +298,6 @@ def _is_decision(told: warnings.WarningMessage) -> bool:
 
 def _place(told: warnings.WarningMessage) -> str:
     return f"{Path(told.filename).name}:{told.lineno}"
-
-
-def _dynamic_axes(
-    example: Example, options: ExportOptions, free: Axes
-) -> dict[str, Mapping[int, str]]:
-    """The free dimensions of ``--shape``, of ``--input``, otherwise the batch and known ones."""
-    axes: dict[str, Mapping[int, str]] = {
-        name: {0: "batch", **free.get(name, {})}
-        for name, tensor in example.tensors.items()
-        if tensor.dim() > 0
-    }
-    axes |= example.free
-    for name, shape in options.shapes.items():
-        if name not in example.tensors:
-            known = ", ".join(example.tensors)
-            raise InputError(f"--shape names input '{name}'", f"one of {known}")
-        if len(shape) != example.tensors[name].dim():
-            raise InputError(f"--shape {name} has {len(shape)} dimensions", str(example))
-        axes[name] = {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
-    return axes
 
 
 def _clean(model: Model) -> None:

@@ -78,7 +78,8 @@ class TorchOrigin(Origin):
         self._code = code
         if options.checkpoint is not None:
             _load_checkpoint(self._module, options.checkpoint)
-        self._example = example_of(self._module, example, options).doubled(self._module)
+        self._given = example_of(self._module, example, options)
+        self._example = self._given.doubled(self._module)
         told = f"{getattr(module, 'inner_class', type(module).__name__)}.forward on {self._example}"
         copy = self._example.copied()
         with user_code(told), torch.inference_mode():
@@ -103,7 +104,14 @@ class TorchOrigin(Origin):
         from onnxpress.sources._torch.export import export
 
         outputs, translations = tuple(self._outputs), self._translations
-        return export(self._module, self._example, outputs, options, translations=translations)
+        return export(
+            self._module,
+            self._example,
+            outputs,
+            options,
+            translations=translations,
+            given=self._given,
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of weights, buffers, structure and the source of every module class."""

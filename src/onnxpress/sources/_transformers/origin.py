@@ -69,6 +69,9 @@ class LibraryOrigin(TorchOrigin):
         example = {name: torch.from_numpy(array) for name, array in inputs.example().items()}
         code = f"{type(inner).__name__} {inner.config.to_json_string()} {identity}"
         super().__init__(head, example, options, code)
+        # A fixed batch is one row: the last one, whose padding tells exporters what a mask is for.
+        row = {name: tensor[-1:] for name, tensor in self._example.tensors.items()}
+        self._given = self._example.with_tensors(row)
 
     def probes(self, signature: Signature) -> Iterable[Feeds]:
         return self._inputs.probes(signature)
@@ -78,8 +81,15 @@ class LibraryOrigin(TorchOrigin):
         ways: Mapping[str, Way] = PLAIN_WAY
         if self._inner.config._attn_implementation != "eager":
             ways = {**PLAIN_WAY, "eager attention": self._eager}
-        free = self._inputs.free
-        return export(self._module, self._example, tuple(self._outputs), options, free, ways)
+        return export(
+            self._module,
+            self._example,
+            tuple(self._outputs),
+            options,
+            free=self._inputs.free,
+            ways=ways,
+            given=self._given,
+        )
 
     def _eager(self) -> AbstractContextManager[None]:
         return eager_attention(self._inner)
