@@ -11,7 +11,7 @@ import numpy as np
 
 Mode = Literal["LEQ", "LT", "EQ"]
 Link = Literal["identity", "exp", "sigmoid", "softmax", "mean", "square", "softplus"]
-NORMAL = np.finfo(np.float32)
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def nearest(threshold: float) -> float:
     LightGBM's thresholds are one float64 step above the mean. Outside the range of normal float32
     numbers it is the one below, so that no number becomes 0 or infinite.
     """
-    if not NORMAL.tiny <= abs(threshold) <= NORMAL.max:
+    if not SMALLEST <= abs(threshold) <= LARGEST:
         return below(threshold)
     mean = math.nextafter(threshold, -math.inf)
     low = below(mean)

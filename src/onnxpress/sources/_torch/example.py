@@ -158,12 +158,11 @@ def _takes_any(module: torch.nn.Module) -> bool:
 
 
 def _parameters(module: torch.nn.Module, *, keywords: bool = False) -> list[str]:
-    """The names of what ``forward`` takes by position, or by keyword; no ``*args``, ``**kwargs``."""
+    """The names of what ``forward`` takes by position, or by keyword; not ``*args``."""
     if isinstance(module, torch.jit.ScriptModule):
         return [argument.name for argument in module.forward.schema.arguments[1:]]  # type: ignore[attr-defined]  # a ScriptMethod
-    kinds = [inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    if keywords:
-        kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY]
+    one = inspect.Parameter
+    kinds = {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY if keywords else one.POSITIONAL_ONLY}
     parameters = inspect.signature(module.forward).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind in kinds]
 
