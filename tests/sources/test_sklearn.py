@@ -28,7 +28,7 @@ from sklearn.ensemble import (
     StackingClassifier,
     VotingClassifier,
 )
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -48,7 +48,7 @@ from onnxpress.sources._sklearn import converters
 from onnxpress.sources.sklearn import Sklearn
 from onnxpress.trees.forest import Forest, step
 from onnxpress.verbs.convert import Converted
-from zoo.tabular import DIABETES, WINE, holes, outputs
+from zoo.tabular import DIABETES, WINE, answers, holes, outputs
 
 X, Y = WINE
 LABELS = np.array(["red", "white", "grey"])[Y]
@@ -214,6 +214,9 @@ def table(rows: int = 300) -> tuple[pd.DataFrame, np.ndarray]:
     return frame, ((frame.income > 20) ^ (frame.city == "Ulm")).to_numpy().astype(int)
 
 
+ORDINARY = ("the", "and", "ve", "na", "we", "über", "café", "new", "york")
+
+
 class TestTables:
     def test_numbers_categories_and_text(self) -> None:
         frame, target = table()
@@ -257,6 +260,59 @@ class TestTables:
     def test_text_alone(self) -> None:
         frame, target = table()
         proven(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(frame.words, target))
+
+    @pytest.mark.parametrize(
+        "vectorizer",
+        [
+            TfidfVectorizer(),
+            TfidfVectorizer(ngram_range=(1, 2), stop_words="english"),
+            CountVectorizer(ngram_range=(2, 3), stop_words=["the", "and"], lowercase=False),
+            CountVectorizer(ngram_range=(1, 3), min_df=20, binary=True),
+            TfidfVectorizer(analyzer="char", ngram_range=(1, 3)),
+            TfidfVectorizer(token_pattern=r"\b[a-z]{3,}\b"),
+            TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2)),
+            TfidfVectorizer(token_pattern=r"[\w'-]+", sublinear_tf=True),
+            TfidfVectorizer(token_pattern=r"\S+", max_features=50),
+        ],
+        ids=str,
+    )
+    def test_texts_are_taken_apart_alike(self, vectorizer: CountVectorizer) -> None:
+        """Texts that the conversion did not try; of one and of several rows."""
+        rng = np.random.default_rng(0)
+        words = [f"word{i}" for i in range(99)] + list(ORDINARY)
+        texts = [" ".join(rng.choice(words, 8)) for _ in range(300)]
+        target = [len({"ve", "na", "word7", "über"} & set(text.split())) > 0 for text in texts]
+        model = make_pipeline(vectorizer, LogisticRegression(C=50)).fit(texts, target)
+        converted = proven(model).model
+        asked = [
+            "We've word1 great", "naïve word7", "NAÏVE, ÜBER!", "re-do word3_ve", "", "  ", "x y",
+            "word1\nword7\tve", "word1  word7\u00a0\u00a0ve", "ve.na", "na，ve", "日本語 café",
+            "new the york and  new york", "the", "12 ３ x² foo_bar word44",
+        ]  # fmt: skip
+        expected = model.predict_proba(asked)
+        for rows in (slice(None), *(slice(i, i + 1) for i in range(len(asked)))):
+            _, found = answers(converted, {"X": np.array(asked[rows], object)[:, None]})
+            assert np.abs(found - expected[rows]).max() < 1e-5, asked[rows]
+
+    @pytest.mark.parametrize(
+        ("vectorizer", "told"),
+        [
+            (TfidfVectorizer(analyzer="char_wb"), "analyzer='char_wb'"),
+            (TfidfVectorizer(strip_accents="ascii"), "strip_accents='ascii'"),
+            (TfidfVectorizer(tokenizer=str.split, token_pattern=None), "function as its tokenizer"),
+            (TfidfVectorizer(token_pattern=r"\b[a-z]+\b", ngram_range=(1, 2)), "n-grams of it"),
+            (TfidfVectorizer(token_pattern=r"ab|a"), r"'\|' has no equal"),
+            (TfidfVectorizer(token_pattern=r"\b\S+\b"), r"'\\b' has no equal"),
+            (TfidfVectorizer(token_pattern=r"[\W\d]+"), r"in brackets has no equal"),
+        ],
+    )
+    def test_texts_that_onnx_cannot_take_apart(
+        self, vectorizer: TfidfVectorizer, told: str
+    ) -> None:
+        frame, target = table()
+        texts = frame.words + " a1 !"
+        with pytest.raises(SourceError, match=told):
+            api.convert(make_pipeline(vectorizer, LogisticRegression()).fit(texts, target))
 
     @pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
     def test_other_libraries_in_pipelines(self, package: str) -> None:

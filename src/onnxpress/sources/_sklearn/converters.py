@@ -1,4 +1,4 @@
-"""Our tree writer as converters of skl2onnx, so that trees may stand inside pipelines."""
+"""Our writers of trees and texts as converters of skl2onnx, so that they may stand in pipelines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from skl2onnx import _parse, _supported_operators, update_registered_converter
 from skl2onnx.common import _registration
 from skl2onnx.common.data_types import FloatTensorType
@@ -17,11 +17,18 @@ from skl2onnx.common.shape_calculator import (
     calculate_linear_regressor_output_shapes,
 )
 
+from onnxpress.sources._sklearn.container import put
+from onnxpress.sources._sklearn.text import convert_text, convert_weights
 from onnxpress.trees import hist_gradient, lightgbm, sklearn, xgboost
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import Graph, write
 
 Reader = Callable[[Any], Forest | None]
+TEXT = {
+    "SklearnCountVectorizer": convert_text,
+    "SklearnTfidfTransformer": convert_weights,
+}
+"""Converters that the one of TfidfVectorizer calls too."""
 _TURN = threading.Lock()
 _GLOBALS = (
     _supported_operators.sklearn_operator_name_map,
@@ -46,10 +53,10 @@ def reader_of(model: Any) -> Reader | None:
 
 @contextlib.contextmanager
 def registered(last: Any) -> Iterator[None]:
-    """While this lasts, skl2onnx writes trees with our writer.
+    """While this lasts, skl2onnx writes texts and trees with our writers.
 
-    Those that it cannot write, wherever they stand; others only where ``last``, the model's last
-    estimator, is one: ensembles of scikit-learn look into their members' graphs.
+    Of trees those that it cannot write, wherever they stand; others only where ``last``, the
+    model's last estimator, is one: ensembles of scikit-learn look into their members' graphs.
     """
     with _TURN:
         kept = [dict(table) for table in _GLOBALS]
@@ -68,6 +75,9 @@ def registered(last: Any) -> Iterator[None]:
                     overwrite=True,
                     options=options if classifies else None,
                 )
+            for name, convert in TEXT.items():
+                options = _registration.get_converter(name).get_allowed_options()
+                _registration.register_converter(name, convert, overwrite=True, options=options)
             yield
         finally:
             for table, old in zip(_GLOBALS, kept, strict=True):
@@ -108,10 +118,4 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     outputs = tuple(output.full_name for output in operator.outputs)
     raw = forest.classes is not None and scope.get_options(model, {"raw_scores": False})
     write(graph, forest, features, outputs, raw=bool(raw and raw["raw_scores"]))
-    container.initializers.extend(graph.constants)
-    for node in graph.nodes:
-        fields = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        container.add_node(
-            node.op_type, list(node.input), list(node.output), op_domain=node.domain,
-            op_version=3 if node.domain else None, name=node.name, **fields,
-        )  # fmt: skip
+    put(graph, container)

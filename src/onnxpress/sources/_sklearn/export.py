@@ -175,6 +175,8 @@ def _settle(graph_model: ir.Model, given: Inputs, outputs: Feeds, batch: int | s
         for value in node.outputs:
             if value.name in wanted:
                 value.name = f"{value.name}_inner"
+        if node.op_type == "Tokenizer":  # onnx's shape inference dies of a LabelEncoder behind it
+            node.outputs[0].type = ir.TensorType(ir.DataType.STRING)
     for value, one in zip(inputs, given.every, strict=True):
         value.name = one.name
         value.shape = ir.Shape([batch, one.columns])

@@ -17,25 +17,32 @@ MATRIX = "X"
 ROWS = 16
 WORDS = 6
 UNSEEN, UNSEEN_NUMBER = "a value never seen", 1e6
+ODD_TEXTS = (
+    "", " ", "a", UNSEEN, "{0} {1} {0} {0}", "Don't: {0}, a {1} -- {2}!", "  {0}\n\t{1}  {2}\n",
+    "naïve_{0} É{1}²",
+)  # fmt: skip
+"""Texts that words of the vocabulary are put into: what parts them, counts, alphabets."""
 
 
 @dataclass(frozen=True)
 class Input:
     """One input: ``values`` are some that it may have (float32, int64 or strings, [rows, columns]).
 
-    ``category`` tells whether there is a set of values that it knows.
+    ``category`` tells whether there is a set of values that it knows; ``text`` are some more that
+    a vectorizer must take apart as the original does.
     """
 
     name: str
     strings: bool
     values: np.ndarray
     category: bool = False
+    text: tuple[str, ...] = ()
 
     @property
     def odd(self) -> tuple[str | float, ...]:
         """Values that a model may or may not take: missing ones, categories never seen."""
         if self.strings:
-            return (UNSEEN,)
+            return self.text or (UNSEEN,)
         if self.values.dtype == np.int64:
             return (UNSEEN_NUMBER,)
         return (math.nan, UNSEEN_NUMBER) if self.category else (math.nan,)
@@ -90,7 +97,7 @@ def inputs_of(model: Any) -> Inputs:
     if type(first).__name__ == "ColumnTransformer" and names is not None:
         return Inputs(tuple(_of_columns(first, list(names))), frame=True)
     if _is_vectorizer(first):
-        return Inputs((Input(MATRIX, True, _texts(first)),), frame=False, text=True)
+        return Inputs((_of_text(MATRIX, first),), frame=False, text=True)
     categories = categories_of(first) if type(first).__name__.startswith("HistGrad") else {}
     if names is not None and any(values.dtype.kind not in "iufb" for values in categories.values()):
         every = [_of_category(str(name), categories.get(i)) for i, name in enumerate(names)]
@@ -133,7 +140,7 @@ def _of_columns(transformer: Any, names: list[str]) -> Iterator[Input]:
 
 def _of_column(name: str, encoder: Any, place: int) -> Input:
     if _is_vectorizer(encoder):
-        return Input(name, True, _texts(encoder))
+        return _of_text(name, encoder)
     categories = getattr(encoder, "categories_", None)
     if categories is not None:
         return _of_category(name, np.asarray(categories[place]))
@@ -161,13 +168,15 @@ def _is_vectorizer(step: Any) -> bool:
     return type(step).__name__ in ("TfidfVectorizer", "CountVectorizer", "HashingVectorizer")
 
 
-def _texts(vectorizer: Any) -> np.ndarray:
-    """Sentences of words that the vectorizer knows."""
+def _of_text(name: str, vectorizer: Any) -> Input:
+    """Sentences of words that the vectorizer knows, some of its stop words among them."""
     words = sorted(getattr(vectorizer, "vocabulary_", {})) or ["word"]
+    words += sorted(vectorizer.get_stop_words() or ())[: len(words)]
     drawn = np.random.default_rng(0).choice(np.array(words, object), (ROWS, WORDS))
     texts = np.empty((ROWS, 1), object)
     texts[:, 0] = [" ".join(row) for row in drawn]
-    return texts
+    odd = [text.format(*row) for text, row in zip(ODD_TEXTS, drawn, strict=False)]
+    return Input(name, True, texts, text=(*odd, texts[-1, 0].upper(), texts[-1, 0].title()))
 
 
 def _numbers(step: Any, count: int) -> np.ndarray:

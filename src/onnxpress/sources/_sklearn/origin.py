@@ -98,6 +98,7 @@ class SklearnOrigin(Origin):
                     with contextlib.suppress(SourceError):
                         answer(self._model, self._inputs, feeds)
                         yield {name: array.copy() for name, array in feeds.items()}
+                        yield {name: array[:1].copy() for name, array in feeds.items()}
 
     def session(self, threads: int | None = None) -> Session:
         model = with_cells(self._model)
