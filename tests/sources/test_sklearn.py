@@ -31,7 +31,7 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
     OneHotEncoder,
@@ -293,6 +293,11 @@ class TestTables:
         for rows in (slice(None), *(slice(i, i + 1) for i in range(len(asked)))):
             _, found = answers(converted, {"X": np.array(asked[rows], object)[:, None]})
             assert np.abs(found - expected[rows]).max() < 1e-5, asked[rows]
+
+    def test_a_union_of_texts(self) -> None:
+        frame, target = table()
+        union = make_union(TfidfVectorizer(), CountVectorizer(analyzer="char"))
+        proven(make_pipeline(union, LogisticRegression()).fit(frame.words, target), "skl2onnx")
 
     @pytest.mark.parametrize(
         ("vectorizer", "told"),

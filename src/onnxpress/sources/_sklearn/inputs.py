@@ -112,12 +112,13 @@ def inputs_of(model: Any) -> Inputs:
 
 
 def first_step(model: Any) -> Any:
-    """The estimator that reads the model's input: the first of a pipeline, the best of a search."""
+    """The estimator that reads the model's input: the first of a pipeline or union, a search's best."""
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
-        elif hasattr(model, "steps"):
-            steps = [step for _, step in model.steps if step not in (None, "passthrough")]
+        elif hasattr(model, "steps") or hasattr(model, "transformer_list"):
+            inner = model.steps if hasattr(model, "steps") else model.transformer_list
+            steps = [step for _, step in inner if step not in (None, "passthrough", "drop")]
             if not steps:
                 return model
             model = steps[0]
