@@ -412,11 +412,11 @@ class TestCheckpoint:
         torch.save(module.state_dict(), folder / name)
         return folder / name
 
-    @pytest.mark.parametrize("wrapped", [False, True])
-    def test_weights_are_loaded(self, file: Path, tmp_path: Path, wrapped: bool) -> None:
+    @pytest.mark.parametrize("saved", ["bare", "wrapped", "parallel"])
+    def test_weights_are_loaded(self, file: Path, tmp_path: Path, saved: str) -> None:
         module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
-        state = module.state_dict()
-        torch.save({"state_dict": state} if wrapped else state, tmp_path / "w.pt")
+        state = (nn.DataParallel(module) if saved == "parallel" else module).state_dict()
+        torch.save({"state_dict": state} if saved == "wrapped" else state, tmp_path / "w.pt")
         options = OpenOptions(checkpoint=tmp_path / "w.pt")
         with open_source(f"torch:{file}:make", options) as opened, opened.session() as session:
             x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -443,6 +443,11 @@ class TestCheckpoint:
         with pytest.raises(SourceError, match="cannot be read as weights"):
             open_source(f"torch:{file}:make", options)
         assert not (tmp_path / "exploded").exists()
+
+    def test_a_whole_module_is_no_checkpoint(self, file: Path, tmp_path: Path) -> None:
+        torch.save(nn.Linear(4, 3), tmp_path / "whole.pt")
+        with pytest.raises(SourceError, match=r"\(it holds a torch.nn.modules.linear.Linear\)"):
+            open_source(f"torch:{file}:make", OpenOptions(checkpoint=tmp_path / "whole.pt"))
 
     @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
     def test_a_broken_file(self, file: Path, tmp_path: Path, name: str) -> None:

@@ -57,7 +57,10 @@ def convert(
     data = result.to_dict()
     differs = result.verified is not None and not result.verified.ok
     if differs:
-        terminal.warn(f"the models differ, nothing is written: {result.verified.first_mismatch}")  # type: ignore[union-attr]  # differs says that it is there
+        told = f" ({result.fallback_reason})" if result.fallback_reason else ""
+        terminal.warn(
+            f"the models differ, nothing is written: {result.verified.first_mismatch}{told}"  # type: ignore[union-attr]  # differs says that it is there
+        )
     else:
         result.model.save(output)
     data = {"model": None if differs else str(output), **data}

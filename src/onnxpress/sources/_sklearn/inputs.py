@@ -112,7 +112,7 @@ def inputs_of(model: Any) -> Inputs:
 
 
 def first_step(model: Any) -> Any:
-    """The estimator that reads the model's input: the first of a pipeline or union, a search's best."""
+    """The estimator that reads the input: the first of a pipeline or union, a search's best."""
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_

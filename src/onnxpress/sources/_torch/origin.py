@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from onnxpress.sources._torch.example import Example, example_of, flatten
 from onnxpress.sources._torch.factory import factory_of, shown, user_code
 from onnxpress.sources._torch.operators import Translations, translations_of
 from onnxpress.sources._torch.saved import open_saved
+
+PARALLEL = "module."
+"""What DataParallel puts in front of every key."""
 
 MISFITS = 5
 """How many keys of a checkpoint that does not fit are named."""
@@ -187,9 +191,8 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise SourceError(
-            f"--checkpoint {path} cannot be read as weights ({text})",
+            f"--checkpoint {path} cannot be read as weights ({_unread(error)})",
             "a state_dict saved with torch.save or safetensors",
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
@@ -197,6 +200,12 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
             state = state[key]
     if not isinstance(state, Mapping):
         raise SourceError(f"--checkpoint {path} holds {shown(state)}", "a state_dict")
+    if state and all(str(key).startswith(PARALLEL) for key in state):
+        bare: dict[object, object] = {
+            str(key).removeprefix(PARALLEL): value for key, value in state.items()
+        }
+        if bare.keys() == module.state_dict().keys():
+            state = bare
     try:
         module.load_state_dict(dict(state))
     except RuntimeError as error:
@@ -204,6 +213,16 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
             f"--checkpoint {path} does not fit the model ({_misfit(module, state)})",
             "its state_dict",
         ) from error
+
+
+def _unread(error: Exception) -> str:
+    """The one line of PyTorch's page that tells what the file holds."""
+    text = str(error).strip() or type(error).__name__
+    strange = re.search(r"GLOBAL (\S+) was not an allowed", text)
+    if strange:
+        return f"it holds a {strange[1]}"
+    inner = re.search(r"WeightsUnpickler error: (.+)", text)
+    return (inner[1] if inner else text.splitlines()[0])[:200]
 
 
 def _misfit(module: torch.nn.Module, state: Mapping[object, object]) -> str:
