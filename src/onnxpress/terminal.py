@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ def warn(text: str) -> None:
 @contextmanager
 def progress(*, quiet: bool, verbose: bool = False) -> Iterator[Report]:
     """A bar on stderr, from two seconds on and on a terminal only; ``verbose``: a line a step."""
-    stderr = Console(stderr=True, highlight=False, soft_wrap=verbose)
+    # The stream of now: while exporters talk, sys.stderr is another one.
+    stderr = Console(file=sys.stderr, highlight=False, soft_wrap=verbose)
     if verbose:
         yield _steps(stderr)
         return
@@ -65,22 +67,34 @@ def progress(*, quiet: bool, verbose: bool = False) -> Iterator[Report]:
         yield silent
         return
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=stderr, transient=True)
-    started = time.monotonic()
+    # It must not put streams of its own in place: exporters do so too, and one would undo the other.
+    bar = Progress(
+        *columns, console=stderr, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
     task: TaskID | None = None
+    last: tuple[str, int, int] | None = None
+
+    def begin() -> None:
+        nonlocal task
+        bar.start()
+        task = bar.add_task("")
+        if last is not None:
+            report(*last)
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal task
-        if task is None:
-            if time.monotonic() - started < PATIENCE_S:
-                return
-            bar.start()
-            task = bar.add_task(stage)
-        bar.update(task, description=stage[:44], completed=done, total=total or None)
+        nonlocal last
+        last = stage, done, total
+        if task is not None:
+            bar.update(task, description=stage[:44], completed=done, total=total or None)
 
+    timer = threading.Timer(PATIENCE_S, begin)
+    timer.daemon = True
+    timer.start()
     try:
         yield report
     finally:
+        timer.cancel()
+        timer.join()
         bar.stop()
 
 

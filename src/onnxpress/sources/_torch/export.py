@@ -319,6 +319,7 @@ def _quiet() -> Iterator[None]:
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
             # It prints whole graphs, past Python's streams.
             mock.patch.object(torch._C, "_jit_onnx_log", lambda *_: None),
         ):

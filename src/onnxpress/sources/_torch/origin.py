@@ -201,13 +201,12 @@ def _load_checkpoint(module: torch.nn.Module, path: Path) -> None:
     if not isinstance(state, Mapping):
         raise SourceError(f"--checkpoint {path} holds {shown(state)}", "a state_dict")
     if state and all(str(key).startswith(PARALLEL) for key in state):
-        bare: dict[object, object] = {
-            str(key).removeprefix(PARALLEL): value for key, value in state.items()
-        }
+        bare = {str(key).removeprefix(PARALLEL): value for key, value in state.items()}
         if bare.keys() == module.state_dict().keys():
             state = bare
+    state = {str(key): value for key, value in state.items()}
     try:
-        module.load_state_dict(dict(state))
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise SourceError(
             f"--checkpoint {path} does not fit the model ({_misfit(module, state)})",
@@ -225,7 +224,7 @@ def _unread(error: Exception) -> str:
     return (inner[1] if inner else text.splitlines()[0])[:200]
 
 
-def _misfit(module: torch.nn.Module, state: Mapping[object, object]) -> str:
+def _misfit(module: torch.nn.Module, state: Mapping[str, object]) -> str:
     """The first five keys that are missing, unexpected, or of another shape."""
     own = module.state_dict()
     shaped = [
