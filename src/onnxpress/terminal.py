@@ -67,7 +67,7 @@ def progress(*, quiet: bool, verbose: bool = False) -> Iterator[Report]:
         yield silent
         return
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    # It must not put streams of its own in place: exporters do so too, and one would undo the other.
+    # No streams of its own in place: exporters do so too, and one would undo the other.
     bar = Progress(
         *columns, console=stderr, transient=True, redirect_stdout=False, redirect_stderr=False
     )
