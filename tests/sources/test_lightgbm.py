@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
 
 from onnxpress import api
@@ -153,3 +154,15 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"onnxpress\[lightgbm\]"):
         LightGBM().open("m.txt", OpenOptions())
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "file"])
+def test_columns_are_known_by_name(kind: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, columns=[f"c {index}" for index in range(X.shape[1])])
+    model = lightgbm.LGBMClassifier(n_estimators=2, verbosity=-1).fit(frame, Y)
+    model.booster_.save_model(tmp_path / "m.txt")
+    with open_source(model if kind == "wrapper" else str(tmp_path / "m.txt")) as origin:
+        assert origin.processing is not None
+        assert origin.processing.columns == tuple(f"c_{index}" for index in range(X.shape[1]))
+    with open_source(lightgbm.LGBMClassifier(n_estimators=2, verbosity=-1).fit(X, Y)) as origin:
+        assert origin.processing is None

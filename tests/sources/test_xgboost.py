@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost
 
@@ -169,3 +170,15 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"onnxpress\[xgboost\]"):
         XGBoost().open(str(tmp_path / "m.ubj"), OpenOptions())
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "file"])
+def test_columns_are_known_by_name(kind: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(X, columns=[f"c {index}" for index in range(X.shape[1])])
+    model = xgboost.XGBClassifier(n_estimators=2).fit(frame, Y)
+    model.save_model(tmp_path / "m.ubj")
+    with open_source(model if kind == "wrapper" else str(tmp_path / "m.ubj")) as origin:
+        assert origin.processing is not None
+        assert origin.processing.columns == tuple(frame.columns)
+    with open_source(xgboost.XGBClassifier(n_estimators=2).fit(X, Y)) as origin:
+        assert origin.processing is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,8 @@ class TableInput:
         specs = self._signature.inputs
         if len(specs) == 1 and specs[0].name not in row:
             columns = self._columns or tuple(row)
+            if not row.keys() >= set(columns):  # LightGBM has no white space in its names
+                row = {**{re.sub(r"\s", "_", name): row[name] for name in row}, **row}
             row = {specs[0].name: [self._cell(row, specs[0], name, record) for name in columns]}
             return replace(record, value=row)
         cells: dict[str, object] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxpress.engine import Executed, Session
 from onnxpress.errors import InputError
 from onnxpress.model import Model
+from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, Origin
 from onnxpress.trees.cells import cells_of, widened
@@ -36,11 +37,22 @@ class ForestOrigin(Origin):
     """``predict`` is the reference; the forest is what gets exported."""
 
     def __init__(
-        self, kind: str, made_by: str, forest: Forest, predict: Predict | Classify, code: bytes
+        self,
+        kind: str,
+        made_by: str,
+        forest: Forest,
+        predict: Predict | Classify,
+        code: bytes,
+        columns: Sequence[str] = (),
     ) -> None:
-        """``made_by`` names library and version; ``code`` is the model as bytes."""
+        """``made_by`` names library and version; ``code`` is the model as bytes.
+
+        ``columns`` are those of the table that the model was trained on, where it knows them.
+        """
         self.kind = kind
         self.baseline = f"{made_by.partition(' ')[0]} predict"
+        if columns:
+            self.processing = Processing(columns=tuple(columns))
         self._made_by, self._forest, self._predict, self._code = made_by, forest, predict, code
 
     @property

@@ -25,7 +25,8 @@ def open_origin(ref: object) -> ForestOrigin:
     booster = ref if isinstance(ref, lightgbm.Booster) else _load(Path(str(ref)))
     forest = forest_of(booster.dump_model(), None)
     code = booster.model_to_string().encode()
-    return ForestOrigin("lightgbm", MADE_BY, forest, _of_booster(booster, forest), code)
+    predict = _of_booster(booster, forest)
+    return ForestOrigin("lightgbm", MADE_BY, forest, predict, code, _columns(booster))
 
 
 def _load(path: Path) -> lightgbm.Booster:
@@ -82,4 +83,10 @@ def _of_wrapper(model: Any) -> ForestOrigin:
 
     code += repr((type(model).__name__, forest.classes)).encode()
     answer = predict if forest.classes is None else classify
-    return ForestOrigin("lightgbm", MADE_BY, forest, answer, code)
+    return ForestOrigin("lightgbm", MADE_BY, forest, answer, code, _columns(model.booster_))
+
+
+def _columns(booster: lightgbm.Booster) -> list[str]:
+    """The names that it was given; none where it made its own."""
+    names = booster.feature_name()
+    return [] if names == [f"Column_{index}" for index in range(len(names))] else names

@@ -29,7 +29,8 @@ def open_origin(ref: object) -> ForestOrigin:
     best = booster.attr("best_iteration") if booster.attr("scikit_learn") else None
     rounds = None if best is None else int(best) + 1
     forest = forest_of(booster.save_raw("json"), iterations=rounds)
-    return ForestOrigin("xgboost", MADE_BY, forest, _of_booster(booster, forest, rounds), raw)
+    predict = _of_booster(booster, forest, rounds)
+    return ForestOrigin("xgboost", MADE_BY, forest, predict, raw, booster.feature_names or ())
 
 
 def _load(path: Path) -> xgboost.Booster:
@@ -102,7 +103,8 @@ def _of_wrapper(model: Any) -> ForestOrigin:
 
     code = raw + repr((type(model).__name__, forest.classes, len(forest.trees))).encode()
     answer = predict if forest.classes is None else classify
-    return ForestOrigin("xgboost", MADE_BY, forest, answer, code)
+    columns = model.get_booster().feature_names or ()
+    return ForestOrigin("xgboost", MADE_BY, forest, answer, code, columns)
 
 
 def _named(model: Any, x: np.ndarray) -> Any:
