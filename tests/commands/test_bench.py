@@ -130,7 +130,9 @@ def test_gates(project: Project, project_onnx: Path, shell: Shell, tmp_path: Pat
 
 
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
-    model = api.convert(project.ref, preprocess=PREPROCESS, static=True).model
+    model = api.convert(
+        project.ref, preprocess=PREPROCESS, shapes={"input": (2, 3, SIDE, SIDE)}
+    ).model
     path = model.save(tmp_path / "two.onnx")
     samples = np.random.default_rng(0).standard_normal((9, 3, SIDE, SIDE)).astype(np.float32)
     (result,) = api.measure(

@@ -63,9 +63,9 @@ def test_random_samples_are_said_to_be(project_onnx: Path, shell: Shell) -> None
 
 
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
-    path = api.convert(project.ref, preprocess=PREPROCESS, static=True).model.save(
-        tmp_path / "two.onnx"
-    )
+    path = api.convert(
+        project.ref, preprocess=PREPROCESS, shapes={"input": (2, 3, SIDE, SIDE)}
+    ).model.save(tmp_path / "two.onnx")
     samples = np.random.default_rng(0).standard_normal((21, 3, SIDE, SIDE)).astype(np.float32)
     result = api.quantize(path, scheme="static", samples=samples)
     assert result.quality.n == 17

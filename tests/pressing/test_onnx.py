@@ -122,7 +122,9 @@ def test_nothing_is_faster_and_the_old_bundle_stays(
 
 
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
-    model = api.convert(project.ref, preprocess=PREPROCESS, static=True).model
+    model = api.convert(
+        project.ref, preprocess=PREPROCESS, shapes={"input": (2, 3, SIDE, SIDE)}
+    ).model
     path = model.save(tmp_path / "two.onnx")
     samples = np.random.default_rng(0).standard_normal((25, 3, SIDE, SIDE)).astype(np.float32)
     result = press(path, tmp_path / "b", samples=samples, objective="throughput")
