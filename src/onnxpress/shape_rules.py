@@ -1,0 +1,213 @@
+"""What operators make of sizes that onnx's own inference does not follow.
+
+A rule gives the shape of a node's first output, or None where onnx's answer stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.dims import Dim, Size, at_most, divide, floor_divide, maximum, minimum, product
+
+if TYPE_CHECKING:
+    from onnxpress.shapes import Shape, Shapes
+
+Rule = Callable[["Shapes", ir.Node], "Shape | None"]
+
+BROADCASTING = (
+    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow",
+    "Sub", "Sum", "Where", "Xor",
+)  # fmt: skip
+
+
+def broadcast(*shapes: Sequence[Size]) -> tuple[Size | None, ...]:
+    """As ``numpy.broadcast_shapes``; None is a dimension that may be any of several."""
+    rank = max(map(len, shapes), default=0)
+    columns = zip(*((1,) * (rank - len(shape)) + tuple(shape) for shape in shapes), strict=True)
+    return tuple(map(_one, columns))
+
+
+def _one(sizes: Iterable[Size]) -> Size | None:
+    several = {size for size in sizes if size != 1}
+    if len(several) < 2:
+        return next(iter(several), 1)
+    numbers = [size for size in several if isinstance(size, int)]
+    if numbers:
+        return numbers[0] if len(set(numbers)) == 1 else None
+    # Where sizes differ, all but one of them are 1: the one that no other exceeds.
+    largest = maximum(*several)
+    return largest if largest in several else None
+
+
+def _broadcast(shapes: Shapes, node: ir.Node) -> Shape | None:
+    known = [shapes.shape(value) for value in node.inputs]
+    if any(shape is None for shape in known):
+        return None
+    found = broadcast(*(shape for shape in known if shape is not None))
+    return tuple(shapes.fresh() if dim is None else dim for dim in found)
+
+
+def _reshape(shapes: Shapes, node: ir.Node) -> Shape | None:
+    data, target = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
+    if target is None:
+        return None
+    if 0 in target and not node.attributes.get_int("allowzero", 0):
+        if data is None or len(data) < len(target):
+            return None
+        target = [data[axis] if dim == 0 else dim for axis, dim in enumerate(target)]
+    if -1 in target:
+        place = target.index(-1)
+        others = product(dim for axis, dim in enumerate(target) if axis != place)
+        exact = None if data is None else divide(product(data), others)
+        target[place] = shapes.fresh() if exact is None else exact
+    return tuple(target)
+
+
+def _expand(shapes: Shapes, node: ir.Node) -> Shape | None:
+    data, target = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
+    if data is None or target is None:
+        return None
+    return tuple(shapes.fresh() if dim is None else dim for dim in broadcast(data, target))
+
+
+def _constant_of_shape(shapes: Shapes, node: ir.Node) -> Shape | None:
+    target = _sizes(shapes, node, 0)
+    return None if target is None else tuple(target)
+
+
+def _range(shapes: Shapes, node: ir.Node) -> Shape | None:
+    start, limit, step = (shapes.elements(value) for value in node.inputs[:3])
+    if start is None or limit is None or step is None or step.item() != 1:
+        return None
+    count = limit.item() - start.item()
+    return (max(0, count) if isinstance(count, int) else count,)
+
+
+def _concat(shapes: Shapes, node: ir.Node) -> Shape | None:
+    known = [shapes.shape(value) for value in node.inputs]
+    first = known[0]
+    if first is None or any(shape is None or len(shape) != len(first) for shape in known):
+        return None
+    axis = node.attributes.get_int("axis", 1) % max(len(first), 1)
+    columns = list(zip(*(shape for shape in known if shape is not None), strict=True))
+    total: Size = 0
+    for size in columns[axis]:
+        total = total + size
+    return tuple(
+        total if place == axis else next((d for d in dims if isinstance(d, int)), dims[0])
+        for place, dims in enumerate(columns)
+    )
+
+
+def _slice(shapes: Shapes, node: ir.Node) -> Shape | None:
+    data, parts = shapes.shape(node.inputs[0]), slices(shapes, node)
+    if data is None or parts is None:
+        return None
+    result = list(data)
+    for axis, (start, end, step) in parts.items():
+        axis %= len(data)
+        result[axis] = _length(data[axis], start, end, step) or shapes.fresh()
+    return tuple(result)
+
+
+def slices(shapes: Shapes, node: ir.Node) -> dict[int, tuple[Size, Size, int]] | None:
+    """Axis → start, end and step of a ``Slice``; None where they are unknown."""
+    read = node.attributes
+    if "starts" in read:  # before opset 10
+        starts, ends = list(read["starts"].as_ints()), list(read["ends"].as_ints())
+        axes = list(read["axes"].as_ints()) if "axes" in read else range(len(starts))
+        return {a: (s, e, 1) for a, s, e in zip(axes, starts, ends, strict=True)}
+    start, end = _sizes(shapes, node, 1), _sizes(shapes, node, 2)
+    if start is None or end is None:
+        return None
+    axes = _sizes(shapes, node, 3) or range(len(start))
+    steps = _sizes(shapes, node, 4) or [1] * len(start)
+    rows = list(zip(axes, start, end, steps, strict=True))
+    if not all(isinstance(axis, int) and isinstance(step, int) for axis, _, _, step in rows):
+        return None
+    return {axis: (s, e, step) for axis, s, e, step in rows}
+
+
+def _length(size: Size, start: Size, end: Size, step: int) -> Size | None:
+    if step < 1:
+        whole = isinstance(size, int) and isinstance(start, int) and isinstance(end, int)
+        return len(range(*slice(start, end, step).indices(size))) if whole else None
+    first, last = _bound(size, start), _bound(size, end)
+    if first is None or last is None:
+        return None
+    if not at_most(first, last):
+        return 0 if at_most(last, first) else None
+    return floor_divide(last - first + (step - 1), step)
+
+
+def _bound(size: Size, place: Size) -> Size | None:
+    """``place`` counted from the front, and within ``size``."""
+    if isinstance(place, int) and place < 0:
+        if isinstance(size, int):
+            return max(0, size + place)
+        return size + place if place > -(1 << 31) else 0
+    if isinstance(place, Dim) and not place.is_positive:
+        return None
+    if isinstance(place, int) and place >= 1 << 31:
+        return size
+    return minimum(size, place)
+
+
+def _window(shapes: Shapes, node: ir.Node) -> Shape | None:
+    """Convolutions and poolings: sizes of equal computations are equal."""
+    data = shapes.shape(node.inputs[0])
+    read = node.attributes
+    kernel: Sequence[Size] | None = None
+    if "kernel_shape" in read:
+        kernel = list(read["kernel_shape"].as_ints())
+    elif node.op_type == "Conv":
+        weight = shapes.shape(node.inputs[1])
+        kernel = None if weight is None else weight[2:]
+    if data is None or kernel is None or all(isinstance(dim, int) for dim in data[2:]):
+        return None
+    known = shapes.shape(node.outputs[0])
+    rank = len(data) - 2
+    if known is None or len(kernel) != rank or read.get_string("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    strides, dilations, pads = (
+        list(read[name].as_ints()) if name in read else [default] * count
+        for name, default, count in (("strides", 1, rank), ("dilations", 1, rank), ("pads", 0, 2 * rank))
+    )  # fmt: skip
+    if read.get_int("ceil_mode", 0):
+        return None
+    sizes = [
+        floor_divide(size + (before + after - 1) + by * -1 * (of - 1), stride) + 1
+        for size, of, stride, by, before, after in zip(
+            data[2:], kernel, strides, dilations, pads[:rank], pads[rank:], strict=True
+        )
+    ]
+    return (*known[:2], *sizes)
+
+
+def _keep(shapes: Shapes, node: ir.Node) -> Shape | None:
+    return shapes.shape(node.inputs[0])
+
+
+def _sizes(shapes: Shapes, node: ir.Node, index: int) -> list[Size] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    elements = shapes.elements(value)
+    return None if elements is None else list(np.atleast_1d(elements))
+
+
+SHAPE_RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(BROADCASTING, _broadcast),
+    "AveragePool": _window,
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Conv": _window,
+    "Expand": _expand,
+    "MaxPool": _window,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Slice": _slice,
+}
