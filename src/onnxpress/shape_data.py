@@ -114,10 +114,10 @@ def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
 
 
 def _divide(a: Size, b: Size) -> Size | None:
-    """Towards zero, which is down for sizes; None where they may be negative."""
+    """Towards zero; of sizes that is down: what is computed of them is negative in no valid run."""
     if isinstance(a, int) and isinstance(b, int):
         return None if b == 0 else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-    positive = all((size > 0) if isinstance(size, int) else size.is_positive for size in (a, b))
+    positive = b > 0 if isinstance(b, int) else b.is_positive
     return floor_divide(a, b) if positive else None
 
 

@@ -189,8 +189,10 @@ def _window(shapes: Shapes, node: ir.Node) -> Shape | None:
     return (*known[:2], *sizes)
 
 
-def _keep(shapes: Shapes, node: ir.Node) -> Shape | None:
-    return shapes.shape(node.inputs[0])
+def _resize(shapes: Shapes, node: ir.Node) -> Shape | None:
+    target = _sizes(shapes, node, 3)
+    plain = "axes" not in node.attributes and "keep_aspect_ratio_policy" not in node.attributes
+    return tuple(target) if target and plain else None
 
 
 def _sizes(shapes: Shapes, node: ir.Node, index: int) -> list[Size] | None:
@@ -209,5 +211,6 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "MaxPool": _window,
     "Range": _range,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Slice": _slice,
 }
