@@ -1,0 +1,111 @@
+"""The arithmetic that exporters compute shapes with: constants where it can be, once where not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.dims import Size, divide, product
+from onnxpress.model import Model
+from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.shapes import Shapes
+from onnxpress.values import FREE_INITIALIZERS, Names, add_initializer, constant, is_op
+
+
+@dataclass(frozen=True)
+class SimplifyShapes(Pass):
+    """``Reshape(x, Concat(Shape(x)[0], 12, 32))`` → ``Reshape(x, [0, -1, 32])``, and so on.
+
+    A size that the data has at the same place is 0, one that nothing else tells is -1. Targets of
+    ``Expand`` are 1 where the data has the size already. Of several values that hold the same
+    sizes, polynomials of the model's free dimensions, the first is kept.
+    """
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        work = _Work(model.ir)
+        for node in list(model.ir.graph):
+            work.visit(node)
+        if work.rewrites:
+            model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
+        return Change(work.rewrites)
+
+
+class _Work:
+    """The values of one graph that hold sizes; those of subgraphs are left as they are."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.rewrites = 0
+        self._graph = model.graph
+        self._shapes, self._names = Shapes(model), Names(model)
+        self._constants: dict[tuple[int, ...], ir.Value] = {}
+        self._first: dict[object, ir.Value] = {}
+
+    def visit(self, node: ir.Node) -> None:
+        if is_op(node, "Reshape", "Expand") and constant(node.inputs[1]) is None:
+            target = self._reshape(node) if is_op(node, "Reshape") else self._expand(node)
+            if target is not None:
+                self._replace(node, 1, self._constant(target))
+                node.attributes.pop("allowzero", None)
+                return
+        for value in node.outputs:
+            self._unify(value)
+
+    def _unify(self, value: ir.Value) -> None:
+        elements = self._shapes.elements(value)
+        if elements is None or value.is_graph_output() or self._shapes.dtype(value) is None:
+            return
+        key = self._shapes.dtype(value), elements.shape, tuple(elements.flat)
+        first = self._first.setdefault(key, value)
+        if first is not value and value.uses():
+            value.replace_all_uses_with(first)
+            self.rewrites += 1
+
+    def _replace(self, node: ir.Node, index: int, new: ir.Value) -> None:
+        node.replace_input_with(index, new)
+        self.rewrites += 1
+
+    def _reshape(self, node: ir.Node) -> list[int] | None:
+        """The constant target: 0 copies the data's size, -1 is what remains."""
+        data, target = node.inputs[0], self._shapes.elements(node.inputs[1])
+        shape, made = self._shapes.shape(data), self._shapes.shape(node.outputs[0])
+        if shape is None or made is None or target is None:
+            return None
+        return reshape_target(shape, made)
+
+    def _expand(self, node: ir.Node) -> list[int] | None:
+        shape, target = self._shapes.shape(node.inputs[0]), self._shapes.elements(node.inputs[1])
+        if shape is None or target is None or target.size < len(shape):
+            return None
+        own = (1,) * (target.size - len(shape)) + tuple(shape)
+        wanted = [1 if want == have else want for want, have in zip(target, own, strict=True)]
+        return wanted if all(isinstance(size, int) for size in wanted) else None
+
+    def _constant(self, target: Sequence[int]) -> ir.Value:
+        key = tuple(target)
+        if key not in self._constants:
+            name = self._names.fresh("shape")
+            tensor = ir.tensor(np.array(key, np.int64), name=name)
+            self._constants[key] = add_initializer(self._graph, name, tensor)
+        return self._constants[key]
+
+
+def reshape_target(shape: Sequence[Size], made: Sequence[Size]) -> list[int] | None:
+    """A constant that makes ``made`` of ``shape``; None where there is none."""
+    target: list[int] = []
+    for axis, size in enumerate(made):
+        if isinstance(size, int) and size != 0:
+            target.append(size)
+        elif axis < len(shape) and size == shape[axis]:
+            target.append(0)
+        elif -1 not in target:
+            target.append(-1)
+        else:
+            return None
+    if -1 in target:
+        others = product(size for size, told in zip(made, target, strict=True) if told != -1)
+        if divide(product(shape), others) != made[target.index(-1)]:
+            return None
+    return target
