@@ -140,7 +140,6 @@ def _split(axes: Axes, split: dict[Factor, tuple[Factor, ...]]) -> Axes:
     """``axes`` with the parts of factors in their place, and the parts of parts."""
     while split.keys() & set(sum(axes, ())):
         axes = tuple(
-            tuple(part for factor in axis for part in split.get(factor, (factor,)))
-            for axis in axes
+            tuple(part for factor in axis for part in split.get(factor, (factor,))) for axis in axes
         )
     return axes
