@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
 from onnxpress.shape_rules import SHAPE_RULES
-from onnxpress.values import STANDARD, all_values, constant, is_op, opset, subgraphs
+from onnxpress.values import STANDARD, constant, opset, subgraphs
 
 Shape = tuple[Size, ...]
 
@@ -64,6 +64,10 @@ class Shapes:
             whole = found is not None and found.size <= MOST_ELEMENTS and found.dtype.kind in "ib"
             self._elements[value] = found.astype(object) if found is not None and whole else None
         return self._elements[value]
+
+    def tell(self, value: ir.Value, shape: Shape, dtype: ir.DataType | None) -> None:
+        """What is known of ``value``, which an operator of another domain makes."""
+        self._shapes[value], self._types[value] = shape, dtype
 
     def fresh(self) -> Dim:
         """A size that nothing is known of."""

@@ -7,7 +7,7 @@ Two chains are equal if these are. Axes of size 1 have no factors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -55,29 +55,38 @@ class View:
         return sum(self.before, ()) == sum(self.after, ())
 
 
+Passing = Callable[[ir.Node], ir.Value | None]
+
+
+def stopping(node: ir.Node) -> None:
+    """No node passes."""
+
+
 class Views:
     """The views of one model's values."""
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
 
-    def of(self, value: ir.Value, until: Iterable[ir.Value] = ()) -> View:
-        """``value`` as a view of the farthest value that it is one of; not past ``until``."""
+    def of(self, value: ir.Value, passing: Passing = stopping) -> View:
+        """``value`` as a view of the farthest value that it is one of.
+
+        ``passing`` gives the input of a node that is no view, whose axes its output has.
+        """
         chain: list[ir.Node] = []
-        source, stops = value, set(until)
-        while source not in stops:
-            node = source.producer()
-            if node is None or not is_op(node, "Identity", "Transpose", *RESHAPES):
-                break
-            data = node.inputs[0]
+        sources: list[ir.Value] = []
+        source = value
+        while (node := source.producer()) is not None:
+            viewing = is_op(node, "Identity", "Transpose", *RESHAPES)
+            data = node.inputs[0] if viewing else passing(node)
             if data is None or self._shapes.shape(data) is None:
                 break
             chain.append(node)
+            sources.append(data)
             source = data
         # A chain that cannot be followed to the end is followed from a later value.
         for count in range(len(chain), -1, -1):
-            start = chain[count - 1].inputs[0] if count else value
-            assert start is not None
+            start = sources[count - 1] if count else value
             view = self._follow(start, chain[:count][::-1])
             if view is not None:
                 return view
@@ -90,7 +99,7 @@ class Views:
         axes: Axes = tuple(() if size == 1 else (Factor(size),) for size in shape)
         view = View(source, axes, axes, tuple(nodes))
         for node in nodes:
-            if is_op(node, "Identity"):
+            if not is_op(node, "Transpose", *RESHAPES):
                 continue
             if is_op(node, "Transpose"):
                 perm = node.attributes.get("perm")

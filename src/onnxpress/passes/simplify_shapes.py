@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.dims import Size, divide, product
 from onnxpress.model import Model
+from onnxpress.passes._view_writer import reshape_target
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import FREE_INITIALIZERS, Names, add_initializer, constant, is_op
@@ -90,22 +90,3 @@ class _Work:
             tensor = ir.tensor(np.array(key, np.int64), name=name)
             self._constants[key] = add_initializer(self._graph, name, tensor)
         return self._constants[key]
-
-
-def reshape_target(shape: Sequence[Size], made: Sequence[Size]) -> list[int] | None:
-    """A constant that makes ``made`` of ``shape``; None where there is none."""
-    target: list[int] = []
-    for axis, size in enumerate(made):
-        if isinstance(size, int) and size != 0:
-            target.append(size)
-        elif axis < len(shape) and size == shape[axis]:
-            target.append(0)
-        elif -1 not in target:
-            target.append(-1)
-        else:
-            return None
-    if -1 in target:
-        others = product(size for size, told in zip(made, target, strict=True) if told != -1)
-        if divide(product(shape), others) != made[target.index(-1)]:
-            return None
-    return target
