@@ -195,6 +195,13 @@ def _resize(shapes: Shapes, node: ir.Node) -> Shape | None:
     return tuple(target) if target and plain else None
 
 
+def _attention(shapes: Shapes, node: ir.Node) -> Shape | None:
+    queries, values = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[2])
+    if queries is None or values is None or len(queries) != 3 or len(values) != 3:
+        return None
+    return (*queries[:2], values[2])
+
+
 def _sizes(shapes: Shapes, node: ir.Node, index: int) -> list[Size] | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     elements = shapes.elements(value)
@@ -214,3 +221,6 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "Resize": _resize,
     "Slice": _slice,
 }
+
+CONTRIB_RULES: Mapping[str, Rule] = {"MultiHeadAttention": _attention}
+"""Those of ONNX Runtime's own operators, whose output has the type of the first input."""

@@ -14,11 +14,12 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
-from onnxpress.shape_rules import SHAPE_RULES
+from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES
 from onnxpress.values import STANDARD, constant, opset, subgraphs
 
 Shape = tuple[Size, ...]
 
+CONTRIB = "com.microsoft"
 MOST_ELEMENTS = 64
 """Integer tensors of more elements are no shapes, and are not followed."""
 WHOLE = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
@@ -65,10 +66,6 @@ class Shapes:
             self._elements[value] = found.astype(object) if found is not None and whole else None
         return self._elements[value]
 
-    def tell(self, value: ir.Value, shape: Shape, dtype: ir.DataType | None) -> None:
-        """What is known of ``value``, which an operator of another domain makes."""
-        self._shapes[value], self._types[value] = shape, dtype
-
     def fresh(self) -> Dim:
         """A size that nothing is known of."""
         self._count += 1
@@ -80,6 +77,10 @@ class Shapes:
             self._types.pop(value, None), self._shapes.pop(value, None)
         for graph in subgraphs(node):
             self._graph(graph)
+        if node.domain == CONTRIB and node.op_type in CONTRIB_RULES:
+            found = CONTRIB_RULES[node.op_type](self, node)
+            self._shapes[node.outputs[0]] = found
+            self._types[node.outputs[0]] = self.dtype(node.inputs[0])
         if node.domain in STANDARD:
             self._by_onnx(node)
             rule = SHAPE_RULES.get(node.op_type)

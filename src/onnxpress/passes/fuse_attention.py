@@ -101,7 +101,7 @@ class _Work:
         if k.sizes[:2] != (batch, heads) or v.sizes[:2] != (batch, heads):
             raise _Refusal(f"queries of {q.sizes[:2]}, keys of {k.sizes[:2]}, values of {v.sizes[:2]}")
         if k.sizes[2] != v.sizes[2] or k.sizes[3] != size:
-            raise _Refusal("keys and values differ in length")
+            raise _Refusal(f"keys of {k.sizes[2:]} do not fit values of {v.sizes[2:]} and queries of {q.sizes[2:]}")
         plans = [(part, self._writer.best(part.packed)) for part in (q, k, v)]
         if any(steps is None for _, steps in plans):
             raise _Refusal("its sizes cannot be constants")
@@ -125,9 +125,8 @@ class _Work:
         result.name = self._names.fresh(f"{second.outputs[0].name}_attention")
         result.type = second.outputs[0].type
         axes = (q.batch, q.length, q.heads + v.size)
-        packed = tuple(product(factor.size for factor in axis) for axis in axes)
-        self._shapes.tell(result, packed, self._shapes.dtype(second.outputs[0]))
         second.prepend(node)
+        self._shapes.learn(node)
         if guarded:
             result = self._finite(result, second)
         rank = len(self._shapes.shape(second.outputs[0]) or ())
