@@ -57,7 +57,7 @@ def _reshape(shapes: Shapes, node: ir.Node) -> Shape | None:
     if target is None:
         return None
     if 0 in target and not node.attributes.get_int("allowzero", 0):
-        if data is None or len(data) < len(target):
+        if data is None or 0 in target[len(data) :]:
             return None
         target = [data[axis] if dim == 0 else dim for axis, dim in enumerate(target)]
     if -1 in target:
