@@ -131,14 +131,10 @@ def floor_divide(a: Size, b: Size) -> Size:
 
 def at_most(a: Size, b: Size) -> bool:
     """Whether ``a ≤ b`` is sure."""
-    if a == b:
+    if isinstance(a, Dim) and a.symbol is not None and any(at_most(x, b) for x in a.symbol.bounds):
         return True
-    if isinstance(a, int) and isinstance(b, int):
-        return a <= b
-    if isinstance(a, Dim) and a.symbol is not None:
-        return any(at_most(bound, b) for bound in a.symbol.bounds)
     difference = b - a
-    return isinstance(difference, Dim) and difference.is_positive
+    return difference >= 0 if isinstance(difference, int) else difference.is_positive
 
 
 def minimum(*sizes: Size) -> Size:
