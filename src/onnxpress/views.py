@@ -7,6 +7,7 @@ Two chains are equal if these are. Axes of size 1 have no factors.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -98,9 +99,10 @@ class Views:
             return View(source, (), (), ()) if not nodes else None
         axes: Axes = tuple(() if size == 1 else (Factor(size),) for size in shape)
         view = View(source, axes, axes, tuple(nodes))
-        for node in nodes:
-            if not is_op(node, "Transpose", *RESHAPES):
-                continue
+        moving = [node for node in nodes if is_op(node, "Transpose", *RESHAPES)]
+        for node, following in itertools.zip_longest(moving, moving[1:]):
+            if is_op(node, *RESHAPES) and following is not None and is_op(following, *RESHAPES):
+                continue  # of reshapes in a row the last one tells
             if is_op(node, "Transpose"):
                 perm = node.attributes.get("perm")
                 order = range(len(view.after))[::-1] if perm is None else perm.as_ints()

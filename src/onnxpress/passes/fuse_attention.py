@@ -99,9 +99,13 @@ class _Work:
         if not isinstance(heads, int) or not isinstance(size, int):
             raise _Refusal("the number or size of its heads is not known")
         if k.sizes[:2] != (batch, heads) or v.sizes[:2] != (batch, heads):
-            raise _Refusal(f"queries of {q.sizes[:2]}, keys of {k.sizes[:2]}, values of {v.sizes[:2]}")
+            raise _Refusal(
+                f"queries of {q.sizes[:2]}, keys of {k.sizes[:2]}, values of {v.sizes[:2]}"
+            )
         if k.sizes[2] != v.sizes[2] or k.sizes[3] != size:
-            raise _Refusal(f"keys of {k.sizes[2:]} do not fit values of {v.sizes[2:]} and queries of {q.sizes[2:]}")
+            raise _Refusal(
+                f"keys of {k.sizes[2:]} do not fit values of {v.sizes[2:]} and queries of {q.sizes[2:]}"
+            )
         plans = [(part, self._writer.best(part.packed)) for part in (q, k, v)]
         if any(steps is None for _, steps in plans):
             raise _Refusal("its sizes cannot be constants")
@@ -250,7 +254,9 @@ class _Work:
             steps = self._writer.best(view)
             if steps is None:
                 raise _Refusal("the shape of what is added to its scores is not constant")
-            mask = self._shared(("rank", mask), lambda: self._writer.write(view, steps, before, str(mask.name)))
+            mask = self._shared(
+                ("rank", mask), lambda: self._writer.write(view, steps, before, str(mask.name))
+            )
         if full[2] != sizes[2] or full[3] != sizes[3]:
             raise _Refusal(f"what is added to its scores has the shape {list(shape)}")
         return mask
