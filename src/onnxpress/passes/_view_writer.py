@@ -49,6 +49,16 @@ class ViewWriter:
             data = node.outputs[0]
         return data
 
+    def reshaped(
+        self, value: ir.Value, shape: Sequence[Size], made: Sequence[Size], before: ir.Node
+    ) -> ir.Value | None:
+        """``value`` of ``shape`` as one of ``made``; None where that is not a constant."""
+        target = reshape_target(shape, made)
+        if target is None:
+            return None
+        view = View(value, (), ())
+        return self.write(view, [Step(shape=tuple(target))], before, str(value.name))
+
     def _plans(self, view: View) -> Iterator[list[Step]]:
         """Ways to write ``view``, as far as their shapes can be constants."""
         before, after = _sizes(view.before), _sizes(view.after)

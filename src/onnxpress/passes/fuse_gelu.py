@@ -1,0 +1,87 @@
+"""The Gaussian error linear unit, written out by exporters, as one operator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.model import Model
+from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import discard, forward, is_op, opset
+
+GELU_OPSET = 20
+"""The first opset with Gelu."""
+
+X = Any(computed=True)
+HALF, ONE, THREE = Number(0.5), Number(1.0), Number(3.0)
+
+
+def _erf() -> Pattern:
+    scaled = OneOf(X / Number(math.sqrt(2)), X * Number(math.sqrt(0.5)))
+    bell = Op("Erf", scaled) + ONE
+    return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
+
+
+def _tanh() -> Pattern:
+    cube = OneOf(Op("Pow", X, THREE), (X * X) * X)
+    inner = OneOf(
+        (X + cube * Number(0.044715)) * Number(math.sqrt(2 / math.pi)),
+        (X * Number(math.sqrt(2 / math.pi))) * ((X * X) * Number(0.044715) + ONE),
+    )
+    bell = Op("Tanh", inner) + ONE
+    return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
+
+
+FORMS = {"none": _erf(), "tanh": _tanh()}
+
+
+@dataclass(frozen=True)
+class FuseGelu(Pass):
+    """``x · (erf(x / √2) + 1) / 2`` → ``Gelu(x)``; with tanh in place of erf the approximation.
+
+    From opset 20 on, which has the operator (Hendrycks and Gimpel, 2016).
+    """
+
+    rtol = 1e-4
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        rewrites = 0
+        new = opset(model.ir) >= GELU_OPSET
+        for graph in model.ir.graphs():
+            for node in reversed(list(graph)):
+                if node.graph is None or not is_op(node, "Mul"):
+                    continue
+                found = _found(node.outputs[0])
+                if found is None:
+                    continue
+                if not new:
+                    return Change(
+                        0, (f"Gelu needs opset {GELU_OPSET}, the model has {opset(model.ir)}",)
+                    )
+                _fuse(node, *found)
+                rewrites += 1
+        return Change(rewrites)
+
+
+def _found(value: ir.Value) -> tuple[str, Match] | None:
+    for name, form in FORMS.items():
+        found = match(form, value)
+        if found is not None:
+            return name, found
+    return None
+
+
+def _fuse(node: ir.Node, approximate: str, found: Match) -> None:
+    old = node.outputs[0]
+    gelu = ir.node("Gelu", [found[X]], {"approximate": approximate}, name=node.name)
+    gelu.outputs[0].type, gelu.outputs[0].shape = old.type, old.shape
+    node.prepend(gelu)
+    name = old.name
+    forward(old, gelu.outputs[0])
+    for inner in found.nodes:
+        if not any(value.uses() for value in inner.outputs):
+            discard(inner)
+    gelu.outputs[0].name = name
