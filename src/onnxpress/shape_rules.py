@@ -222,5 +222,23 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "Slice": _slice,
 }
 
-CONTRIB_RULES: Mapping[str, Rule] = {"MultiHeadAttention": _attention}
-"""Those of ONNX Runtime's own operators, whose output has the type of the first input."""
+
+def _projected(shapes: Shapes, node: ir.Node) -> Shape | None:
+    data, weight = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[1])
+    if data is None or weight is None or not isinstance(weight[-1], int):
+        return None
+    return (*data[:-1], weight[-1] // 3)
+
+
+def _first(shapes: Shapes, node: ir.Node) -> Shape | None:
+    return shapes.shape(node.inputs[0])
+
+
+CONTRIB_RULES: Mapping[str, Rule] = {
+    "Attention": _projected,
+    "BiasGelu": _first,
+    "FastGelu": _first,
+    "MultiHeadAttention": _attention,
+    "SkipLayerNormalization": _first,
+}
+"""Those of ONNX Runtime's own operators, whose outputs have the type of the first input."""

@@ -79,8 +79,8 @@ class Shapes:
             self._graph(graph)
         if node.domain == CONTRIB and node.op_type in CONTRIB_RULES:
             found = CONTRIB_RULES[node.op_type](self, node)
-            self._shapes[node.outputs[0]] = found
-            self._types[node.outputs[0]] = self.dtype(node.inputs[0])
+            for value in node.outputs:
+                self._shapes[value], self._types[value] = found, self.dtype(node.inputs[0])
         if node.domain in STANDARD:
             self._by_onnx(node)
             rule = SHAPE_RULES.get(node.op_type)

@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, match
 from onnxpress.model import Model
+from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import discard, forward, is_op, opset
+from onnxpress.values import is_op, opset
 
 GELU_OPSET = 20
 """The first opset with Gelu."""
@@ -61,7 +62,10 @@ class FuseGelu(Pass):
                     return Change(
                         0, (f"Gelu needs opset {GELU_OPSET}, the model has {opset(model.ir)}",)
                     )
-                _fuse(node, *found)
+                kind, parts = found
+                replace(
+                    node.outputs[0], "Gelu", [parts[X]], {"approximate": kind}, gone=parts.nodes
+                )
                 rewrites += 1
         return Change(rewrites)
 
@@ -72,16 +76,3 @@ def _found(value: ir.Value) -> tuple[str, Match] | None:
         if found is not None:
             return name, found
     return None
-
-
-def _fuse(node: ir.Node, approximate: str, found: Match) -> None:
-    old = node.outputs[0]
-    gelu = ir.node("Gelu", [found[X]], {"approximate": approximate}, name=node.name)
-    gelu.outputs[0].type, gelu.outputs[0].shape = old.type, old.shape
-    node.prepend(gelu)
-    name = old.name
-    forward(old, gelu.outputs[0])
-    for inner in found.nodes:
-        if not any(value.uses() for value in inner.outputs):
-            discard(inner)
-    gelu.outputs[0].name = name

@@ -1,0 +1,59 @@
+"""One node in the place of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnxpress.values import discard
+
+CONTRIB = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+
+Attribute = int | float | str | Sequence[int]
+
+
+def replace(
+    old: ir.Value,
+    op: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: Mapping[str, Attribute] | None = None,
+    *,
+    domain: str = "",
+    gone: Iterable[ir.Node] = (),
+) -> ir.Node:
+    """A node ``op`` whose first output is what ``old`` was, name and all.
+
+    It stands where ``old`` was made. Of ``gone``, in the order from the last, go those that
+    nothing reads any more.
+    """
+    last = old.producer()
+    assert last is not None
+    assert last.graph is not None
+    given = list(inputs)
+    while given and given[-1] is None:
+        given.pop()
+    node = ir.node(op, given, attributes or {}, domain=domain, name=last.name)
+    last.prepend(node)
+    take(old, node.outputs[0])
+    for inner in gone:
+        if inner.graph is not None and not any(
+            value.uses() or value.is_graph_output() for value in inner.outputs
+        ):
+            discard(inner)
+    return node
+
+
+def take(old: ir.Value, new: ir.Value) -> None:
+    """Let ``new`` be what ``old`` was: for its readers, as an output, by name, type and shape."""
+    new.type, new.shape = old.type, old.shape
+    name, old.name = old.name, None
+    new.name = name
+    graph = old.graph
+    if old.is_graph_output():
+        assert graph is not None
+        for index, value in enumerate(graph.outputs):
+            if value is old:
+                graph.outputs[index] = new
+    old.replace_all_uses_with(new)

@@ -1,0 +1,149 @@
+"""The projections to queries, keys and values inside the attention that they are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.model import Model
+from onnxpress.passes._rewriting import CONTRIB, replace
+from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.values import Names, add_initializer, constant, drop_unused, is_op
+
+PARTS = 3
+MASK_INPUT = 5
+"""Where both operators have what is added to the scores."""
+
+
+@dataclass(frozen=True)
+class FuseQkv(Pass):
+    """``MultiHeadAttention(x Q + q, x K + k, x V + v, m)`` → ``Attention(x, [Q K V], [q k v], m)``.
+
+    For ONNX Runtime; the same where one product ``x [Q K V] + [q k v]`` is split into three.
+    """
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        names = Names(model.ir)
+        refusals, rewrites = [], 0
+        for node in list(model.ir.graph):
+            if node.domain != CONTRIB or node.op_type != "MultiHeadAttention":
+                continue
+            try:
+                _fuse(node, names)
+                rewrites += 1
+            except _Refusal as refusal:
+                refusals.append(f"MultiHeadAttention '{node.name}' keeps its inputs: {refusal}")
+        return Change(rewrites, tuple(refusals))
+
+
+class _Refusal(Exception):
+    """Why the projections stay."""
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """``source · weight + bias``, and its nodes from the last."""
+
+    source: ir.Value
+    weight: ir.Value
+    bias: ir.Value | None
+    nodes: tuple[ir.Node, ...]
+
+
+def _fuse(node: ir.Node, names: Names) -> None:
+    if any(
+        value is not None
+        for value in (*node.inputs[PARTS:MASK_INPUT], *node.inputs[MASK_INPUT + 1 :])
+    ):
+        raise _Refusal("it has a bias, lengths or a past of its own")
+    sides = [value for value in node.inputs[:PARTS] if value is not None]
+    mask = node.inputs[MASK_INPUT] if len(node.inputs) > MASK_INPUT else None
+    assert node.graph is not None
+    split = _split(sides)
+    if split is not None:
+        whole, nodes = split
+        source, weight, bias = whole.source, whole.weight, whole.bias
+        sizes = {constant(weight).shape[1] // PARTS}  # type: ignore[union-attr]  # _linear
+    else:
+        linears = [_linear(value) for value in sides]
+        if len({linear.source for linear in linears}) != 1:
+            raise _Refusal("they are not of one tensor")
+        source = linears[0].source
+        arrays = [constant(linear.weight) for linear in linears]
+        sizes = {array.shape[1] for array in arrays if array is not None}
+        weight = _joined(node.graph, names, [linear.weight for linear in linears], arrays, axis=1)
+        bias, nodes = _bias(node.graph, names, linears), tuple(n for x in linears for n in x.nodes)
+    if len(sizes) != 1:
+        raise _Refusal("they differ in size")
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    read = [value for inner in nodes for value in inner.inputs]
+    replace(
+        node.outputs[0], "Attention", [source, weight, bias, None, None, mask], attributes,
+        domain=CONTRIB, gone=[node, *nodes],
+    )  # fmt: skip
+    drop_unused(read)
+
+
+def _linear(value: ir.Value) -> _Linear:
+    nodes, bias = [], None
+    if len(value.uses()) != 1:
+        raise _Refusal("another node reads one of them")
+    node = value.producer()
+    if node is not None and is_op(node, "Add"):
+        side = 1 if constant(node.inputs[1]) is not None else 0
+        bias, data = node.inputs[side], node.inputs[1 - side]
+        array = constant(bias)
+        if array is None or array.ndim != 1 or data is None or len(data.uses()) != 1:
+            raise _Refusal("what is added to one of them is no constant of one dimension")
+        nodes.append(node)
+        node = data.producer()
+    weight = None if node is None or len(node.inputs) < 2 else constant(node.inputs[1])
+    if node is None or not is_op(node, "MatMul") or weight is None or weight.ndim != 2:
+        raise _Refusal("one of them is not a product with a constant")
+    source = node.inputs[0]
+    assert source is not None
+    assert node.inputs[1] is not None
+    return _Linear(source, node.inputs[1], bias, (*nodes, node))
+
+
+def _split(sides: list[ir.Value]) -> tuple[_Linear, tuple[ir.Node, ...]] | None:
+    """The product that is split into three equal parts, in their order."""
+    node = sides[0].producer()
+    if node is None or not is_op(node, "Split") or list(node.outputs) != sides:
+        return None
+    if any(len(value.uses()) != 1 for value in sides) or node.inputs[0] is None:
+        return None
+    lengths = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if lengths is not None and len(set(lengths.tolist())) != 1:
+        raise _Refusal("its parts differ in size")
+    if node.attributes.get_int("axis", 0) not in (-1, 2):
+        raise _Refusal("they are split along another dimension")
+    whole = _linear(node.inputs[0])
+    return whole, (node, *whole.nodes)
+
+
+def _bias(graph: ir.Graph, names: Names, linears: list[_Linear]) -> ir.Value | None:
+    if all(linear.bias is None for linear in linears):
+        return None
+    weights = [constant(linear.weight) for linear in linears]
+    arrays = [
+        np.zeros(weight.shape[1], weight.dtype) if linear.bias is None else constant(linear.bias)
+        for linear, weight in zip(linears, weights, strict=True)
+        if weight is not None
+    ]
+    given = [linear.bias for linear in linears if linear.bias is not None]
+    return _joined(graph, names, given, arrays, axis=0)
+
+
+def _joined(
+    graph: ir.Graph,
+    names: Names,
+    values: list[ir.Value],
+    arrays: list[np.ndarray | None],
+    axis: int,
+) -> ir.Value:
+    known = [array for array in arrays if array is not None]
+    name = names.fresh(f"{values[0].name}_qkv")
+    return add_initializer(graph, name, ir.tensor(np.concatenate(known, axis=axis), name=name))
