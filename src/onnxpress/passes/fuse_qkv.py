@@ -64,7 +64,8 @@ def _fuse(node: ir.Node, names: Names) -> None:
     split = _split(sides)
     if split is not None:
         whole, nodes = split
-        source, weight, bias = whole.source, whole.weight, whole.bias
+        source, weight = whole.source, whole.weight
+        bias = whole.bias or _bias(node.graph, names, [whole])
         sizes = {constant(weight).shape[1] // PARTS}  # type: ignore[union-attr]  # _linear
     else:
         linears = [_linear(value) for value in sides]
@@ -124,17 +125,15 @@ def _split(sides: list[ir.Value]) -> tuple[_Linear, tuple[ir.Node, ...]] | None:
     return whole, (node, *whole.nodes)
 
 
-def _bias(graph: ir.Graph, names: Names, linears: list[_Linear]) -> ir.Value | None:
-    if all(linear.bias is None for linear in linears):
-        return None
+def _bias(graph: ir.Graph, names: Names, linears: list[_Linear]) -> ir.Value:
+    """Zeros where there is none: ONNX Runtime 1.31 dies of an Attention without bias."""
     weights = [constant(linear.weight) for linear in linears]
     arrays = [
         np.zeros(weight.shape[1], weight.dtype) if linear.bias is None else constant(linear.bias)
         for linear, weight in zip(linears, weights, strict=True)
         if weight is not None
     ]
-    given = [linear.bias for linear in linears if linear.bias is not None]
-    return _joined(graph, names, given, arrays, axis=0)
+    return _joined(graph, names, [linear.weight for linear in linears], arrays, axis=0)
 
 
 def _joined(
@@ -145,5 +144,5 @@ def _joined(
     axis: int,
 ) -> ir.Value:
     known = [array for array in arrays if array is not None]
-    name = names.fresh(f"{values[0].name}_qkv")
+    name = names.fresh(f"{values[0].name}_{'weight' if axis else 'bias'}")
     return add_initializer(graph, name, ir.tensor(np.concatenate(known, axis=axis), name=name))
