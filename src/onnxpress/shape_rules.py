@@ -68,6 +68,14 @@ def _reshape(shapes: Shapes, node: ir.Node) -> Shape | None:
     return tuple(target)
 
 
+def _flatten(shapes: Shapes, node: ir.Node) -> Shape | None:
+    data, axis = shapes.shape(node.inputs[0]), node.attributes.get_int("axis", 1)
+    if data is None:
+        return None
+    axis = axis + len(data) if axis < 0 else axis
+    return product(data[:axis]), product(data[axis:])
+
+
 def _expand(shapes: Shapes, node: ir.Node) -> Shape | None:
     data, target = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
     if data is None or target is None:
@@ -215,6 +223,7 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "ConstantOfShape": _constant_of_shape,
     "Conv": _window,
     "Expand": _expand,
+    "Flatten": _flatten,
     "MaxPool": _window,
     "Range": _range,
     "Reshape": _reshape,

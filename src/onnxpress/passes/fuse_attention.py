@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, product
@@ -75,6 +76,15 @@ class _Heads:
         return batch, heads, length, size
 
 
+@dataclass(frozen=True)
+class _Mask:
+    """What keeps scores from counting: an addend, or ones for keys that count."""
+
+    bias: ir.Value | None = None
+    keys: ir.Value | None = None
+    fill: float | None = None
+
+
 class _Work:
     def __init__(self, model: ir.Model) -> None:
         self._graph = model.graph
@@ -109,7 +119,7 @@ class _Work:
         plans = [(part, self._writer.best(part.packed)) for part in (q, k, v)]
         if any(steps is None for _, steps in plans):
             raise _Refusal("its sizes cannot be constants")
-        mask = self._mask(masks, (batch, heads, length, k.sizes[2]), second)
+        added = self._mask(masks, (batch, heads, length, k.sizes[2]), second)
         inputs = [
             self._writer.write(part.packed, steps or [], second, str(part.view.source.name))
             for part, steps in plans
@@ -118,9 +128,11 @@ class _Work:
         scale *= factor_q * factor_k
         if not math.isclose(scale, size**-0.5, rel_tol=1e-6):
             attributes["scale"] = scale
+        if added.fill is not None:
+            attributes["mask_filter_value"] = added.fill
         node = ir.node(
             "MultiHeadAttention",
-            [*inputs, None, None, mask] if mask is not None else inputs,
+            _shortened([*inputs, None, added.keys, added.bias]),
             attributes,
             domain=CONTRIB,
             name=self._names.fresh(f"{softmax.name or softmax.outputs[0].name}_attention"),
@@ -228,38 +240,66 @@ class _Work:
             factor *= 1.0 if scalar is None else scalar[1]
         return view, factor
 
-    def _mask(
-        self, masks: list[ir.Value], sizes: tuple[Size, ...], before: ir.Node
-    ) -> ir.Value | None:
-        """The sum of ``masks`` as [batch or 1, heads or 1, length, keys]."""
+    def _mask(self, masks: list[ir.Value], sizes: tuple[Size, ...], before: ir.Node) -> _Mask:
+        """``masks`` as the operator takes them, new nodes before ``before``."""
         if not masks:
-            return None
+            return _Mask()
         if len(masks) > 1:
             raise _Refusal("several values are added to its scores")
         (mask,) = masks
         shape = self._shapes.shape(mask)
         if shape is None:
             raise _Refusal("the shape of what is added to its scores is not known")
-        if len(shape) < 4 and len(shape) != 3:
-            full = (1,) * (4 - len(shape)) + shape
-        else:
-            full = shape if len(shape) == 4 else (1, *shape) if shape[0] in (1,) else shape
-        if len(full) != 4 or any(
-            have not in (1, want) for have, want in zip(full, sizes, strict=True)
-        ):
+        full = (1,) * (4 - len(shape)) + tuple(shape)
+        fits = all(have in (1, want) for have, want in zip(full, sizes, strict=True))
+        if len(full) != 4 or not fits or full[3] != sizes[3]:
             raise _Refusal(f"what is added to its scores has the shape {list(shape)}")
-        if full != shape:
-            axes: Axes = tuple(() if size == 1 else (Factor(size),) for size in shape)
-            view = View(mask, axes, (*((),) * (4 - len(shape)), *axes))
-            steps = self._writer.best(view)
+        if full[:3] == (sizes[0], 1, 1):
+            keys = self._key_mask(mask, shape, before)
+            if keys is not None:
+                return keys
+        if len(shape) < 4:
+            mask = self._shared(("rank", mask), lambda: self._ranked(mask, shape, full, before))
+        if full[2] != sizes[2]:
+            raise _Refusal(f"what is added to its scores has the shape {list(shape)}")
+        return _Mask(bias=mask)
+
+    def _key_mask(self, mask: ir.Value, shape: tuple[Size, ...], before: ir.Node) -> _Mask | None:
+        """``Where(kept, 0, fill)`` of keys alone, as ones where they are kept."""
+        node = mask.producer()
+        if node is None or not is_op(node, "Where"):
+            return None
+        zero, fill, kept = constant(node.inputs[1]), constant(node.inputs[2]), node.inputs[0]
+        if zero is None or fill is None or kept is None or zero.any() or fill.size != 1:
+            return None
+        number = float(fill.reshape(-1)[0])
+        if number > EXCLUDING or self._shapes.shape(kept) != shape:
+            return None
+
+        def make() -> ir.Value:
+            view = self._views.of(kept)
+            flat = View(view.source, view.before, tuple(axis for axis in view.after if axis))
+            steps = self._writer.best(flat) if len(flat.after) == 2 else None
             if steps is None:
-                raise _Refusal("the shape of what is added to its scores is not constant")
-            mask = self._shared(
-                ("rank", mask), lambda: self._writer.write(view, steps, before, str(mask.name))
-            )
-        if full[2] != sizes[2] or full[3] != sizes[3]:
-            raise _Refusal(f"what is added to its scores has the shape {list(shape)}")
-        return mask
+                raise _Refusal("what excludes its keys is not [batch, keys]")
+            value = self._writer.write(flat, steps, before, str(kept.name))
+            whole = ir.node("Cast", [value], {"to": int(ir.DataType.INT32)})
+            whole.outputs[0].name = whole.name = self._names.fresh(f"{kept.name}_keys")
+            before.prepend(whole)
+            self._shapes.learn(whole)
+            return whole.outputs[0]
+
+        keys = self._shared(("keys", kept), make)
+        lowest = float(np.finfo(np.float32).min)
+        return _Mask(keys=keys, fill=max(number, lowest))
+
+    def _ranked(
+        self, mask: ir.Value, shape: tuple[Size, ...], full: tuple[Size, ...], before: ir.Node
+    ) -> ir.Value:
+        ranked = self._writer.reshaped(mask, shape, full, before)
+        if ranked is None:
+            raise _Refusal("the shape of what is added to its scores is not constant")
+        return ranked
 
     def _shared(self, key: object, make: Callable[[], ir.Value]) -> ir.Value:
         if key not in self._masks:
@@ -269,6 +309,12 @@ class _Work:
     def _finite(self, value: ir.Value, before: ir.Node) -> ir.Value:
         """``Where(IsNaN(y), 0, y)``."""
         return value
+
+
+def _shortened(inputs: list[ir.Value | None]) -> list[ir.Value | None]:
+    while inputs[-1] is None:
+        inputs.pop()
+    return inputs
 
 
 def _scalar(node: ir.Node) -> tuple[ir.Value, float] | None:

@@ -13,8 +13,8 @@ from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.values import Names, add_initializer, constant, drop_unused, is_op
 
 PARTS = 3
-MASK_INPUT = 5
-"""Where both operators have what is added to the scores."""
+BIAS, KEYS, ADDED = 3, 4, 5
+"""Inputs of MultiHeadAttention: what is added to its first three, [batch, keys], to the scores."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,10 @@ class _Linear:
 
 
 def _fuse(node: ir.Node, names: Names) -> None:
-    if any(
-        value is not None
-        for value in (*node.inputs[PARTS:MASK_INPUT], *node.inputs[MASK_INPUT + 1 :])
-    ):
-        raise _Refusal("it has a bias, lengths or a past of its own")
+    given = [*node.inputs, *[None] * (ADDED + 1 - len(node.inputs))]
+    if given[BIAS] is not None or any(value is not None for value in given[ADDED + 1 :]):
+        raise _Refusal("it has a bias or a past of its own")
     sides = [value for value in node.inputs[:PARTS] if value is not None]
-    mask = node.inputs[MASK_INPUT] if len(node.inputs) > MASK_INPUT else None
     assert node.graph is not None
     split = _split(sides)
     if split is not None:
@@ -81,7 +78,7 @@ def _fuse(node: ir.Node, names: Names) -> None:
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     read = [value for inner in nodes for value in inner.inputs]
     replace(
-        node.outputs[0], "Attention", [source, weight, bias, None, None, mask], attributes,
+        node.outputs[0], "Attention", [source, weight, bias, given[KEYS], None, given[ADDED]], attributes,
         domain=CONTRIB, gone=[node, *nodes],
     )  # fmt: skip
     drop_unused(read)

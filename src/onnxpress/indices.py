@@ -1,0 +1,159 @@
+"""Integer tensors whose elements follow from where they stand: ``batch_index * length + place``.
+
+Exporters write attention masks as gathers by ranges that were unsqueezed, scaled and added. An
+element of such a tensor is a sum over its axes, of the index on the axis times a stride.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from onnxpress.dims import Size, product
+from onnxpress.shapes import Shapes
+from onnxpress.values import constant, is_op
+from onnxpress.views import View, Views
+
+KEEPING = ("Cast", "Identity")
+"""Operators that keep whole numbers as they are; a Cast to a float type does not."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``offset + Σ strides[axis] · index[axis]`` for a tensor of ``shape``.
+
+    The stride of an axis of size 1 is 0.
+    """
+
+    shape: tuple[Size, ...]
+    strides: tuple[Size, ...]
+    offset: Size = 0
+
+    @property
+    def never_negative(self) -> bool:
+        return all(
+            stride >= 0 if isinstance(stride, int) else stride.is_positive
+            for stride in (*self.strides, self.offset)
+        )
+
+    @property
+    def axes(self) -> list[int]:
+        """Those along which the elements differ."""
+        return [axis for axis, stride in enumerate(self.strides) if stride != 0]
+
+    def counts_through(self, size: Size) -> bool:
+        """Whether the elements in order are 0, 1, …, ``size`` - 1."""
+        expected: Size = 1
+        for axis in reversed(self.axes):
+            if self.strides[axis] != expected:
+                return False
+            expected = expected * self.shape[axis]
+        return self.offset == 0 and expected == size and product(self.shape) == size
+
+
+class Indices:
+    """The affine tensors of one model."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes, self._views = shapes, Views(shapes)
+        self._known: dict[ir.Value, Affine | None] = {}
+
+    def of(self, value: ir.Value | None) -> Affine | None:
+        """What the elements of ``value`` are; None where they are no such sums."""
+        if value is None:
+            return None
+        if value not in self._known:
+            self._known[value] = None  # while it is looked for
+            self._known[value] = self._found(value)
+        return self._known[value]
+
+    def _found(self, value: ir.Value) -> Affine | None:
+        shape = self._shapes.shape(value)
+        if shape is None or self._shapes.dtype(value) not in (ir.DataType.INT64, ir.DataType.INT32):
+            return None
+        elements = self._shapes.elements(value)
+        if elements is not None and elements.size == 1:
+            return Affine(shape, (0,) * len(shape), elements.reshape(-1)[0])
+        node = value.producer()
+        if node is None:
+            return self._constant(value, shape)
+        view = self._views.of(value)
+        if view.nodes:
+            return self._viewed(view, shape)
+        if is_op(node, "Range"):
+            return self._range(node, shape)
+        if is_op(node, "Expand", *KEEPING):
+            return self._broadcast(self.of(node.inputs[0]), shape)
+        if is_op(node, "Add", "Sub"):
+            combine = operator.add if node.op_type == "Add" else operator.sub
+            return self._combined(node, shape, combine)
+        if is_op(node, "Mul"):
+            return self._scaled(node, shape)
+        return None
+
+    def _constant(self, value: ir.Value, shape: tuple[Size, ...]) -> Affine | None:
+        """A constant of one axis longer than 1 that counts in even steps."""
+        array = constant(value)
+        if array is None or array.size < 2 or max(array.shape) != array.size:
+            return None
+        flat = array.reshape(-1).tolist()
+        step = flat[1] - flat[0]
+        if flat != list(range(flat[0], flat[0] + step * len(flat), step) if step else []):
+            return None
+        return Affine(shape, tuple(step if size != 1 else 0 for size in shape), flat[0])
+
+    def _range(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
+        start, _, step = (self._shapes.elements(value) for value in node.inputs[:3])
+        if start is None or step is None:
+            return None
+        return Affine(shape, (0 if shape == (1,) else step.item(),), start.item())
+
+    def _viewed(self, view: View, shape: tuple[Size, ...]) -> Affine | None:
+        source = self.of(view.source)
+        if source is None:
+            return None
+        # The stride of each factor of the source's axes, the last of an axis first.
+        strides: dict[object, Size] = {}
+        for axis, stride in zip(view.before, source.strides, strict=True):
+            for factor in reversed(axis):
+                strides[factor] = stride
+                stride = stride * factor.size
+        found: list[Size] = []
+        for axis in view.after:
+            merged: Size = 0
+            expected: Size | None = None
+            for factor in reversed(axis):
+                if expected is None:
+                    merged = strides[factor]
+                elif strides[factor] != expected:
+                    return None
+                expected = strides[factor] * factor.size
+            found.append(merged)
+        return Affine(shape, tuple(found), source.offset)
+
+    def _broadcast(self, source: Affine | None, shape: tuple[Size, ...]) -> Affine | None:
+        if source is None:
+            return None
+        missing = len(shape) - len(source.shape)
+        return Affine(shape, (0,) * missing + source.strides, source.offset)
+
+    def _combined(
+        self, node: ir.Node, shape: tuple[Size, ...], combine: Callable[[Size, Size], Size]
+    ) -> Affine | None:
+        one, two = (self._broadcast(self.of(value), shape) for value in node.inputs[:2])
+        if one is None or two is None:
+            return None
+        strides = tuple(map(combine, one.strides, two.strides))
+        return Affine(shape, strides, combine(one.offset, two.offset))
+
+    def _scaled(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
+        for data, other in (node.inputs[:2], node.inputs[1::-1]):
+            factor, source = self._shapes.elements(other), self._broadcast(self.of(data), shape)
+            if factor is not None and factor.size == 1 and source is not None:
+                by = factor.reshape(-1)[0]
+                strides = tuple(stride * by for stride in source.strides)
+                return Affine(shape, strides, source.offset * by)
+        return None
