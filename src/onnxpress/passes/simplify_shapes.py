@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxpress.dims import Dim
 from onnxpress.model import Model
 from onnxpress.passes._view_writer import reshape_target
 from onnxpress.recipe import Change, Facts, Pass
@@ -40,27 +41,30 @@ class _Work:
         self.rewrites = 0
         self._graph = model.graph
         self._shapes, self._names = Shapes(model), Names(model)
-        self._constants: dict[tuple[int, ...], ir.Value] = {}
+        self._targets: dict[tuple[int, ...], ir.Value] = {}
         self._first: dict[object, ir.Value] = {}
 
     def visit(self, node: ir.Node) -> None:
         if is_op(node, "Reshape", "Expand") and constant(node.inputs[1]) is None:
             target = self._reshape(node) if is_op(node, "Reshape") else self._expand(node)
             if target is not None:
-                self._replace(node, 1, self._constant(target))
+                self._replace(node, 1, self._target(target))
                 node.attributes.pop("allowzero", None)
                 return
         for value in node.outputs:
             self._unify(value)
 
     def _unify(self, value: ir.Value) -> None:
-        elements = self._shapes.elements(value)
-        if elements is None or value.is_graph_output() or self._shapes.dtype(value) is None:
+        """A constant where all is known, else the first value that holds the same."""
+        elements, dtype = self._shapes.elements(value), self._shapes.dtype(value)
+        if elements is None or dtype is None or value.is_graph_output() or not value.uses():
             return
-        key = self._shapes.dtype(value), elements.shape, tuple(elements.flat)
-        first = self._first.setdefault(key, value)
-        if first is not value and value.uses():
-            value.replace_all_uses_with(first)
+        key = dtype, elements.shape, tuple(elements.flat)
+        if key not in self._first:
+            known = not any(isinstance(size, Dim) for size in elements.flat)
+            self._first[key] = self._constant(elements, dtype) if known else value
+        if self._first[key] is not value:
+            value.replace_all_uses_with(self._first[key])
             self.rewrites += 1
 
     def _replace(self, node: ir.Node, index: int, new: ir.Value) -> None:
@@ -83,10 +87,14 @@ class _Work:
         wanted = [1 if want == have else want for want, have in zip(target, own, strict=True)]
         return wanted if all(isinstance(size, int) for size in wanted) else None
 
-    def _constant(self, target: Sequence[int]) -> ir.Value:
+    def _constant(self, numbers: np.ndarray, dtype: ir.DataType) -> ir.Value:
+        name = self._names.fresh("shape")
+        tensor = ir.tensor(numbers.astype(dtype.numpy()), name=name)
+        return add_initializer(self._graph, name, tensor)
+
+    def _target(self, target: Sequence[int]) -> ir.Value:
         key = tuple(target)
-        if key not in self._constants:
-            name = self._names.fresh("shape")
-            tensor = ir.tensor(np.array(key, np.int64), name=name)
-            self._constants[key] = add_initializer(self._graph, name, tensor)
-        return self._constants[key]
+        if key not in self._targets:
+            numbers = np.array(key, np.int64)
+            self._targets[key] = self._constant(numbers, ir.DataType.INT64)
+        return self._targets[key]
