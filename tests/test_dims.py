@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,9 +40,7 @@ def value(size: Size, a: int, b: int) -> int:
     known = {"a": a, "b": b}
     total = 0
     for monomial, factor in size.terms.items():
-        for symbol in monomial:
-            factor *= known[symbol.name]
-        total += factor
+        total += factor * math.prod(known[symbol.name] for symbol in monomial)
     return total
 
 

@@ -7,7 +7,6 @@ element of such a tensor is a sum over its axes, of the index on the axis times 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -17,8 +16,7 @@ from onnxpress.shapes import Shapes
 from onnxpress.values import constant, is_op
 from onnxpress.views import View, Views
 
-KEEPING = ("Cast", "Identity")
-"""Operators that keep whole numbers as they are; a Cast to a float type does not."""
+WHOLE = (ir.DataType.INT64, ir.DataType.INT32)
 
 
 @dataclass(frozen=True)
@@ -71,28 +69,26 @@ class Indices:
         return self._known[value]
 
     def _found(self, value: ir.Value) -> Affine | None:
-        shape = self._shapes.shape(value)
-        if shape is None or self._shapes.dtype(value) not in (ir.DataType.INT64, ir.DataType.INT32):
+        shape, node = self._shapes.shape(value), value.producer()
+        if shape is None or self._shapes.dtype(value) not in WHOLE:
             return None
         elements = self._shapes.elements(value)
         if elements is not None and elements.size == 1:
             return Affine(shape, (0,) * len(shape), elements.reshape(-1)[0])
-        node = value.producer()
         if node is None:
             return self._constant(value, shape)
         view = self._views.of(value)
         if view.nodes:
             return self._viewed(view, shape)
-        if is_op(node, "Range"):
-            return self._range(node, shape)
-        if is_op(node, "Expand", *KEEPING):
-            return self._broadcast(self.of(node.inputs[0]), shape)
-        if is_op(node, "Add", "Sub"):
-            combine = operator.add if node.op_type == "Add" else operator.sub
-            return self._combined(node, shape, combine)
-        if is_op(node, "Mul"):
-            return self._scaled(node, shape)
-        return None
+        rules = {
+            "Add": self._sum, "Cast": self._kept, "Expand": self._kept, "Mul": self._scaled,
+            "Range": self._range, "Sub": self._sum,
+        }  # fmt: skip
+        rule = rules.get(node.op_type) if is_op(node, *rules) else None
+        return None if rule is None else rule(node, shape)
+
+    def _kept(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
+        return self._broadcast(self.of(node.inputs[0]), shape)
 
     def _constant(self, value: ir.Value, shape: tuple[Size, ...]) -> Affine | None:
         """A constant of one axis longer than 1 that counts in even steps."""
@@ -118,9 +114,10 @@ class Indices:
         # The stride of each factor of the source's axes, the last of an axis first.
         strides: dict[object, Size] = {}
         for axis, stride in zip(view.before, source.strides, strict=True):
+            step = stride
             for factor in reversed(axis):
-                strides[factor] = stride
-                stride = stride * factor.size
+                strides[factor] = step
+                step = step * factor.size
         found: list[Size] = []
         for axis in view.after:
             merged: Size = 0
@@ -140,12 +137,11 @@ class Indices:
         missing = len(shape) - len(source.shape)
         return Affine(shape, (0,) * missing + source.strides, source.offset)
 
-    def _combined(
-        self, node: ir.Node, shape: tuple[Size, ...], combine: Callable[[Size, Size], Size]
-    ) -> Affine | None:
+    def _sum(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
         one, two = (self._broadcast(self.of(value), shape) for value in node.inputs[:2])
         if one is None or two is None:
             return None
+        combine = operator.add if node.op_type == "Add" else operator.sub
         strides = tuple(map(combine, one.strides, two.strides))
         return Affine(shape, strides, combine(one.offset, two.offset))
 

@@ -6,41 +6,37 @@ A rule gives the elements of a node's first output as an array of sizes, or None
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, floor_divide, maximum, minimum, never_equal
-from onnxpress.shape_rules import slices
+from onnxpress.shape_rules import Known, slices
 
-if TYPE_CHECKING:
-    from onnxpress.shapes import Shapes
-
-Rule = Callable[["Shapes", ir.Node], "np.ndarray | None"]
+Rule = Callable[[Known, ir.Node], np.ndarray | None]
 
 WHOLE = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
-def _shape(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _shape(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.shape(node.inputs[0])
     if found is None:
         return None
-    start, end = (node.attributes.get(name) for name in ("start", "end"))
-    return _array(found[start and start.as_int() : end and end.as_int()])
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(found))
+    return _array(found[start:end])
 
 
-def _size(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _size(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.shape(node.inputs[0])
     return None if found is None else np.array(np.prod(_array(found), initial=1), object)
 
 
-def _same(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _same(shapes: Known, node: ir.Node) -> np.ndarray | None:
     return shapes.elements(node.inputs[0])
 
 
-def _cast(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _cast(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.elements(node.inputs[0])
     to = node.attributes.get_int("to", 0)
     if found is None or to not in WHOLE[:2] or shapes.dtype(node.inputs[0]) not in WHOLE[:2]:
@@ -48,17 +44,17 @@ def _cast(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
     return found
 
 
-def _gather(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _gather(shapes: Known, node: ir.Node) -> np.ndarray | None:
     data, places = (shapes.elements(value) for value in node.inputs[:2])
     if data is None or places is None or data.ndim != 1:
         return None
     index = places.astype(np.int64) if all(isinstance(i, int) for i in places.flat) else None
-    if index is None or index.size and (index.min() < -data.size or index.max() >= data.size):
+    if index is None or (index.size and not -data.size <= index.min() <= index.max() < data.size):
         return None
     return np.asarray(data[index], object)
 
 
-def _slice(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _slice(shapes: Known, node: ir.Node) -> np.ndarray | None:
     data, parts = shapes.elements(node.inputs[0]), slices(shapes, node)
     if data is None or parts is None or data.ndim != 1 or len(parts) != 1:
         return None
@@ -66,23 +62,23 @@ def _slice(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
     return data[start:end:step] if isinstance(start, int) and isinstance(end, int) else None
 
 
-def _concat(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _concat(shapes: Known, node: ir.Node) -> np.ndarray | None:
     parts = [shapes.elements(value) for value in node.inputs]
     known = [part for part in parts if part is not None and part.ndim == 1]
     return np.concatenate(known) if len(known) == len(parts) else None
 
 
-def _unsqueeze(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _unsqueeze(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.elements(node.inputs[0])
     return found.reshape(1) if found is not None and found.ndim == 0 else None
 
 
-def _squeeze(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _squeeze(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.elements(node.inputs[0])
     return found.reshape(()) if found is not None and found.shape == (1,) else None
 
 
-def _reshape(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _reshape(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found, target = (shapes.elements(value) for value in node.inputs[:2])
     if found is None or target is None or not all(isinstance(i, int) for i in target.flat):
         return None
@@ -90,7 +86,7 @@ def _reshape(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
     return found.reshape(wanted) if 0 not in wanted and len(wanted) < 2 else None
 
 
-def _split(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _split(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found, first = shapes.elements(node.inputs[0]), shapes.shape(node.outputs[0])
     if found is None or found.ndim != 1 or first is None or not isinstance(first[0], int):
         return None
@@ -98,7 +94,7 @@ def _split(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
 
 
 def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
-    def rule(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+    def rule(shapes: Known, node: ir.Node) -> np.ndarray | None:
         one, two = (shapes.elements(value) for value in node.inputs[:2])
         if one is None or two is None or len(node.inputs) != 2:
             return None
@@ -106,9 +102,7 @@ def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
         results = [combine(a, b) for a, b in pairs]
         if any(result is None for result in results):
             return None
-        found = np.empty(pairs.shape, object)
-        found.flat = results
-        return found
+        return _array(results).reshape(pairs.shape)
 
     return rule
 
@@ -127,14 +121,14 @@ def _equal(a: Size, b: Size) -> bool | None:
     return False if never_equal(a, b) else None
 
 
-def _where(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _where(shapes: Known, node: ir.Node) -> np.ndarray | None:
     condition, yes, no = (shapes.elements(value) for value in node.inputs[:3])
     if condition is None or yes is None or no is None:
         return None
     return np.where(condition.astype(bool), yes, no)
 
 
-def _constant_of_shape(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _constant_of_shape(shapes: Known, node: ir.Node) -> np.ndarray | None:
     target = shapes.elements(node.inputs[0])
     fill = node.attributes.get("value")
     if target is None or fill is None or fill.is_ref() or fill.as_tensor().dtype not in WHOLE:
@@ -144,7 +138,7 @@ def _constant_of_shape(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
     return np.full([int(dim) for dim in target.flat], fill.as_tensor().numpy().item(), object)
 
 
-def _product(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
+def _product(shapes: Known, node: ir.Node) -> np.ndarray | None:
     found = shapes.elements(node.inputs[0])
     if found is None or found.ndim != 1:
         return None
@@ -152,9 +146,9 @@ def _product(shapes: Shapes, node: ir.Node) -> np.ndarray | None:
     return total.reshape(1) if node.attributes.get_int("keepdims", 1) else total
 
 
-def _array(sizes: tuple[Size, ...]) -> np.ndarray:
+def _array(sizes: Sequence[object]) -> np.ndarray:
     found = np.empty(len(sizes), object)
-    found[:] = sizes
+    found[:] = list(sizes)
     return found
 
 

@@ -6,17 +6,31 @@ A rule gives the shape of a node's first output, or None where onnx's answer sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Dim, Size, at_most, divide, floor_divide, maximum, minimum, product
 
-if TYPE_CHECKING:
-    from onnxpress.shapes import Shape, Shapes
+Shape = tuple[Size, ...]
 
-Rule = Callable[["Shapes", ir.Node], "Shape | None"]
+
+class Known(Protocol):
+    """What is known of the inputs of a node."""
+
+    def dtype(self, value: ir.Value | None) -> ir.DataType | None: ...
+
+    def shape(self, value: ir.Value | None) -> Shape | None: ...
+
+    def elements(self, value: ir.Value | None) -> np.ndarray | None: ...
+
+    def fresh(self) -> Dim:
+        """A size that nothing is known of."""
+        ...
+
+
+Rule = Callable[[Known, ir.Node], Shape | None]
 
 BROADCASTING = (
     "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater",
@@ -44,7 +58,7 @@ def _one(sizes: Iterable[Size]) -> Size | None:
     return largest if largest in several else None
 
 
-def _broadcast(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _broadcast(shapes: Known, node: ir.Node) -> Shape | None:
     known = [shapes.shape(value) for value in node.inputs]
     if any(shape is None for shape in known):
         return None
@@ -52,7 +66,7 @@ def _broadcast(shapes: Shapes, node: ir.Node) -> Shape | None:
     return tuple(shapes.fresh() if dim is None else dim for dim in found)
 
 
-def _reshape(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _reshape(shapes: Known, node: ir.Node) -> Shape | None:
     data, target = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
     if target is None:
         return None
@@ -68,7 +82,7 @@ def _reshape(shapes: Shapes, node: ir.Node) -> Shape | None:
     return tuple(target)
 
 
-def _flatten(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _flatten(shapes: Known, node: ir.Node) -> Shape | None:
     data, axis = shapes.shape(node.inputs[0]), node.attributes.get_int("axis", 1)
     if data is None:
         return None
@@ -76,19 +90,19 @@ def _flatten(shapes: Shapes, node: ir.Node) -> Shape | None:
     return product(data[:axis]), product(data[axis:])
 
 
-def _expand(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _expand(shapes: Known, node: ir.Node) -> Shape | None:
     data, target = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
     if data is None or target is None:
         return None
     return tuple(shapes.fresh() if dim is None else dim for dim in broadcast(data, target))
 
 
-def _constant_of_shape(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _constant_of_shape(shapes: Known, node: ir.Node) -> Shape | None:
     target = _sizes(shapes, node, 0)
     return None if target is None else tuple(target)
 
 
-def _range(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _range(shapes: Known, node: ir.Node) -> Shape | None:
     start, limit, step = (shapes.elements(value) for value in node.inputs[:3])
     if start is None or limit is None or step is None or step.item() != 1:
         return None
@@ -96,7 +110,7 @@ def _range(shapes: Shapes, node: ir.Node) -> Shape | None:
     return (max(0, count) if isinstance(count, int) else count,)
 
 
-def _concat(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _concat(shapes: Known, node: ir.Node) -> Shape | None:
     known = [shapes.shape(value) for value in node.inputs]
     first = known[0]
     if first is None or any(shape is None or len(shape) != len(first) for shape in known):
@@ -112,18 +126,18 @@ def _concat(shapes: Shapes, node: ir.Node) -> Shape | None:
     )
 
 
-def _slice(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _slice(shapes: Known, node: ir.Node) -> Shape | None:
     data, parts = shapes.shape(node.inputs[0]), slices(shapes, node)
     if data is None or parts is None:
         return None
     result = list(data)
     for axis, (start, end, step) in parts.items():
-        axis %= len(data)
-        result[axis] = _length(data[axis], start, end, step) or shapes.fresh()
+        length = _length(data[axis], start, end, step)
+        result[axis] = shapes.fresh() if length is None else length
     return tuple(result)
 
 
-def slices(shapes: Shapes, node: ir.Node) -> dict[int, tuple[Size, Size, int]] | None:
+def slices(shapes: Known, node: ir.Node) -> dict[int, tuple[Size, Size, int]] | None:
     """Axis → start, end and step of a ``Slice``; None where they are unknown."""
     read = node.attributes
     if "starts" in read:  # before opset 10
@@ -133,18 +147,21 @@ def slices(shapes: Shapes, node: ir.Node) -> dict[int, tuple[Size, Size, int]] |
     start, end = _sizes(shapes, node, 1), _sizes(shapes, node, 2)
     if start is None or end is None:
         return None
-    axes = _sizes(shapes, node, 3) or range(len(start))
+    along = _sizes(shapes, node, 3) or list(range(len(start)))
     steps = _sizes(shapes, node, 4) or [1] * len(start)
-    rows = list(zip(axes, start, end, steps, strict=True))
-    if not all(isinstance(axis, int) and isinstance(step, int) for axis, _, _, step in rows):
-        return None
-    return {axis: (s, e, step) for axis, s, e, step in rows}
+    found: dict[int, tuple[Size, Size, int]] = {}
+    for axis, first, last, step in zip(along, start, end, steps, strict=True):
+        if not isinstance(axis, int) or not isinstance(step, int):
+            return None
+        found[axis] = first, last, step
+    return found
 
 
 def _length(size: Size, start: Size, end: Size, step: int) -> Size | None:
     if step < 1:
-        whole = isinstance(size, int) and isinstance(start, int) and isinstance(end, int)
-        return len(range(*slice(start, end, step).indices(size))) if whole else None
+        if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
+            return len(range(*slice(start, end, step).indices(size)))
+        return None
     first, last = _bound(size, start), _bound(size, end)
     if first is None or last is None:
         return None
@@ -166,7 +183,7 @@ def _bound(size: Size, place: Size) -> Size | None:
     return minimum(size, place)
 
 
-def _window(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _window(shapes: Known, node: ir.Node) -> Shape | None:
     """Convolutions and poolings: sizes of equal computations are equal."""
     data = shapes.shape(node.inputs[0])
     read = node.attributes
@@ -182,10 +199,8 @@ def _window(shapes: Shapes, node: ir.Node) -> Shape | None:
     rank = len(data) - 2
     if known is None or len(kernel) != rank or read.get_string("auto_pad", "NOTSET") != "NOTSET":
         return None
-    strides, dilations, pads = (
-        list(read[name].as_ints()) if name in read else [default] * count
-        for name, default, count in (("strides", 1, rank), ("dilations", 1, rank), ("pads", 0, 2 * rank))
-    )  # fmt: skip
+    strides, dilations = (_ints(node, name, [1] * rank) for name in ("strides", "dilations"))
+    pads = _ints(node, "pads", [0] * 2 * rank)
     if read.get_int("ceil_mode", 0):
         return None
     sizes = [
@@ -197,20 +212,24 @@ def _window(shapes: Shapes, node: ir.Node) -> Shape | None:
     return (*known[:2], *sizes)
 
 
-def _resize(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
+    return list(node.attributes[name].as_ints()) if name in node.attributes else default
+
+
+def _resize(shapes: Known, node: ir.Node) -> Shape | None:
     target = _sizes(shapes, node, 3)
     plain = "axes" not in node.attributes and "keep_aspect_ratio_policy" not in node.attributes
     return tuple(target) if target and plain else None
 
 
-def _attention(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _attention(shapes: Known, node: ir.Node) -> Shape | None:
     queries, values = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[2])
     if queries is None or values is None or len(queries) != 3 or len(values) != 3:
         return None
     return (*queries[:2], values[2])
 
 
-def _sizes(shapes: Shapes, node: ir.Node, index: int) -> list[Size] | None:
+def _sizes(shapes: Known, node: ir.Node, index: int) -> list[Size] | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     elements = shapes.elements(value)
     return None if elements is None else list(np.atleast_1d(elements))
@@ -232,14 +251,14 @@ SHAPE_RULES: Mapping[str, Rule] = {
 }
 
 
-def _projected(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _projected(shapes: Known, node: ir.Node) -> Shape | None:
     data, weight = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[1])
     if data is None or weight is None or not isinstance(weight[-1], int):
         return None
     return (*data[:-1], weight[-1] // 3)
 
 
-def _first(shapes: Shapes, node: ir.Node) -> Shape | None:
+def _first(shapes: Known, node: ir.Node) -> Shape | None:
     return shapes.shape(node.inputs[0])
 
 

@@ -14,10 +14,8 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
-from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES
+from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, Shape
 from onnxpress.values import STANDARD, constant, opset, subgraphs
-
-Shape = tuple[Size, ...]
 
 CONTRIB = "com.microsoft"
 MOST_ELEMENTS = 64
@@ -103,8 +101,8 @@ class Shapes:
         if known is None:
             kind = value.type
             self._types[value] = kind.dtype if isinstance(kind, ir.TensorType) else None
-            tensor = isinstance(kind, ir.TensorType) and value.shape is not None
-            self._shapes[value] = tuple(map(self._size, value.shape)) if tensor else None
+            shape = value.shape if isinstance(kind, ir.TensorType) else None
+            self._shapes[value] = None if shape is None else tuple(map(self._size, shape))
         else:
             self._types[value] = known.dtype
             self._shapes[value] = tuple(known.shape.numpy())

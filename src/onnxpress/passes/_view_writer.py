@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -157,7 +158,7 @@ def _ordered(axes: Axes, order: Sequence[Factor]) -> Axes | None:
 def _runs(view: View) -> tuple[Axes, Axes]:
     """The longest runs of factors that stay together, in both orders."""
     flat, result = sum(view.before, ()), sum(view.after, ())
-    follows = dict(zip(result, result[1:], strict=False))
+    follows = dict(itertools.pairwise(result))
     runs: list[tuple[Factor, ...]] = []
     for factor in flat:
         if runs and follows.get(runs[-1][-1]) is factor:

@@ -15,7 +15,7 @@ from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op
-from onnxpress.views import Axes, Factor, View, Views
+from onnxpress.views import Factor, View, Views
 
 CONTRIB = "com.microsoft"
 EXCLUDING = -1e4
@@ -101,7 +101,7 @@ class _Work:
         masks, first, scale = self._scores(softmax.inputs[0])
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
-        values = self._views.of(second.inputs[1])
+        values, _ = self._through_scalars(second.inputs[1], scalars=False)
         q = _heads(queries, -2, -1)
         k = _heads(keys, -1, -2)
         v = _heads(values, -2, -1)
@@ -113,9 +113,8 @@ class _Work:
                 f"queries of {q.sizes[:2]}, keys of {k.sizes[:2]}, values of {v.sizes[:2]}"
             )
         if k.sizes[2] != v.sizes[2] or k.sizes[3] != size:
-            raise _Refusal(
-                f"keys of {k.sizes[2:]} do not fit values of {v.sizes[2:]} and queries of {q.sizes[2:]}"
-            )
+            told = f"queries of {q.sizes[2:]}, keys of {k.sizes[2:]}, values of {v.sizes[2:]}"
+            raise _Refusal(told)
         plans = [(part, self._writer.best(part.packed)) for part in (q, k, v)]
         if any(steps is None for _, steps in plans):
             raise _Refusal("its sizes cannot be constants")
@@ -225,13 +224,15 @@ class _Work:
             value = scalar[0]
         return False
 
-    def _through_scalars(self, value: ir.Value | None) -> tuple[View, float]:
+    def _through_scalars(
+        self, value: ir.Value | None, *, scalars: bool = True
+    ) -> tuple[View, float]:
         if value is None:
             raise _Refusal("it is not of a product")
         factor = 1.0
 
         def passing(node: ir.Node) -> ir.Value | None:
-            scalar = _scalar(node)
+            scalar = _scalar(node) if scalars else None
             return None if scalar is None else scalar[0]
 
         view = self._views.of(value, passing)

@@ -77,10 +77,9 @@ def _fuse(node: ir.Node, names: Names) -> None:
         raise _Refusal("they differ in size")
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     read = [value for inner in nodes for value in inner.inputs]
-    replace(
-        node.outputs[0], "Attention", [source, weight, bias, given[KEYS], None, given[ADDED]], attributes,
-        domain=CONTRIB, gone=[node, *nodes],
-    )  # fmt: skip
+    inputs = [source, weight, bias, given[KEYS], None, given[ADDED]]
+    gone = [node, *nodes]
+    replace(node.outputs[0], "Attention", inputs, attributes, domain=CONTRIB, gone=gone)
     drop_unused(read)
 
 

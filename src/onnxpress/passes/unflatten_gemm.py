@@ -80,7 +80,7 @@ def _unflatten(node: ir.Node, view: View, shapes: Shapes, names: Names, writer: 
     flat = writer.reshaped(value, (*source[:-1], made[-1]), made, node)
     if flat is None:
         return False
-    name, inputs = old.name, list(node.inputs)
+    name, inputs = str(old.name), list(node.inputs)
     forward(old, flat)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
