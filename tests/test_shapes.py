@@ -1,0 +1,94 @@
+"""What is said of shapes before a model runs is what they are when it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import zoo
+from onnxpress.model import Model, load
+from onnxpress.shapes import Shapes
+from zoo.graphs import answers, parse
+
+ZooModel = Callable[[str], Path]
+BUILTINS = {"min": min, "max": max, "__builtins__": {}}
+
+
+def check(model: Model, feeds: dict[str, np.ndarray]) -> tuple[int, int]:
+    """Every tensor of the main graph as it is; how many sizes were known, of how many."""
+    known = {}
+    for spec in model.signature.inputs:
+        for dim, size in zip(spec.shape or (), feeds[spec.name].shape, strict=True):
+            if isinstance(dim, str):
+                known[dim] = size
+    tapped = model.clone()
+    for node in tapped.ir.graph:
+        for value in node.outputs:
+            if value.name and not value.is_graph_output():
+                tapped.ir.graph.outputs.append(value)
+    ir.passes.common.ShapeInferencePass(check_type=False, strict_mode=False)(tapped.ir)
+    tapped.ir.graph.outputs[:] = [value for value in tapped.ir.graph.outputs if value.type]
+    found = dict(
+        zip((v.name for v in tapped.ir.graph.outputs), answers(tapped, feeds), strict=True)
+    )
+    shapes, sure, total = Shapes(model.ir), 0, 0
+    for node in model.ir.graph:
+        for value in node.outputs:
+            shape, array = shapes.shape(value), found.get(value.name)
+            if array is None:
+                continue
+            total += array.ndim
+            if shape is not None:
+                assert len(shape) == array.ndim, value
+                for size, real in zip(shape, array.shape, strict=True):
+                    if "?" not in str(size):
+                        sure += 1
+                        assert eval(str(size), BUILTINS, known) == real, (value, size)  # noqa: S307
+            elements = shapes.elements(value)
+            if elements is not None:
+                assert elements.shape == array.shape
+                told = [
+                    eval(str(size), BUILTINS, known)
+                    for size in elements.flat
+                    if "?" not in str(size)
+                ]  # noqa: S307
+                if len(told) == array.size:
+                    assert told == array.reshape(-1).tolist(), value
+    return sure, total
+
+
+@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_zoo(name: str, rows: int, zoo_model: ZooModel) -> None:
+    model = load(zoo_model(name)).inlined()
+    sure, total = check(model, zoo.feeds(model.signature, rows, rows))
+    assert sure >= 0.9 * total
+
+
+@pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        ("s = Shape(x) y = Reshape(x, s)", "[n, m, 6]"),
+        ("y = Transpose<perm=[2,0,1]>(x)", "[6, n, m]"),
+        ("y = Flatten<axis=2>(x)", "[m*n, 6]"),
+        ("y = Concat<axis=1>(x, x)", "[n, 2*m, 6]"),
+        ("s = Shape<start=0, end=1>(x) e = Concat<axis=0>(s, six) y = Expand(one, e)", "[n, 6]"),
+        ("z = ReduceSum<keepdims=0>(x, two) y = MatMul(x, w)", "[n, m, 4]"),
+        ("s = Shape(x) i = Gather(s, zero) r = Range(zero, i, step) y = Cast<to=1>(r)", "[n]"),
+        ("s = Shape(x) d = Div(s, halves) y = ConstantOfShape(d)", "[(n)//(2), (m)//(2), 3]"),
+        ("y = Slice(x, from, to, axis)", "[n, min(2, m), 6]"),
+    ],
+)
+def test_sizes_are_followed(body: str, shape: str) -> None:
+    model = parse(
+        f"(float[n,m,6] x) => (float y) {{ {body} }}", six=np.array([6]), one=np.float32([1]),
+        two=np.array([2]), w=np.ones((6, 4), np.float32), zero=np.int64(0), step=np.int64(1),
+        halves=np.array([2, 2, 2]), **{"from": np.array([0]), "to": np.array([2])},
+        axis=np.array([1]),
+    )  # fmt: skip
+    (output,) = model.ir.graph.outputs
+    assert str(list(Shapes(model.ir).shape(output) or ())) == shape
