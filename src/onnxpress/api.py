@@ -44,7 +44,7 @@ from onnxpress.verbs.inspect import inspect as run_inspect
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
-from onnxpress.verbs.optimize import DEFAULT_RECIPE, Optimized
+from onnxpress.verbs.optimize import RECIPES, Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
@@ -160,6 +160,7 @@ def optimize(
     model: str | Path | Model,
     *,
     recipe: str = "default",
+    target: str = "portable",
     fix: Mapping[str, int] | None = None,
     samples: object = None,
     task: str | None = None,
@@ -170,9 +171,11 @@ def optimize(
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
-    ``fix`` gives free dimensions their sizes for good, by name.
+    ``recipe`` is passes separated by commas, or what is best for the ``target``: ``portable``
+    (standard operators only) or ``onnxruntime`` (its own as well). ``fix`` gives free dimensions
+    their sizes for good, by name.
     """
-    opened, steps = _model(model, custom_ops), _recipe(recipe)
+    opened, steps = _model(model, custom_ops), _recipe(recipe, target)
     signature = run_fix(opened, fix).signature if fix else opened.signature
     batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
     return run_optimize(opened, batches, steps, fixed=fix)
@@ -393,10 +396,12 @@ def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
     return opened
 
 
-def _recipe(text: str) -> Recipe:
-    recipe = Recipe.parse(DEFAULT_RECIPE if text == "default" else text)
+def _recipe(text: str, target: str) -> Recipe:
+    if target not in RECIPES:
+        raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
+    recipe = Recipe.parse(RECIPES[target] if text == "default" else text)
     if not recipe.passes:
-        raise InputError("--recipe is empty", f"'default' or passes, such as {DEFAULT_RECIPE}")
+        raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
     if recipe.needs():
         raise InputError(f"recipe {text} needs calibration", "passes that rewrite exactly",
                          "use 'onnxpress quantize'")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ def optimize(
     recipe: Annotated[
         str, typer.Option(help="'default', or passes separated by commas.")
     ] = "default",
+    target: Annotated[
+        Literal["portable", "onnxruntime"],
+        typer.Option(help="Standard operators only, or ONNX Runtime's own as well."),
+    ] = "portable",
     fix: Annotated[
         list[str] | None, typer.Option("--fix", help="A free dimension's size: batch=1")
     ] = None,
@@ -39,6 +43,7 @@ def optimize(
     result = api.optimize(
         model,
         recipe=recipe,
+        target=target,
         fix=options.parse_sizes(fix),
         samples=samples,
         task=task,

@@ -16,7 +16,21 @@ from onnxpress.signature import Feeds
 from onnxpress.verbs.fix import fix
 from onnxpress.verbs.verify import Verified, compare
 
-DEFAULT_RECIPE = "inline_functions,fold_constants,eliminate_identity,fuse_conv_bn,eliminate_dead"
+DEFAULT_RECIPE = (
+    "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
+    "simplify_gathers,eliminate_common,unflatten_gemm,simplify_views,fuse_conv_bn,fuse_gelu,"
+    "eliminate_dead"
+)
+"""Standard operators only: what comes out runs in every engine."""
+
+RECIPES = {
+    "portable": DEFAULT_RECIPE,
+    "onnxruntime": (
+        f"{DEFAULT_RECIPE},fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
+    ),
+}
+"""Target → what is done for it."""
+
 MOST_ROUNDS = 4
 """How often a recipe is repeated where one pass makes work for another."""
 
