@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.values import Inferred, constant, is_op, opset, subgraphs
+from onnxpress.shape_rules import slices
+from onnxpress.shapes import Shapes
+from onnxpress.values import constant, is_op, opset, subgraphs
+from onnxpress.views import RESHAPES
 
 NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1, "Pow": 1}
 """Operator → the constant that changes nothing; first operands of Add and Mul may be it, too."""
@@ -40,7 +43,7 @@ class NoOps:
     """Knows which nodes of ``model`` are no-ops. Valid until the model changes."""
 
     def __init__(self, model: ir.Model) -> None:
-        self._inferred = Inferred(model)
+        self._inferred = Shapes(model)
         self._opset = opset(model)
 
     def find(self, node: ir.Node) -> tuple[ir.Value, str] | None:
@@ -59,8 +62,12 @@ class NoOps:
             why = "casts to the type that its input has"
         elif is_op(node, "Transpose") and self._in_order(node):
             why = "keeps the order of the dimensions"
-        elif is_op(node, "Reshape") and self._same_shape(node, data):
+        elif is_op(node, *RESHAPES) and self._same_shape(node, data):
             why = "reshapes to the shape that its input has"
+        elif is_op(node, "Expand", "Slice", "Tile", "Pad") and self._keeps_all(node, data):
+            why = "gives its input the shape that it has"
+        elif is_op(node, "Concat", "Max", "Min", "Mean", "Sum") and len(node.inputs) == 1:
+            why = "has one input only"
         return (data, why) if why else None
 
     def _arithmetic(self, node: ir.Node) -> tuple[ir.Value, str] | None:
@@ -114,14 +121,17 @@ class NoOps:
         return order == sorted(order)
 
     def _same_shape(self, node: ir.Node, data: ir.Value) -> bool:
-        target = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        shape = self._inferred.shape(data)
-        if target is None or shape is None or target.shape != (len(shape),):
+        before, after = self._inferred.shape(data), self._inferred.shape(node.outputs[0])
+        return before is not None and before == after
+
+    def _keeps_all(self, node: ir.Node, data: ir.Value) -> bool:
+        """Of equal shapes: whether every element stays where it is."""
+        if not self._same_shape(node, data):
             return False
-        copies = not node.attributes.get_int("allowzero", 0)
-        differs = [
-            want
-            for want, have in zip(target.tolist(), shape, strict=True)
-            if want != have and not (want == 0 and copies)
-        ]
-        return differs in ([], [-1])
+        if is_op(node, "Slice"):
+            parts = slices(self._inferred, node)
+            return parts is not None and all(step > 0 for _, _, step in parts.values())
+        if is_op(node, "Pad"):
+            pads = self._inferred.elements(node.inputs[1]) if len(node.inputs) > 1 else None
+            return pads is not None and all(pad == 0 for pad in pads.flat)
+        return True

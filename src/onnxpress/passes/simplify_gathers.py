@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size
@@ -13,11 +12,10 @@ from onnxpress.indices import Affine, Indices
 from onnxpress.model import Model
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.shape_rules import BROADCASTING, broadcast
 from onnxpress.shapes import Shapes
-from onnxpress.values import FREE_INITIALIZERS, Names, add_initializer, constant, forward, is_op
+from onnxpress.values import FREE_INITIALIZERS, Names, constant, forward, is_op
 from onnxpress.views import Views
-
-COMPARISONS = ("GreaterOrEqual",)
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,8 @@ class SimplifyGathers(Pass):
     """``Gather(x, [[0, 1], [2, 3]])`` → ``Reshape(x, [2, 2])``, and so wherever indices count.
 
     Indices are followed through ranges, reshapes, sums and products (``indices``), and so is
-    GatherND by one range for each axis. ``GreaterOrEqual(i, 0)`` of indices i is True, and
-    ``And(True, x)`` is x where that has the whole shape.
+    GatherND by one range for each axis. ``And(i ≥ 0, x)`` of indices i is x, where nothing
+    needs the shape that i would give it.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -50,8 +48,6 @@ class _Work:
             return self._gather(node)
         if is_op(node, "GatherND"):
             return self._gather_nd(node)
-        if is_op(node, *COMPARISONS):
-            return self._compare(node)
         return is_op(node, "And") and self._and(node)
 
     def _gather(self, node: ir.Node) -> bool:
@@ -109,28 +105,48 @@ class _Work:
         self._graph.remove(node, safe=True)
         return True
 
-    def _compare(self, node: ir.Node) -> bool:
-        where, limit = self._indices.of(node.inputs[0]), constant(node.inputs[1])
-        if where is None or limit is None or limit.size != 1 or limit.item() > 0:
-            return False
-        if not where.never_negative or node.outputs[0].is_graph_output():
-            return False
-        name = self._names.fresh("true")
-        true = add_initializer(self._graph, name, ir.tensor(np.array(True), name=name))
-        for user, place in list(node.outputs[0].uses()):
-            if not is_op(user, "And"):
-                return False  # another reader may need the whole shape
-            user.replace_input_with(place, true)
-        return True
-
     def _and(self, node: ir.Node) -> bool:
+        """``And(True, x)`` as x, where nothing needs the shape that True would give it."""
         for place in (0, 1):
-            known, other = constant(node.inputs[place]), node.inputs[1 - place]
-            if known is None or other is None or known.size != 1 or not known.item():
+            other = node.inputs[1 - place]
+            if other is None or not self._is_true(node.inputs[place]):
                 continue
-            if self._shapes.shape(other) != self._shapes.shape(node.outputs[0]):
+            shape = self._shapes.shape(other)
+            if shape is None or not self._tolerated(node.outputs[0], shape):
                 continue
             if forward(node.outputs[0], other):
                 self._graph.remove(node, safe=True)
                 return True
         return False
+
+    def _is_true(self, value: ir.Value | None) -> bool:
+        known = constant(value)
+        if known is not None:
+            return bool(known.all())
+        node = None if value is None else value.producer()
+        if node is None or not is_op(node, "GreaterOrEqual"):
+            return False
+        where, limit = self._indices.of(node.inputs[0]), constant(node.inputs[1])
+        return (
+            where is not None
+            and where.never_negative
+            and limit is not None
+            and bool((limit <= 0).all())
+        )
+
+    def _tolerated(self, value: ir.Value, shape: Sequence[Size]) -> bool:
+        """Whether all that reads ``value`` comes out the same where its shape is ``shape``."""
+        if self._shapes.shape(value) == tuple(shape):
+            return True
+        if value.is_graph_output():
+            return False
+        return all(self._stays(user, value, shape) for user, _ in value.uses())
+
+    def _stays(self, user: ir.Node, value: ir.Value, shape: Sequence[Size]) -> bool:
+        if not is_op(user, *BROADCASTING):
+            return False
+        shapes = [shape if one is value else self._shapes.shape(one) for one in user.inputs]
+        made = broadcast(*(one for one in shapes if one is not None))
+        if None in shapes or None in made:
+            return False
+        return self._tolerated(user.outputs[0], [size for size in made if size is not None])
