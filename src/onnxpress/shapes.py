@@ -8,6 +8,8 @@ makes of sizes is in ``shape_rules``, of the integers that shapes are computed w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -15,11 +17,20 @@ import onnx_ir as ir
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
 from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, Shape
-from onnxpress.values import STANDARD, constant, opset, subgraphs
+from onnxpress.values import STANDARD, constant, is_op, opset, subgraphs
 
 CONTRIB = "com.microsoft"
 MOST_ELEMENTS = 64
 """Integer tensors of more elements are no shapes, and are not followed."""
+UNINFERRED = (
+    onnx.defs.SchemaError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+)
+"""What onnx raises of operators and attributes that it does not know."""
 WHOLE = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
@@ -73,8 +84,12 @@ class Shapes:
         """Follow ``node``, whose inputs are known."""
         for value in node.outputs:
             self._types.pop(value, None), self._shapes.pop(value, None)
-        for graph in subgraphs(node):
+        graphs = list(subgraphs(node))
+        for graph in graphs:
             self._graph(graph)
+        if graphs:
+            self._by_graphs(node, graphs)
+            return
         if node.domain == CONTRIB and node.op_type in CONTRIB_RULES:
             found = CONTRIB_RULES[node.op_type](self, node)
             for value in node.outputs:
@@ -130,14 +145,11 @@ class Shapes:
         proto.output.extend(f"o{i}" if value.name else "" for i, value in enumerate(node.outputs))
         try:
             proto.attribute.extend(
-                ir.serde.serialize_attribute(attribute)
-                for attribute in node.attributes.values()
-                if attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+                ir.serde.serialize_attribute(attribute) for attribute in node.attributes.values()
             )
             schema = onnx.defs.get_schema(node.op_type, self._opset)
             found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data)
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError,
-                ValueError, TypeError):  # fmt: skip
+        except UNINFERRED:
             return
         for index, value in enumerate(node.outputs):
             kind = found.get(f"o{index}")
@@ -152,6 +164,24 @@ class Shapes:
                     self._symbols[dim.dim_param] if dim.dim_param in self._symbols else self.fresh()
                     for dim in tensor.shape.dim
                 )  # fmt: skip
+
+    def _by_graphs(self, node: ir.Node, graphs: Sequence[ir.Graph]) -> None:
+        """What both branches of an If agree on; of loops, what the file says."""
+        if not is_op(node, "If"):
+            return
+        for value, *results in zip(node.outputs, *(g.outputs for g in graphs), strict=True):
+            types = {self.dtype(result) for result in results}
+            shapes = [self.shape(result) for result in results]
+            if len(types) == 1:
+                self._types[value] = types.pop()
+            first = shapes[0]
+            if first is None or any(one is None or len(one) != len(first) for one in shapes):
+                self._shapes[value] = None
+                continue
+            columns = zip(*(one for one in shapes if one is not None), strict=True)
+            self._shapes[value] = tuple(
+                sizes[0] if len(set(sizes)) == 1 else self.fresh() for sizes in columns
+            )
 
     def _is_small(self, value: ir.Value) -> bool:
         shape = self.shape(value)
