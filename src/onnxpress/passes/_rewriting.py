@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from onnxpress.redundancy import dead_nodes
 from onnxpress.values import discard
 
 CONTRIB = "com.microsoft"
@@ -43,6 +44,12 @@ def replace(
         ):
             discard(inner)
     return node
+
+
+def sweep(model: ir.Model) -> None:
+    """Remove the nodes that no output depends on any more."""
+    for node in dead_nodes(model):
+        discard(node)
 
 
 def take(old: ir.Value, new: ir.Value) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Size, product
 from onnxpress.model import Model
+from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
@@ -43,6 +44,7 @@ class FuseAttention(Pass):
             except _Refusal as refusal:
                 refusals.append(f"'{node.name}' is no attention that can be fused: {refusal}")
         if rewrites:
+            sweep(model.ir)
             model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
         return Change(rewrites, tuple(refusals))
 

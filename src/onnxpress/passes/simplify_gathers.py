@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnxpress.dims import Size
 from onnxpress.indices import Affine, Indices
 from onnxpress.model import Model
+from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shape_rules import BROADCASTING, broadcast
@@ -31,6 +32,7 @@ class SimplifyGathers(Pass):
         work = _Work(model.ir)
         rewrites = sum(work.simplify(node) for node in list(model.ir.graph))
         if rewrites:
+            sweep(model.ir)
             model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
         return Change(rewrites)
 

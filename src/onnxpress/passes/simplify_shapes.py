@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim
 from onnxpress.model import Model
+from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import reshape_target
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
@@ -30,6 +31,7 @@ class SimplifyShapes(Pass):
         for node in list(model.ir.graph):
             work.visit(node)
         if work.rewrites:
+            sweep(model.ir)
             model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
         return Change(work.rewrites)
 
