@@ -95,9 +95,10 @@ def _split(shapes: Known, node: ir.Node) -> np.ndarray | None:
 
 def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
     def rule(shapes: Known, node: ir.Node) -> np.ndarray | None:
-        one, two = (shapes.elements(value) for value in node.inputs[:2])
-        if one is None or two is None or len(node.inputs) != 2:
+        known = [shapes.elements(value) for value in node.inputs]
+        if len(known) != 2 or known[0] is None or known[1] is None:
             return None
+        one, two = known
         pairs = np.broadcast(one, two)
         results = [combine(a, b) for a, b in pairs]
         if any(result is None for result in results):

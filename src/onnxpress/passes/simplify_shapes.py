@@ -27,13 +27,16 @@ class SimplifyShapes(Pass):
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        work = _Work(model.ir)
-        for node in list(model.ir.graph):
-            work.visit(node)
-        if work.rewrites:
+        rewrites = 0
+        while True:  # constants make more known
+            work = _Work(model.ir)
+            for node in list(model.ir.graph):
+                work.visit(node)
+            if not work.rewrites:
+                return Change(rewrites)
             sweep(model.ir)
             model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
-        return Change(work.rewrites)
+            rewrites += work.rewrites
 
 
 class _Work:
