@@ -196,12 +196,12 @@ class _Work:
             scalar = _scalar(node)
             if is_op(node, "MatMul"):
                 return masks, node, scale
-            if scalar is not None and not masks:
+            if scalar is not None:
                 value, factor = scalar
                 scale *= factor
-            elif scalar is not None:
-                break  # a mask under a scale would be scaled too
             elif is_op(node, "Add") and len(node.inputs) == 2:
+                if scale != 1:
+                    raise _Refusal("a scale stands behind what is added")
                 sides = [self._reaches(side) for side in node.inputs]
                 if sides[0] == sides[1]:
                     break
