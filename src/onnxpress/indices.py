@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, product
@@ -91,15 +92,22 @@ class Indices:
         return self._broadcast(self.of(node.inputs[0]), shape)
 
     def _constant(self, value: ir.Value, shape: tuple[Size, ...]) -> Affine | None:
-        """A constant of one axis longer than 1 that counts in even steps."""
+        """A constant that counts in even steps along each axis."""
         array = constant(value)
-        if array is None or array.size < 2 or max(array.shape) != array.size:
+        if array is None or not array.size:
             return None
-        flat = array.reshape(-1).tolist()
-        step = flat[1] - flat[0]
-        if flat != list(range(flat[0], flat[0] + step * len(flat), step) if step else []):
+        first = array[(0,) * array.ndim]
+        steps = [
+            array.take(1, axis).flat[0] - first if size > 1 else 0
+            for axis, size in enumerate(array.shape)
+        ]
+        rebuilt = first + sum(
+            (step * index for step, index in zip(steps, np.indices(array.shape), strict=True)),
+            np.zeros(array.shape, np.int64),
+        )
+        if not np.array_equal(array, rebuilt):
             return None
-        return Affine(shape, tuple(step if size != 1 else 0 for size in shape), flat[0])
+        return Affine(shape, tuple(int(step) for step in steps), int(first))
 
     def _range(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
         start, _, step = (self._shapes.elements(value) for value in node.inputs[:3])

@@ -96,9 +96,9 @@ def _split(shapes: Known, node: ir.Node) -> np.ndarray | None:
 def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
     def rule(shapes: Known, node: ir.Node) -> np.ndarray | None:
         known = [shapes.elements(value) for value in node.inputs]
-        if len(known) != 2 or known[0] is None or known[1] is None:
+        one, two = known if len(known) == 2 else (None, None)
+        if one is None or two is None:
             return None
-        one, two = known
         pairs = np.broadcast(one, two)
         results = [combine(a, b) for a, b in pairs]
         if any(result is None for result in results):

@@ -101,7 +101,8 @@ class _Work:
         source = self._shapes.shape(view.source)
         if view.keeps_order and source is not None:
             data, shape = view.source, source
-        new = self._writer.reshaped(data, shape, made, node)
+        same = tuple(shape) == tuple(made)
+        new = data if same else self._writer.reshaped(data, shape, made, node)
         if new is None or not forward(old, new):
             return False
         self._graph.remove(node, safe=True)
