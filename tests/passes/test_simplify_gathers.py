@@ -19,8 +19,9 @@ def remaining(body: str, outputs: str = "float[a,b,c] y") -> dict[str, int]:
     model = parse(
         f"(float[n,l] x, bool[n,l] m) => ({outputs}) {{ {body} }}", 17, zero=np.int64(0),
         first=np.int64(1), two=np.int64(2), later=np.array([1]), front=np.array([0]),
-        end=np.array([-1]), flat=np.array([-1]), low=np.int64(0), one=np.float32(1), none=np.float32(0),
-        swapped=np.array([1, 0]), table=np.arange(12, dtype=np.float32).reshape(6, 2),
+        end=np.array([-1]), flat=np.array([-1]), low=np.int64(0),
+        one=np.float32(1), none=np.float32(0),
+        table=np.arange(12, dtype=np.float32).reshape(6, 2),
         counted=np.array([[0, 1, 2], [3, 4, 5]]), odd=np.array([[0, 1, 2], [3, 5, 4]]),
     )  # fmt: skip
     rng = np.random.default_rng(0)

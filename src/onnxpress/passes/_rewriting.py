@@ -26,8 +26,7 @@ def replace(
 ) -> ir.Node:
     """A node ``op`` whose first output is what ``old`` was, name and all.
 
-    It stands where ``old`` was made. Of ``gone``, in the order from the last, go those that
-    nothing reads any more.
+    It stands where ``old`` was made. Of ``gone`` those go that nothing reads any more.
     """
     last = old.producer()
     assert last is not None
@@ -38,12 +37,16 @@ def replace(
     node = ir.node(op, given, attributes or {}, domain=domain, name=last.name)
     last.prepend(node)
     take(old, node.outputs[0])
-    for inner in gone:
-        if inner.graph is not None and not any(
-            value.uses() or value.is_graph_output() for value in inner.outputs
-        ):
+    left = [inner for inner in gone if inner.graph is not None]
+    while unread := [inner for inner in left if not _is_read(inner)]:
+        for inner in unread:
             discard(inner)
+        left = [inner for inner in left if inner not in unread]
     return node
+
+
+def _is_read(node: ir.Node) -> bool:
+    return any(value.uses() or value.is_graph_output() for value in node.outputs)
 
 
 def sweep(model: ir.Model) -> None:

@@ -1,0 +1,130 @@
+"""Layer normalisation, written out by exporters, as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.model import Model
+from onnxpress.passes._rewriting import replace
+from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.shapes import Shapes
+from onnxpress.values import Names, add_initializer, constant, is_op, opset
+
+LAYER_NORM_OPSET, RMS_NORM_OPSET = 17, 23
+"""The first opsets with these operators."""
+
+X = Any(computed=True)
+EPSILON, GAMMA, BETA, TWO = Number(), Constant(), Constant(), Number(2.0)
+
+
+def _mean(of: Pattern) -> Pattern:
+    return Op("ReduceMean", of)
+
+
+def _over_root(number: Pattern, of: Pattern) -> Pattern:
+    """``number / √(of + ε)``, in the ways that there are."""
+    root = Op("Sqrt", OneOf(of + EPSILON, EPSILON + of))
+    return OneOf(number / root, number * Op("Reciprocal", root))
+
+
+def _square(of: Pattern) -> Pattern:
+    return OneOf(Op("Pow", of, TWO), of * of)
+
+
+CENTRED = X - _mean(X)
+NORMAL = _over_root(CENTRED, _mean(_square(CENTRED)))
+ROOTED = _over_root(X, _mean(_square(X)))
+FORMS: Mapping[str, tuple[Pattern, ...]] = {
+    "LayerNormalization": ((NORMAL * GAMMA) + BETA, NORMAL * GAMMA, NORMAL),
+    "RMSNormalization": (ROOTED * GAMMA, ROOTED),
+}
+"""Operator → its formulas, the longest first."""
+OPSETS = {"LayerNormalization": LAYER_NORM_OPSET, "RMSNormalization": RMS_NORM_OPSET}
+
+
+@dataclass(frozen=True)
+class FuseLayerNorm(Pass):
+    """``γ · (x - mean(x)) / √(mean((x - mean(x))²) + ε) + β`` → ``LayerNormalization(x, γ, β)``.
+
+    Without the means in the numerator ``RMSNormalization(x, γ)`` (Zhang and Sennrich, 2019), from
+    opset 23 on. The means are over the last dimension; γ and β are constants of its size.
+    """
+
+    rtol = 1e-4
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        work = _Work(model.ir)
+        for node in reversed(list(model.ir.graph)):
+            if node.graph is not None and is_op(node, "Add", "Mul", "Div"):
+                work.fuse(node)
+        return Change(work.rewrites, tuple(work.refusals))
+
+
+class _Work:
+    def __init__(self, model: ir.Model) -> None:
+        self.rewrites = 0
+        self.refusals: list[str] = []
+        self._graph, self._opset = model.graph, opset(model)
+        self._shapes, self._names = Shapes(model), Names(model)
+
+    def fuse(self, node: ir.Node) -> None:
+        for op, forms in FORMS.items():
+            for form in forms:
+                found = match(form, node.outputs[0])
+                if found is None:
+                    continue
+                why = self._why_not(op, found)
+                if why:
+                    self.refusals.append(f"{op} before '{node.name}' stays written out: {why}")
+                else:
+                    self._replace(op, node, found)
+                return
+
+    def _why_not(self, op: str, found: Match) -> str:
+        if self._opset < OPSETS[op]:
+            return f"it needs opset {OPSETS[op]}, the model has {self._opset}"
+        shape = self._shapes.shape(found[X])
+        if shape is None or not isinstance(shape[-1], int):
+            return "the size of its last dimension is not known"
+        for node in found.nodes:
+            if is_op(node, "ReduceMean") and self._axes(node) not in ([-1], [len(shape) - 1]):
+                return "a mean is not over the last dimension alone"
+        for part in (GAMMA, BETA):
+            array = constant(found.values.get(part))
+            if array is not None and array.shape not in ((shape[-1],), (1, shape[-1])):
+                return f"a factor or addend has the shape {list(array.shape)}"
+        return ""
+
+    def _axes(self, node: ir.Node) -> list[int] | None:
+        if not node.attributes.get_int("keepdims", 1):
+            return None
+        if "axes" in node.attributes:
+            return list(node.attributes["axes"].as_ints())
+        given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        return None if given is None else given.reshape(-1).tolist()
+
+    def _replace(self, op: str, node: ir.Node, found: Match) -> None:
+        shape, dtype = self._shapes.shape(found[X]), self._shapes.dtype(found[X])
+        assert shape is not None
+        assert dtype is not None
+        size = shape[-1]
+        assert isinstance(size, int)
+        parts = [GAMMA, BETA] if op == "LayerNormalization" else [GAMMA]
+        inputs: list[ir.Value | None] = [found[X]]
+        for part in parts:
+            array = constant(found.values.get(part))
+            if array is None and part is BETA:
+                continue
+            numbers = np.ones(size, dtype.numpy()) if array is None else array.reshape(-1)
+            name = self._names.fresh(
+                f"{node.outputs[0].name}_{'gamma' if part is GAMMA else 'beta'}"
+            )
+            inputs.append(add_initializer(self._graph, name, ir.tensor(numbers, name=name)))
+        attributes = {"axis": -1, "epsilon": found.number(EPSILON)}
+        replace(node.outputs[0], op, inputs, attributes, gone=found.nodes)
+        self.rewrites += 1

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from onnxpress.model import Model
+from onnxpress.passes.fuse_layer_norm import FuseLayerNorm
+from zoo.graphs import apply, parse
+
+FUSE = FuseLayerNorm()
+X = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+MEAN = "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) "
+SQUARES = {"power": "q = Pow(d, two) ", "product": "q = Mul(d, d) "}
+ROOT = "v = ReduceMean<axes=[2]>(q) e = Add(v, epsilon) r = Sqrt(e) "
+QUOTIENTS = {"quotient": "n = Div(d, r) ", "reciprocal": "i = Reciprocal(r) n = Mul(i, d) "}
+ENDS = {
+    "affine": "g = Mul(n, gamma) y = Add(beta, g)",
+    "scaled": "y = Mul(gamma, n)",
+    "plain": "y = Identity(n)",
+}
+
+
+def model(body: str, opset: int = 17) -> Model:
+    return parse(
+        f"(float[n,3,4] x) => (float[n,3,4] y) {{ {body} }}", opset, 9, two=np.float32(2),
+        epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]), beta=np.float32([4, 3, 2, 1]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("square", "quotient", "end"), list(itertools.product(SQUARES, QUOTIENTS, ENDS))
+)
+def test_every_way_to_write_it(square: str, quotient: str, end: str) -> None:
+    body = MEAN + SQUARES[square] + ROOT + QUOTIENTS[quotient] + ENDS[end]
+    after, change = apply(FUSE, model(body), {"x": X})
+    assert change.rewrites == 1, change.refusals
+    (node,) = (n for n in after.nodes() if n.op_type != "Identity")
+    assert node.op_type == "LayerNormalization"
+    assert node.attributes["epsilon"].as_float() == pytest.approx(1e-3)
+
+
+def test_a_centred_value_computed_twice_is_the_same_one() -> None:
+    body = (
+        "m = ReduceMean<axes=[-1]>(x) d = Sub(x, m) c = Sub(x, m) q = Mul(c, c) "
+        + ROOT + "n = Div(d, r) y = Mul(n, gamma)"
+    )  # fmt: skip
+    assert not apply(FUSE, model(body), {"x": X})[1].changed  # eliminate_common makes one of them
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("axes=[2]", "axes=[1]", "not over the last dimension alone"),
+        ("axes=[2]", "axes=[1,2]", "not over the last dimension alone"),
+        ("y = Add(beta, g)", "k = Relu(v) h = Add(beta, g) y = Add(h, k)", ""),
+        ("d = Sub(x, m)", "d = Add(x, m)", ""),
+        ("r = Sqrt(e)", "r = Exp(e)", ""),
+    ],
+)
+def test_look_alikes_stay(old: str, new: str, why: str) -> None:
+    body = MEAN + SQUARES["product"] + ROOT + QUOTIENTS["quotient"] + ENDS["affine"]
+    assert old in body
+    _, change = apply(FUSE, model(body.replace(old, new)), {"x": X})
+    assert not change.changed
+    assert not why or why in change.refusals[0]
+
+
+def test_without_the_mean_it_needs_a_later_opset() -> None:
+    body = "q = Mul(x, x) " + ROOT + "n = Div(x, r) y = Mul(n, gamma)"
+    _, change = apply(FUSE, model(body), {"x": X})
+    assert "it needs opset 23, the model has 17" in change.refusals[0]
