@@ -68,7 +68,11 @@ def test_lengths_come_along() -> None:
 @pytest.mark.parametrize(
     ("body", "inputs", "why"),
     [
-        (plain("q") + plain("k"), "q, k, x", "one of them is not a product with a constant"),
+        (
+            plain("q") + plain("k") + "z = Relu(x) ",
+            "q, k, z",
+            "one of them is not a product with a constant",
+        ),
         (
             "e = Exp(x) q = MatMul(e, wq) " + plain("k") + plain("v"),
             "q, k, v",
