@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from onnxpress.terminal import console, rows_table, warn
 from onnxpress.verbs.score import RANDOM
@@ -184,7 +185,7 @@ def show_optimized(result: Result, *, verbose: bool = False) -> None:
     told = [step for step in result["passes"] if verbose or step["rewrites"] or step["reason"]]
     for step in told:
         note = f"undone: {step['reason']}" if step["reverted"] else _short(step["reason"], verbose)
-        table.add_row(step["name"], str(step["rewrites"]), note)
+        table.add_row(step["name"], str(step["rewrites"]), Text(note))
     out.print(table if told else "no pass found anything to rewrite")
     out.print(
         f"{result['model']}: {before['nodes']} → {after['nodes']} nodes, "
