@@ -50,9 +50,6 @@ from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.verify import Verified, compare
 
-COMPARED_BATCHES = 8
-"""How many batches of the samples ``verify`` and ``optimize`` compare on."""
-
 
 def convert(
     ref: object,
@@ -94,7 +91,7 @@ def verify(
     trust: bool = False,
     custom_ops: str | Path | None = None,
 ) -> Verified:
-    """Compare two models of any kind on ``samples``, or on random feeds of 1, 2 and 5 rows."""
+    """Compare two models of any kind on all ``samples``, or on random feeds of 1, 2 and 5 rows."""
     processing = _processing(preprocess)
     options = _open_options(inputs, processing, checkpoint, trust, custom_ops)
     with ExitStack() as stack:
@@ -419,7 +416,7 @@ def _batches(
     seed: int,
     example: Feeds | None,
 ) -> Callable[[], Iterable[Feeds]]:
-    """Feeds to compare on: the samples' first batches, or random ones of several sizes."""
+    """Feeds to compare on: all samples, or random ones of several sizes."""
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
@@ -429,4 +426,4 @@ def _batches(
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")
     bound = _bound(signature, data, task, processing)
-    return sample_feeds(bound, data, signature, rows=4, limit=COMPARED_BATCHES)
+    return sample_feeds(bound, data, signature, rows=4)

@@ -53,6 +53,13 @@ class ExportOptions:
     static: bool = False
     exporter: Exporter = "auto"
 
+    def __post_init__(self) -> None:
+        """Raises ``InputError`` for a size below 1."""
+        for name, dims in self.shapes.items():
+            if any(isinstance(dim, int) and dim < 1 for dim in dims):
+                told = ",".join(map(str, dims))
+                raise InputError(f"--shape {name}={told}", "names, and numbers from 1 on")
+
 
 @dataclass(frozen=True)
 class Exported:
