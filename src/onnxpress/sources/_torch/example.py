@@ -219,11 +219,6 @@ def _flatten(value: object, prefix: str, found: list[tuple[str, torch.Tensor]]) 
 def _tensor(value: object) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, bool | int | float | str):
-        raise SourceError(
-            f"the example inputs hold {value!r}", "tensors, batch first",
-            "let the factory's module give it to the model: ONNX has no such inputs",
-        )  # fmt: skip
     try:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):
