@@ -145,9 +145,9 @@ def sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
     """Random feeds of several batch and other sizes, then the origin's probes."""
     batches = BATCHES if any(spec.dynamic_batch for spec in signature.inputs) else (1,)
     for batch in batches:
-        yield random_feeds(signature, batch, seed=batch, example=origin.example)
+        yield random_feeds(signature, batch, seed=batch, example=origin.example, drawn=origin.drawn)
     for seed, sizes in enumerate(_other_sizes(signature, origin.example)):
-        feeds = random_feeds(signature, batches[-2:][0], seed, origin.example, sizes)
+        feeds = random_feeds(signature, batches[-2:][0], seed, origin.example, sizes, origin.drawn)
         if _runs(origin, feeds):
             yield feeds
     yield from origin.probes(signature)
