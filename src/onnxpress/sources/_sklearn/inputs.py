@@ -141,13 +141,22 @@ def first_step(model: Any) -> Any:
 
 def encoder_of(step: Any) -> Any:
     """What knows the input's categories, behind imputers; else the first step."""
-    steps = [one for _, one in getattr(bare(step), "steps", ())]
-    for one in steps:
+    for one in _flat(step):
         if hasattr(one, "categories_"):
             return one
         if one not in (None, "passthrough") and not is_imputer(one):
             break
     return first_step(step)
+
+
+def _flat(step: Any) -> Iterator[Any]:
+    """The steps of a pipeline, and of pipelines in it."""
+    step = bare(step)
+    if hasattr(step, "steps"):
+        for _, one in step.steps:
+            yield from _flat(one)
+    else:
+        yield step
 
 
 def _of_matrix(model: Any, first: Any, count: int) -> Input:

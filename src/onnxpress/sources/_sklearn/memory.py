@@ -107,15 +107,24 @@ def _through(steps: list[tuple[str, Any]], columns: int) -> Iterator[np.ndarray]
             continue
         seen = int(getattr(step, "n_features_in_", columns))
         for found in _rows(step, seen):
-            rows = found
-            for one in reversed(before):
-                if not is_imputer(one):
-                    rows = np.asarray(one.inverse_transform(rows), np.float64)
-            if rows.shape[1:] == (columns,):
+            rows = _back(before, found)
+            if rows is not None and rows.shape[1:] == (columns,):
                 yield rows
         if not (is_imputer(step) or hasattr(step, "inverse_transform")):
             return
         before.append(step)
+
+
+def _back(steps: list[Any], rows: np.ndarray) -> np.ndarray | None:
+    """What ``steps`` would make ``rows`` of; None where one of them cannot be undone."""
+    for step in reversed(steps):
+        if is_imputer(step):
+            continue
+        try:
+            rows = np.asarray(step.inverse_transform(rows), np.float64)
+        except (ValueError, TypeError, AttributeError):  # codes that are none, words, no inverse
+            return None
+    return rows
 
 
 def is_imputer(step: Any) -> bool:
