@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from skl2onnx.operator_converters import nearest_neighbours
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier
 from sklearn.impute import KNNImputer
@@ -102,6 +102,16 @@ def test_rows_are_led_back_through_scalers_and_searches() -> None:
     rows = remembered(model, 4)
     assert np.abs(rows[:, None] - X[None]).max(axis=2).min(axis=1).max() < 1e-9
     assert len(remembered(StandardScaler(), 4)) == 0
+
+
+@pytest.mark.parametrize("kind", [KMeans, MiniBatchKMeans])
+def test_clusters_of_single_precision(kind: type) -> None:
+    rows = X.astype(np.float32)
+    model = make_pipeline(StandardScaler(), kind(3, n_init=2, random_state=0)).fit(rows)
+    converted = api.convert(model)
+    assert converted.verified is not None
+    assert converted.verified.ok, str(converted.verified.first_mismatch)
+    assert (outputs(converted.model, rows)[0] == model.predict(rows)).all()
 
 
 def test_a_row_that_rounding_decides_is_no_proof() -> None:

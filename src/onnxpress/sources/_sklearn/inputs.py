@@ -58,12 +58,16 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array."""
+    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array.
+
+    ``single``: whether it takes float32 alone, as some that were fitted on float32 do.
+    """
 
     every: tuple[Input, ...]
     frame: bool
     text: bool = False
     names: tuple[str, ...] = ()
+    single: bool = False
 
     @property
     def example(self) -> Feeds:
@@ -71,12 +75,13 @@ class Inputs:
 
     def as_taken(self, feeds: Feeds) -> Any:
         """``feeds`` as the model itself takes them; numbers as float64, which changes none."""
+        number = np.float32 if self.single else np.float64
         if self.frame:
             import pandas
 
             return pandas.DataFrame(
                 {
-                    one.name: feeds[one.name][:, 0].astype(object if one.strings else np.float64)
+                    one.name: feeds[one.name][:, 0].astype(object if one.strings else number)
                     for one in self.every
                 }
             )
@@ -84,7 +89,7 @@ class Inputs:
         if self.text:
             return array[:, 0]
         if array.dtype != object:
-            array = array.astype(np.float64)
+            array = array.astype(number)
         if self.names:
             import pandas
 

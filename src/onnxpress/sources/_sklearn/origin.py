@@ -8,6 +8,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,15 @@ class SklearnOrigin(Origin):
         read = None if self._inputs.frame or self._inputs.text else reader_of(self._last)
         self._forest = read(self._last) if read is not None and self._last is bare(model) else None
         # One row tells the outputs' types and widths, and whether the model is fitted.
-        self._outputs = answer(model, self._inputs, self._first_row())
+        try:
+            self._outputs = answer(model, self._inputs, self._first_row())
+        except SourceError:  # clusters of float32 rows take no others
+            single = replace(self._inputs, single=True)
+            with contextlib.suppress(SourceError):
+                self._outputs = answer(model, single, self._first_row())
+                self._inputs = single
+            if not self._inputs.single:
+                raise
 
     @property
     def example(self) -> Feeds:
