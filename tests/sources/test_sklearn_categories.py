@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -54,6 +55,7 @@ def proven(model: object, table: object) -> Converted:
         (OneHotEncoder(), "flag", "int64"),
         (IGNORING, "flag", "int64"),
         (OrdinalEncoder(), "price", "float32"),
+        (OrdinalEncoder(encoded_missing_value=-2), "gaps", "float32"),
         (make_pipeline(SimpleImputer(strategy="most_frequent"), IGNORING), "gaps", "float32"),
     ],
     ids=str,
@@ -88,6 +90,34 @@ def test_matrices(encoder: object, columns: list[str], dtype: str) -> None:
     matrix = FRAME[columns].to_numpy(kind) if kind else FRAME[columns].to_numpy(int)
     result = proven(encoder, matrix)
     assert [s.dtype for s in result.model.signature.inputs] == [dtype]
+
+
+def test_missing_numbers_stay_missing() -> None:
+    columns = ColumnTransformer([("a", OrdinalEncoder(), ["gaps"]), ("b", "passthrough", ["code"])])
+    model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=3))
+    converted = api.convert(model.fit(FRAME, TARGET))
+    assert converted.verified is not None
+    assert converted.verified.ok, str(converted.verified.first_mismatch)
+
+
+def test_a_column_transformer_of_a_matrix() -> None:
+    columns = ColumnTransformer([("a", OneHotEncoder(), [0]), ("b", StandardScaler(), [1])])
+    proven(columns, FRAME[["code", "number"]].to_numpy(float))
+
+
+def test_words_that_an_imputer_would_fill() -> None:
+    """ONNX has no missing strings, so that the imputer changes none."""
+    filled = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+    frame = FRAME.assign(city=FRAME.city.where(FRAME.number < 1))
+    model = make_pipeline(ColumnTransformer([("a", filled, ["city", "level"])]))
+    model = make_pipeline(model, LogisticRegression()).fit(frame, TARGET)
+    converted = api.convert(model)
+    assert converted.verified is not None
+    assert converted.verified.ok, str(converted.verified.first_mismatch)
+    feeds = {name: FRAME[[name]].to_numpy(object) for name in ("city", "level")}
+    _, probabilities = answers(converted.model, feeds)
+    assert np.abs(probabilities - model.predict_proba(FRAME)).max() < 1e-5
+    assert isinstance(model[0][0].transformers_[0][1][0].missing_values, float)  # left as it was
 
 
 def test_words_and_numbers_in_one_matrix_are_one_line() -> None:

@@ -20,6 +20,7 @@ from skl2onnx.common.shape_calculator import (
 from onnxpress.sources._sklearn import neighbours
 from onnxpress.sources._sklearn.container import put
 from onnxpress.sources._sklearn.isolation import convert_isolation
+from onnxpress.sources._sklearn.ordinals import convert_ordinals
 from onnxpress.sources._sklearn.text import convert_text, convert_weights
 from onnxpress.trees import hist_gradient, lightgbm, sklearn, xgboost
 from onnxpress.trees.forest import Forest
@@ -29,6 +30,7 @@ Reader = Callable[[Any], Forest | None]
 OURS = {
     "SklearnCountVectorizer": convert_text,
     "SklearnTfidfTransformer": convert_weights,
+    "SklearnOrdinalEncoder": convert_ordinals,
     "SklearnIsolationForest": convert_isolation,
     "SklearnKNeighborsClassifier": neighbours.convert_classifier,
     "SklearnKNeighborsRegressor": neighbours.convert_regressor,

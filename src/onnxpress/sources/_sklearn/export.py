@@ -38,6 +38,9 @@ from onnxpress.trees.origin import EXPORTER, batch_of
 LOCALE = b"C.UTF-8"
 """Lower case as Python has it, and there on every Linux; skl2onnx asks for en_US, which is not."""
 
+NO_WORD = "\x00"
+"""Stands for a missing string, which skl2onnx must be given one for."""
+
 
 def export(
     model: Any,
@@ -108,21 +111,16 @@ def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.Mode
 def _convertible(model: Any) -> Any:
     """``model``, or a twin without what skl2onnx fails on, in whatever it is made of too.
 
-    ``flatten_transform`` of voting, which only ``transform`` reads, and weights that are a list.
+    ``flatten_transform`` of voting, which only ``transform`` reads, weights that are a list, and
+    words that an imputer takes for missing: no string of ONNX is.
     """
     changed: dict[str, Any] = {}
-    for name in ("steps", "estimators_"):
+    for name in ("steps", "transformer_list", "transformers_", "estimators_"):
         members = getattr(model, name, None)
-        if not isinstance(members, list):
-            continue
-        if name == "steps":
-            twins: list[Any] = [(label, _convertible(one)) for label, one in members]
-            same = all(twin[1] is one[1] for twin, one in zip(twins, members, strict=True))
-        else:
-            twins = [_convertible(one) for one in members]
-            same = all(twin is one for twin, one in zip(twins, members, strict=True))
-        if not same:
-            changed[name] = twins
+        if isinstance(members, list):
+            twins = [_twin(member) for member in members]
+            if any(twin is not member for twin, member in zip(twins, members, strict=True)):
+                changed[name] = twins
     if hasattr(model, "best_estimator_"):
         best = _convertible(model.best_estimator_)
         if best is not model.best_estimator_:
@@ -131,11 +129,22 @@ def _convertible(model: Any) -> Any:
         changed["flatten_transform"] = False
     if type(model).__name__.startswith("Voting") and isinstance(model.weights, list | tuple):
         changed["weights"] = np.asarray(model.weights)
+    if type(model).__name__ == "SimpleImputer" and isinstance(model.statistics_[0], str):
+        changed["missing_values"] = NO_WORD
     if not changed:
         return model
     twin = copy.copy(model)
     vars(twin).update(changed)
     return twin
+
+
+def _twin(member: Any) -> Any:
+    """``_convertible`` of an estimator, or of the one in a tuple of its name and what it is for."""
+    if not isinstance(member, tuple):
+        return _convertible(member)
+    label, step, *rest = member
+    twin = _convertible(step)
+    return member if twin is step else (label, twin, *rest)
 
 
 def _exported(proto: onnx.ModelProto, exporter: str) -> Exported:

@@ -165,10 +165,15 @@ def _flat(step: Any) -> Iterator[Any]:
 
 
 def _of_matrix(model: Any, first: Any, count: int) -> Input:
+    columns: list[Input] = []
     known = _categories(encoder_of(model), count)
-    if known is None:
+    if known is not None:
+        columns = [_of_category(MATRIX, values, seed) for seed, values in enumerate(known)]
+    elif hasattr(first, "transformers_"):
+        found = _found(first, [MATRIX] * count)
+        columns = [found.get(i) or _of_category(MATRIX, None) for i in range(count)]
+    if known is None and not any(one.category or one.strings for one in columns):
         return Input(MATRIX, False, _numbers(first, count, model))
-    columns = [_of_category(MATRIX, values, seed) for seed, values in enumerate(known)]
     if len({one.strings for one in columns}) > 1:
         raise SourceError(
             f"a matrix whose columns hold words and numbers, of which {type(first).__name__} knows "
@@ -193,6 +198,13 @@ def _categories(encoder: Any, count: int) -> list[np.ndarray] | None:
 
 
 def _of_columns(transformer: Any, names: list[str]) -> Iterator[Input]:
+    found = _found(transformer, names)
+    for index in sorted(found):
+        yield found[index]
+
+
+def _found(transformer: Any, names: list[str]) -> dict[int, Input]:
+    """Each column that a ``ColumnTransformer`` uses."""
     found: dict[int, Input] = {}
     for label, step, _ in transformer.transformers_:
         indices = list(transformer._transformer_to_input_indices.get(label, ()))
@@ -205,8 +217,7 @@ def _of_columns(transformer: Any, names: list[str]) -> Iterator[Input]:
                 # An imputer's values may be missing.
                 one = replace(one, values=one.values.astype(np.float32))
             found.setdefault(index, one)
-    for index in sorted(found):
-        yield found[index]
+    return found
 
 
 def _of_column(name: str, encoder: Any, place: int) -> Input:
