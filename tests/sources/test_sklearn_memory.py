@@ -7,9 +7,15 @@ import pytest
 from skl2onnx.operator_converters import nearest_neighbours
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.datasets import load_iris
-from sklearn.ensemble import IsolationForest, RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import (
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.impute import KNNImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -102,6 +108,10 @@ def test_rows_are_led_back_through_scalers_and_searches() -> None:
     rows = remembered(model, 4)
     assert np.abs(rows[:, None] - X[None]).max(axis=2).min(axis=1).max() < 1e-9
     assert len(remembered(StandardScaler(), 4)) == 0
+    search = GridSearchCV(model, {"pipeline": [make_pipeline(BY_DISTANCE)]}, cv=2).fit(X, Y)
+    assert np.array_equal(remembered(search, 4), rows)
+    several = VotingClassifier([("a", model), ("b", GaussianNB())]).fit(X, Y)
+    assert len(remembered(several, 4)) == len(rows) + 3
 
 
 @pytest.mark.parametrize("kind", [KMeans, MiniBatchKMeans])

@@ -17,7 +17,7 @@ ROWS = (
     "centroids_", "means_", "theta_", "quantiles_", "data_min_", "data_max_", "max_abs_",
 )  # fmt: skip
 """Attributes whose last axis is the columns of the input."""
-MEMBERS = ("best_estimator_", "estimator_", "estimators_", "calibrated_classifiers_", "estimator")
+MEMBERS = ("best_estimator_", "estimator_", "estimators_", "calibrated_classifiers_")
 """Attributes that hold fitted models of the same input, where they take as many columns."""
 MARGIN = 3.0
 """What a linear model scores the rows that are made of its coefficients; half of them negative."""
@@ -89,14 +89,24 @@ def _rows(model: Any, columns: int) -> Iterator[np.ndarray]:
         yield counts / model.class_count_[:, None]
     yield from _scored(model, columns)
     for name in MEMBERS:
-        inner = getattr(model, name, ())
-        for place, member in enumerate(np.ravel(np.array(inner, object))):
+        for place, member in enumerate(_members(getattr(model, name, ()))):
             # Of some ensembles each member sees columns of its own.
             seen = getattr(model, "estimators_features_", None)
             if seen is None or len(seen[place]) == columns == len(np.unique(seen[place])):
                 yield from _rows(member, columns)
     for _, member, *_ in getattr(model, "transformer_list", ()):
         yield from _rows(member, columns)
+
+
+def _members(inner: Any) -> Iterator[Any]:
+    """Of lists of lists each model; a pipeline has a length too, and is one."""
+    if isinstance(inner, list | tuple | np.ndarray):
+        for one in inner:
+            yield from _members(one)
+    elif type(inner).__name__ == "_CalibratedClassifier":  # elsewhere this is what fit clones
+        yield inner.estimator
+    else:
+        yield inner
 
 
 def _through(steps: list[tuple[str, Any]], columns: int) -> Iterator[np.ndarray]:
@@ -139,6 +149,8 @@ def _scored(model: Any, columns: int) -> Iterator[np.ndarray]:
         return
     weights = np.atleast_2d(weights).astype(np.float64)
     length = np.square(weights).sum(axis=1)
-    offset = np.broadcast_to(np.ravel(offset), len(weights))
+    offset = np.ravel(offset)
+    if len(offset) not in (1, len(weights)):
+        return
     for score in (MARGIN, -MARGIN):
         yield (weights * ((score - offset) / np.maximum(length, 1e-12))[:, None])[length > 0]
