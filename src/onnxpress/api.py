@@ -30,7 +30,7 @@ from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
-from onnxpress.source import Exporter, ExportOptions, OpenOptions, open_source
+from onnxpress.source import Exporter, ExportOptions, OpenOptions, Origin, open_source
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
@@ -102,8 +102,8 @@ def verify(
         known = one.signature if first.kind == "onnx" else two.signature
         if samples is not None:  # else nothing is prepared, and nobody need know how
             processing = processing or first.processing or second.processing
-        example = first.example or second.example
-        batches = _batches(known, samples, task, processing, limit, seed, example)
+        shows = first if first.example else second
+        batches = _batches(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
 
@@ -132,7 +132,7 @@ def export(
     What was written is compared with it on ``samples`` (or random feeds).
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
+    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
     return run_export(opened, to, Path(output), batches)
 
 
@@ -149,7 +149,7 @@ def change_opset(
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed, None)
+    batches = _batches(opened.signature, samples, None, None, None, seed)
     return run_change_opset(opened, to, batches)
 
 
@@ -171,7 +171,7 @@ def optimize(
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe)
     signature = run_fix(opened, fix).signature if fix else opened.signature
-    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
+    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed)
     return run_optimize(opened, batches, steps, fixed=fix)
 
 
@@ -414,14 +414,20 @@ def _batches(
     processing: Processing | None,
     limit: int | None,
     seed: int,
-    example: Feeds | None,
+    origin: Origin | None = None,
 ) -> Callable[[], Iterable[Feeds]]:
-    """Feeds to compare on: all samples, or random ones of several sizes."""
+    """Feeds to compare on: all samples, or random ones of several sizes.
+
+    The random ones are of the kind that ``origin`` shows.
+    """
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        return lambda: (random_feeds(signature, size, seed + size, example) for size in sizes)
+        example, drawn = (origin.example, origin.drawn) if origin else (None, ())
+        return lambda: (
+            random_feeds(signature, size, seed + size, example, drawn=drawn) for size in sizes
+        )
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")

@@ -92,6 +92,14 @@ class Origin(abc.ABC):
         """Inputs that the origin accepts, where it has some: they show sizes and value ranges."""
         return None
 
+    @property
+    def drawn(self) -> frozenset[str]:
+        """Names of inputs that take no numbers but such as the example has, in each column.
+
+        Categories in a table: random rows are drawn from the example's values, column by column.
+        """
+        return frozenset()
+
     def probes(self, signature: Signature) -> Iterable[Feeds]:
         """Feeds that a conversion is compared on besides random ones, where it is likely to err.
 

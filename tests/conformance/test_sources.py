@@ -78,7 +78,7 @@ def origin(ref: str) -> Origin:
 
 
 def batch(origin: Origin, session: Session, rows: int, seed: int) -> Feeds:
-    return random_feeds(session.signature, rows, seed, origin.example)
+    return random_feeds(session.signature, rows, seed, origin.example, drawn=origin.drawn)
 
 
 def test_one_source_accepts_it_and_its_prefix_opens_it_too(ref: str) -> None:

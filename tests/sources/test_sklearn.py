@@ -14,6 +14,7 @@ import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -27,10 +28,14 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     StackingClassifier,
     VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -187,6 +192,43 @@ def test_regressors(model: object) -> None:
 def test_classifiers_in_pipelines(model: object) -> None:
     result = proven(make_pipeline(StandardScaler(), model).fit(X, LABELS), "skl2onnx")
     assert result.model.signature.outputs[0].dtype == "object"
+
+
+TWO = [("a", DecisionTreeClassifier(max_depth=2)), ("b", GaussianNB())]
+WEIGHED = VotingClassifier(TWO, voting="soft", weights=[1, 2])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        WEIGHED,
+        VotingClassifier(TWO, weights=(1, 2)),
+        VotingClassifier([("c", WEIGHED), ("d", GaussianNB())], voting="soft", weights=[1, 3]),
+        StackingClassifier([("c", WEIGHED)], cv=2),
+        GridSearchCV(WEIGHED, {"weights": [[1, 2]]}, cv=2),
+    ],
+    ids=str,
+)
+def test_weighed_votes(model: object) -> None:
+    """Lists of weights, wherever they stand."""
+    proven(model.fit(X, LABELS), "skl2onnx")  # type: ignore[attr-defined]  # an estimator
+
+
+def test_weighed_means() -> None:
+    members = [("a", DecisionTreeRegressor(max_depth=3)), ("b", Ridge())]
+    proven(VotingRegressor(members, weights=[1, 3]).fit(*DIABETES), "skl2onnx")
+
+
+@pytest.mark.parametrize("target", [Y, LABELS, Y * 3 - 1], ids=["places", "words", "numbers"])
+@pytest.mark.parametrize(
+    "model",
+    [QuadraticDiscriminantAnalysis(), OneVsOneClassifier(LogisticRegression(max_iter=300))],
+    ids=lambda model: type(model).__name__,
+)
+def test_labels_are_one_for_each_row(model: object, target: np.ndarray) -> None:
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, target)
+    label, *_ = outputs(proven(pipeline).model, X)
+    assert (label == pipeline.predict(X)).all()
 
 
 def test_other_kinds() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -175,11 +175,11 @@ def sweep(
     """
     batches = BATCHES if any(spec.dynamic_batch for spec in signature.inputs) else (1,)
     for batch in batches:
-        yield random_feeds(signature, batch, seed=batch, example=origin.example)
-    rows, example = batches[-2:][0], origin.example
-    lower = _lower(example)
+        yield random_feeds(signature, batch, batch, origin.example, drawn=origin.drawn)
+    rows, example, drawn = batches[-2:][0], origin.example, origin.drawn
+    lower = _lower(example, drawn)
     if lower is not None:
-        feeds = random_feeds(signature, rows, 0, lower)
+        feeds = random_feeds(signature, rows, 0, lower, drawn=drawn)
         if _runs(origin, feeds):
             yield feeds
     usual = _usual_sizes(signature, example)
@@ -190,7 +190,7 @@ def sweep(
         for seed, sizes in enumerate([*alone, together]):
             if ran > 1 or (ran and sizes is together):
                 break
-            feeds = random_feeds(signature, rows, seed, example, sizes)
+            feeds = random_feeds(signature, rows, seed, example, sizes, drawn)
             if _runs(origin, feeds):
                 ran += 1
                 yield feeds
@@ -207,12 +207,18 @@ def _runs(origin: Origin, feeds: Feeds) -> bool:
     return False
 
 
-def _lower(example: Feeds | None) -> Feeds | None:
-    """``example`` with the lower half of its integers' ranges only; None where it has no ranges."""
+def _lower(example: Feeds | None, drawn: Collection[str]) -> Feeds | None:
+    """``example`` with the lower half of its integers' ranges only; None where it has no ranges.
+
+    The values of inputs in ``drawn`` are no ranges.
+    """
     lower = {
         name: np.minimum(array, (array.min() + array.max()) // 2)
         for name, array in (example or {}).items()
-        if array.dtype.kind in "iu" and array.size and array.max() - array.min() > 1
+        if name not in drawn
+        and array.dtype.kind in "iu"
+        and array.size
+        and array.max() - array.min() > 1
     }
     return {**example, **lower} if example and lower else None
 
