@@ -85,11 +85,7 @@ def _tree(root: Mapping[str, Any], target: int, share: float) -> Tree:
         index, node = stack.pop()
         if "split_feature" not in node:
             if "leaf_coeff" in node or "leaf_features" in node:
-                raise SourceError(
-                    "a LightGBM model with linear trees",
-                    "constant leaves",
-                    "train without linear_tree",
-                )
+                raise linear_trees()
             nodes[index] = Leaf((target,), (float(node["leaf_value"]) * share,))
             continue
         left, right = len(nodes), len(nodes) + 1
@@ -97,6 +93,13 @@ def _tree(root: Mapping[str, Any], target: int, share: float) -> Tree:
         stack += [(left, node["left_child"]), (right, node["right_child"])]
         nodes[index] = _split(node, (left, right))
     return [node for node in nodes if node is not None]
+
+
+def linear_trees() -> SourceError:
+    """The error for leaves that are linear models."""
+    return SourceError(
+        "a LightGBM model with linear trees", "constant leaves", "train without linear_tree"
+    )
 
 
 def _split(node: Mapping[str, Any], sides: tuple[int, int]) -> Split:
