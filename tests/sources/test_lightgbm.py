@@ -101,6 +101,24 @@ def test_neighbouring_float32_numbers_stay_parted() -> None:
     assert np.abs(numbers[:, 0] - model.predict(x)).max() < 1e-6
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_thresholds_that_float32_cannot_tell_apart_are_refused(named: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    y = (x[:, 1] > 1.7e9 + 500) * 1
+    table = pd.DataFrame(x, columns=["x", "ts"]) if named else x
+    model = lightgbm.LGBMClassifier(n_estimators=10, verbosity=-1).fit(table, y)
+    model.booster_.save_model(tmp_path / "m.txt")
+    name = "column 'ts'" if named else "feature 1 of the model"
+    for form in (model, model.booster_, str(tmp_path / "m.txt")):
+        with pytest.raises(SourceError, match=f"^{name} has numbers .*offset from it") as caught:
+            api.convert(form)
+        assert "\n" not in str(caught.value)
+    x[:, 1] -= 1.7e9
+    result = proven(model.fit(x, y))
+    assert (outputs(result.model, x)[0] == model.predict(x)).all()
+
+
 def test_wrappers_and_files(tmp_path: Path) -> None:
     model = lightgbm.LGBMClassifier(n_estimators=4, verbosity=-1)
     labels = np.array(["red", "white", "rosé"])[Y]

@@ -98,6 +98,15 @@ def test_categories_of_a_table(kind: type) -> None:
     assert (asked["probabilities"] == model.predict_proba(frame)).all()
 
 
+def test_large_numbers_are_float32_in_the_original_too() -> None:
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    model = xgboost.XGBClassifier(n_estimators=10).fit(x, (x[:, 1] > 1.7e9 + 500) * 1)
+    labels, numbers = outputs(proven(model).model, x)
+    assert (labels == model.predict(x)).all()
+    assert np.abs(numbers - model.predict_proba(x)).max() < 1e-6
+
+
 def test_what_xgboost_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     model = xgboost.XGBRegressor(n_estimators=2).fit(X, Y)
 
