@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,7 +80,7 @@ def test_categories(categories: int, onehot: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, int])
-def test_categories_of_a_table(kind: type) -> None:
+def test_categories_of_a_table(kind: type, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     words = np.array(["z", "y", "x", "w"]) if kind is str else np.array([8, 6, 7, 5])
     frame = pd.DataFrame({"a": rng.normal(size=400), "c": pd.Categorical(rng.choice(words, 400))})
@@ -96,6 +97,8 @@ def test_categories_of_a_table(kind: type) -> None:
         asked = session.run({"X": codes})
     assert (asked["label"] == model.predict(frame)).all()
     assert (asked["probabilities"] == model.predict_proba(frame)).all()
+    joblib.dump(model, tmp_path / "m.joblib")
+    proven(f"sklearn:{tmp_path / 'm.joblib'}", trust=True)
 
 
 def test_large_numbers_are_float32_in_the_original_too() -> None:

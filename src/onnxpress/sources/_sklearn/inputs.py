@@ -57,12 +57,16 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array."""
+    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array.
+
+    ``bare``: whether a matrix stays without ``names``: XGBoost would ask for typed categories.
+    """
 
     every: tuple[Input, ...]
     frame: bool
     text: bool = False
     names: tuple[str, ...] = ()
+    bare: bool = False
 
     @property
     def example(self) -> Feeds:
@@ -83,7 +87,7 @@ class Inputs:
         if self.text:
             return array[:, 0]
         array = array.astype(np.float64)
-        if self.names:
+        if self.names and not self.bare:
             import pandas
 
             return pandas.DataFrame(array, columns=list(self.names))
@@ -108,7 +112,9 @@ def inputs_of(model: Any) -> Inputs:
             f"{type(model).__name__} is not fitted, or takes no table", "a fitted estimator"
         )
     given = () if names is None else tuple(map(str, names))
-    return Inputs((Input(MATRIX, False, _numbers(first, int(count))),), frame=False, names=given)
+    matrix = Input(MATRIX, False, _numbers(first, int(count)))
+    bare = type(first).__module__.startswith("xgboost.")
+    return Inputs((matrix,), frame=False, names=given, bare=bare)
 
 
 def first_step(model: Any) -> Any:
