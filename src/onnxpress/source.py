@@ -167,19 +167,22 @@ def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
             and kind.isidentifier()
             and kind not in registry.names("sources")
         ):
-            raise InputError(
-                f"unknown source '{kind}'", f"one of {', '.join(registry.names('sources'))}"
-            )
+            raise InputError(f"unknown source '{kind}'", f"one of {_kinds()}")
         if colon and kind in registry.names("sources"):
             return _opened(kind, where, options)
     known = registry.names("sources")
     found = [name for name in known if registry.create(Source, "sources", name).accepts(ref)]
     if not found:
         shown = ref if isinstance(ref, str | Path) else f"a {type(ref).__name__}"
-        raise InputError(
-            f"no source reads {shown}", f"KIND:WHERE with KIND one of {', '.join(known)}"
-        )
+        if isinstance(ref, str | Path) and Path(ref).is_file() and not Path(ref).stat().st_size:
+            raise InputError(f"{ref} is empty", "a file that holds a model")
+        raise InputError(f"no source reads {shown}", f"KIND:WHERE with KIND one of {_kinds()}")
     return _opened(found[0], ref, options)
+
+
+def _kinds() -> str:
+    """As they are typed: a plug-in's file has an underscore where people write a hyphen."""
+    return ", ".join(name.replace("_", "-") for name in registry.names("sources"))
 
 
 def _opened(kind: str, ref: object, options: OpenOptions) -> Origin:

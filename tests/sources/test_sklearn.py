@@ -147,6 +147,41 @@ def test_a_shifted_threshold_of_a_histogram_is_found(monkeypatch: pytest.MonkeyP
         assert not result.verified.ok
 
 
+def of_seconds() -> tuple[np.ndarray, np.ndarray]:
+    """A column of seconds since 1970, of which float32 holds every 128th, and a label of them."""
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    return x, (x[:, 1] > 1.7e9 + 500) * 1
+
+
+@pytest.mark.parametrize("form", ["alone", "frame", "pipeline", "passed"])
+def test_thresholds_that_float32_cannot_tell_apart_are_refused(form: str) -> None:
+    x, y = of_seconds()
+    model = HistGradientBoostingClassifier(max_iter=10)
+    name = "feature 1 of HistGradientBoostingClassifier"
+    table: object = x
+    if form == "frame":
+        table, name = pd.DataFrame(x, columns=["x", "ts"]), "column 'ts'"
+    if form == "pipeline":
+        model = make_pipeline(SimpleImputer(), model)
+    if form == "passed":
+        model = make_pipeline(ColumnTransformer([("kept", "passthrough", [0, 1])]), model)
+    with pytest.raises(SourceError, match=f"^{name} has numbers .*offset from it") as caught:
+        api.convert(model.fit(table, y))
+    assert "\n" not in str(caught.value)
+    x[:, 1] -= 1.7e9
+    proven(model.fit(x, y))
+
+
+@pytest.mark.parametrize("kind", [DecisionTreeClassifier, GradientBoostingClassifier])
+def test_large_numbers_are_float32_in_the_originals_too(kind: type) -> None:
+    x, y = of_seconds()
+    model = kind(random_state=0).fit(x, y)
+    labels, numbers = outputs(proven(model).model, x)
+    assert (labels == model.predict(x)).all()
+    assert np.abs(numbers - model.predict_proba(x)).max() < 1e-6
+
+
 @pytest.mark.parametrize("categories", [3, 40, 200])
 def test_histogram_categories(categories: int) -> None:
     rng = np.random.default_rng(categories)
@@ -427,6 +462,8 @@ class TestFiles:
             open_source(str(tmp_path / "list.skops"))
         with pytest.raises(OnnxpressError, match="not fitted"):
             open_source(Ridge())
+        with pytest.raises(InputError, match=f"^{tmp_path} is no file; expected a .skops"):
+            open_source(f"sklearn:{tmp_path}")
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingExtra, match=r"onnxpress\[sklearn\]"):
             Sklearn().open(str(tmp_path / "m.skops"), OpenOptions())

@@ -23,6 +23,7 @@ from onnxpress.sources._sklearn.isolation import convert_isolation
 from onnxpress.sources._sklearn.ordinals import convert_ordinals
 from onnxpress.sources._sklearn.text import convert_text, convert_weights
 from onnxpress.trees import hist_gradient, lightgbm, sklearn, xgboost
+from onnxpress.trees.digits import require_float32
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import Graph, write
 
@@ -118,6 +119,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     assert read is not None
     forest = read(model)
     assert forest is not None
+    require_float32(forest, getattr(model, "feature_names_in_", ()), type(model).__name__)
     graph = Graph(scope.get_unique_operator_name("trees") + "_")
     features = operator.inputs[0].full_name
     if not isinstance(operator.inputs[0].type, FloatTensorType):

@@ -22,6 +22,7 @@ from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._sklearn.converters import reader_of, registered
 from onnxpress.sources._sklearn.inputs import Inputs
 from onnxpress.trees.classes import categories_of, classes_of
+from onnxpress.trees.digits import require_float32
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import (
     INPUT,
@@ -52,10 +53,12 @@ def export(
 ) -> Exported:
     """``forest`` is the whole model, where it is one.
 
-    Raises ``SourceError`` for what neither writer knows, with the name of the estimator.
+    Raises ``SourceError`` for what neither writer knows, with the name of the estimator, and
+    where thresholds need more digits than float32 has.
     """
     batch = batch_of(options, {one.name: one.columns for one in inputs.every})
     if forest is not None:
+        require_float32(forest, inputs.names, type(last).__name__)
         return _exported(model_of(forest, options.opset, batch), EXPORTER)
     if inputs.frame and last is model and reader_of(last) is not None:
         return _exported(_of_frame(last, inputs, outputs, options.opset, batch), EXPORTER)
@@ -161,6 +164,7 @@ def _of_frame(
     """Histogram gradient boosting on a DataFrame: strings become codes, then columns a matrix."""
     forest = reader_of(model)(model)  # type: ignore[misc]  # the caller has asked
     assert forest is not None
+    require_float32(forest, [one.name for one in inputs.every])
     graph, categories, columns = Graph(), categories_of(model), []
     for index, one in enumerate(inputs.every):
         column = one.name

@@ -61,6 +61,7 @@ class Inputs:
     """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array.
 
     ``single``: whether it takes float32 alone, as some that were fitted on float32 do.
+    ``nameless``: whether a matrix stays without ``names``: XGBoost would ask for typed categories.
     """
 
     every: tuple[Input, ...]
@@ -68,6 +69,7 @@ class Inputs:
     text: bool = False
     names: tuple[str, ...] = ()
     single: bool = False
+    nameless: bool = False
 
     @property
     def example(self) -> Feeds:
@@ -90,7 +92,7 @@ class Inputs:
             return array[:, 0]
         if array.dtype != object:
             array = array.astype(number)
-        if self.names:
+        if self.names and not self.nameless:
             import pandas
 
             return pandas.DataFrame(array, columns=list(self.names))
@@ -115,7 +117,9 @@ def inputs_of(model: Any) -> Inputs:
             f"{type(model).__name__} is not fitted, or takes no table", "a fitted estimator"
         )
     given = () if names is None else tuple(map(str, names))
-    return Inputs((_of_matrix(model, first, int(count)),), frame=False, names=given)
+    nameless = type(first).__module__.startswith("xgboost.")
+    matrix = _of_matrix(model, first, int(count))
+    return Inputs((matrix,), frame=False, names=given, nameless=nameless)
 
 
 def bare(model: Any) -> Any:
