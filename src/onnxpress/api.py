@@ -30,7 +30,7 @@ from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
-from onnxpress.source import Exporter, ExportOptions, OpenOptions, open_source
+from onnxpress.source import Exporter, ExportOptions, OpenOptions, Origin, open_source
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
@@ -49,9 +49,6 @@ from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.verify import Verified, compare
-
-COMPARED_BATCHES = 8
-"""How many batches of the samples ``verify`` and ``optimize`` compare on."""
 
 
 def convert(
@@ -94,7 +91,7 @@ def verify(
     trust: bool = False,
     custom_ops: str | Path | None = None,
 ) -> Verified:
-    """Compare two models of any kind on ``samples``, or on random feeds of 1, 2 and 5 rows."""
+    """Compare two models of any kind on all ``samples``, or on random feeds of 1, 2 and 5 rows."""
     processing = _processing(preprocess)
     options = _open_options(inputs, processing, checkpoint, trust, custom_ops)
     with ExitStack() as stack:
@@ -105,8 +102,8 @@ def verify(
         known = one.signature if first.kind == "onnx" else two.signature
         if samples is not None:  # else nothing is prepared, and nobody need know how
             processing = processing or first.processing or second.processing
-        example = first.example or second.example
-        batches = _batches(known, samples, task, processing, limit, seed, example)
+        shows = first if first.example else second
+        batches = _batches(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
 
@@ -135,7 +132,7 @@ def export(
     What was written is compared with it on ``samples`` (or random feeds).
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed, None)
+    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
     return run_export(opened, to, Path(output), batches)
 
 
@@ -152,7 +149,7 @@ def change_opset(
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed, None)
+    batches = _batches(opened.signature, samples, None, None, None, seed)
     return run_change_opset(opened, to, batches)
 
 
@@ -177,7 +174,7 @@ def optimize(
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
     signature = run_fix(opened, fix).signature if fix else opened.signature
-    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed, None)
+    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed)
     return run_optimize(opened, batches, steps, fixed=fix)
 
 
@@ -422,16 +419,22 @@ def _batches(
     processing: Processing | None,
     limit: int | None,
     seed: int,
-    example: Feeds | None,
+    origin: Origin | None = None,
 ) -> Callable[[], Iterable[Feeds]]:
-    """Feeds to compare on: the samples' first batches, or random ones of several sizes."""
+    """Feeds to compare on: all samples, or random ones of several sizes.
+
+    The random ones are of the kind that ``origin`` shows.
+    """
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        return lambda: (random_feeds(signature, size, seed + size, example) for size in sizes)
+        example, drawn = (origin.example, origin.drawn) if origin else (None, ())
+        return lambda: (
+            random_feeds(signature, size, seed + size, example, drawn=drawn) for size in sizes
+        )
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")
     bound = _bound(signature, data, task, processing)
-    return sample_feeds(bound, data, signature, rows=4, limit=COMPARED_BATCHES)
+    return sample_feeds(bound, data, signature, rows=4)

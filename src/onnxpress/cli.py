@@ -54,6 +54,8 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 1 a bug, 2 the user can mend it, 3 the answer is no."""
+    # PyTorch's C++ code writes to descriptor 2, past Python's streams; read when it is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     words = sys.argv[1:] if arguments is None else arguments
     interrupts: list[int] = []
     if threading.current_thread() is threading.main_thread():

@@ -88,11 +88,13 @@ def parse_inputs(texts: list[str] | None) -> tuple[TensorSpec, ...]:
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int | str, ...]]:
     """``NAME=dims`` each, such as ``x=batch,3,224,224``. Raises ``InputError``."""
-    shapes = {}
+    shapes: dict[str, tuple[int | str, ...]] = {}
     for text in texts or []:
         name, equals, dims = text.partition("=")
         if not (equals and name and dims):
             raise InputError(f"--shape {text}", "NAME=dims, such as x=batch,3,224,224")
+        if name.strip() in shapes:
+            raise InputError(f"--shape {name.strip()} is given twice", "once for each input")
         shapes[name.strip()] = parse_dims(dims)
     return shapes
 

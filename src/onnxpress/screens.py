@@ -91,6 +91,8 @@ def show_converted(result: Result) -> None:
             out.print(f"  {'':6} {more}", markup=False)
     if result["verified"]:
         show_verified(result["verified"], "")
+    for name in result["untried"]:
+        warn(f"the original takes no other size of '{name}' than the example's")
 
 
 def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> None:

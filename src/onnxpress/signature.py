@@ -63,9 +63,15 @@ class TensorSpec:
 
 
 def parse_dims(text: str) -> tuple[int | str, ...]:
-    """Dimensions separated by commas: numbers, or names of free ones."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    return tuple(int(part) if part.isdigit() else part for part in parts)
+    """Dimensions separated by commas: numbers from 1 on, or names of free ones.
+
+    Raises ``InputError`` for anything else.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    for part in parts:
+        if not (part.isidentifier() or (part.isdecimal() and int(part) > 0)):
+            raise InputError(f"dimension '{part}' of [{text}]", "a number from 1 on, or a name")
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
 
 
 @dataclass(frozen=True)

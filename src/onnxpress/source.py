@@ -53,6 +53,13 @@ class ExportOptions:
     static: bool = False
     exporter: Exporter = "auto"
 
+    def __post_init__(self) -> None:
+        """Raises ``InputError`` for a size below 1."""
+        for name, dims in self.shapes.items():
+            if any(isinstance(dim, int) and dim < 1 for dim in dims):
+                told = ",".join(map(str, dims))
+                raise InputError(f"--shape {name}={told}", "names, and numbers from 1 on")
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -84,6 +91,14 @@ class Origin(abc.ABC):
     def example(self) -> Feeds | None:
         """Inputs that the origin accepts, where it has some: they show sizes and value ranges."""
         return None
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """Names of inputs that take no numbers but such as the example has, in each column.
+
+        Categories in a table: random rows are drawn from the example's values, column by column.
+        """
+        return frozenset()
 
     def probes(self, signature: Signature) -> Iterable[Feeds]:
         """Feeds that a conversion is compared on besides random ones, where it is likely to err.
@@ -152,19 +167,22 @@ def open_source(ref: object, options: OpenOptions | None = None) -> Origin:
             and kind.isidentifier()
             and kind not in registry.names("sources")
         ):
-            raise InputError(
-                f"unknown source '{kind}'", f"one of {', '.join(registry.names('sources'))}"
-            )
+            raise InputError(f"unknown source '{kind}'", f"one of {_kinds()}")
         if colon and kind in registry.names("sources"):
             return _opened(kind, where, options)
     known = registry.names("sources")
     found = [name for name in known if registry.create(Source, "sources", name).accepts(ref)]
     if not found:
         shown = ref if isinstance(ref, str | Path) else f"a {type(ref).__name__}"
-        raise InputError(
-            f"no source reads {shown}", f"KIND:WHERE with KIND one of {', '.join(known)}"
-        )
+        if isinstance(ref, str | Path) and Path(ref).is_file() and not Path(ref).stat().st_size:
+            raise InputError(f"{ref} is empty", "a file that holds a model")
+        raise InputError(f"no source reads {shown}", f"KIND:WHERE with KIND one of {_kinds()}")
     return _opened(found[0], ref, options)
+
+
+def _kinds() -> str:
+    """As they are typed: a plug-in's file has an underscore where people write a hyphen."""
+    return ", ".join(name.replace("_", "-") for name in registry.names("sources"))
 
 
 def _opened(kind: str, ref: object, options: OpenOptions) -> Origin:

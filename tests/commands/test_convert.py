@@ -17,7 +17,7 @@ from zoo.project import PREPROCESS, SIDE, Project
 
 KEYS = {
     "schema_version", "command", "model", "exporter", "fallback_reason", "opset", "ir_version",
-    "inputs", "outputs", "size_bytes", "verified",
+    "inputs", "outputs", "size_bytes", "untried", "verified",
 }  # fmt: skip
 VERIFIED = {
     "ok", "rtol", "atol", "max_abs_diff", "max_rel_diff", "cases", "first_mismatch", "finite",

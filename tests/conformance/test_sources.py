@@ -78,7 +78,7 @@ def origin(ref: str) -> Origin:
 
 
 def batch(origin: Origin, session: Session, rows: int, seed: int) -> Feeds:
-    return random_feeds(session.signature, rows, seed, origin.example)
+    return random_feeds(session.signature, rows, seed, origin.example, drawn=origin.drawn)
 
 
 def test_one_source_accepts_it_and_its_prefix_opens_it_too(ref: str) -> None:
@@ -156,3 +156,15 @@ def test_what_is_not_there_is_one_line(name: str, wrong: str) -> None:
 def test_a_reference_that_nothing_reads(wrong: object) -> None:
     with pytest.raises(InputError, match=r"no source reads .*KIND one of"):
         open_source(wrong)
+
+
+def test_an_empty_file_is_called_empty_and_kinds_are_as_typed(tmp_path: Path) -> None:
+    for suffix in ("txt", "json"):
+        empty = tmp_path / f"m.{suffix}"
+        empty.touch()
+        with pytest.raises(InputError, match=f"^{empty} is empty; expected a file"):
+            open_source(str(empty))
+    for wrong in ("nothing:m", str(tmp_path)):
+        with pytest.raises(InputError, match=r"one of .*sentence-transformers") as caught:
+            open_source(wrong)
+        assert "sentence_transformers" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 import lightgbm
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from onnxpress import api
-from onnxpress.errors import MissingExtra, OnnxpressError
+from onnxpress.errors import InputError, MissingExtra, OnnxpressError, SourceError
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.sources.lightgbm import LightGBM
 from onnxpress.verbs.convert import Converted
@@ -100,6 +101,24 @@ def test_neighbouring_float32_numbers_stay_parted() -> None:
     assert np.abs(numbers[:, 0] - model.predict(x)).max() < 1e-6
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_thresholds_that_float32_cannot_tell_apart_are_refused(named: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    y = (x[:, 1] > 1.7e9 + 500) * 1
+    table = pd.DataFrame(x, columns=["x", "ts"]) if named else x
+    model = lightgbm.LGBMClassifier(n_estimators=10, verbosity=-1).fit(table, y)
+    model.booster_.save_model(tmp_path / "m.txt")
+    name = "column 'ts'" if named else "feature 1 of the model"
+    for form in (model, model.booster_, str(tmp_path / "m.txt")):
+        with pytest.raises(SourceError, match=f"^{name} has numbers .*offset from it") as caught:
+            api.convert(form)
+        assert "\n" not in str(caught.value)
+    x[:, 1] -= 1.7e9
+    result = proven(model.fit(x, y))
+    assert (outputs(result.model, x)[0] == model.predict(x)).all()
+
+
 def test_wrappers_and_files(tmp_path: Path) -> None:
     model = lightgbm.LGBMClassifier(n_estimators=4, verbosity=-1)
     labels = np.array(["red", "white", "rosé"])[Y]
@@ -146,14 +165,65 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = booster.model_to_string()
     for cut in (0, 10, len(whole) // 3):
         (tmp_path / "cut.txt").write_text(whole[:cut], encoding="utf-8")
-        with pytest.raises(OnnxpressError, match="not a whole one") as caught:
+        with pytest.raises(OnnxpressError, match="or a damaged one") as caught:
             LightGBM().open(str(tmp_path / "cut.txt"), OpenOptions())
         assert "\n" not in str(caught.value)
     (tmp_path / "notes.txt").write_text("tree of notes", encoding="utf-8")
     assert not LightGBM().accepts(tmp_path / "notes.txt")
+    for there in ("/dev/null", str(tmp_path)):
+        with pytest.raises(InputError, match=f"^{there} is no file; expected"):
+            open_source(f"lightgbm:{there}")
+    linear.save_model(tmp_path / "linear.txt")
+    with pytest.raises(OnnxpressError, match="linear trees; expected constant leaves"):
+        open_source(str(tmp_path / "linear.txt"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"onnxpress\[lightgbm\]"):
         LightGBM().open("m.txt", OpenOptions())
+
+
+DAMAGE = [  # LightGBM itself reads past an array's end, or ends the process, on each of them
+    ("num_leaves=5", "num_leaves=7"),
+    ("num_leaves=5", "num_leaves=52"),
+    ("num_leaves=5", "num_leaves=x"),
+    (r"left_child=\S+", "left_child=9"),
+    (r"left_child=\S+", "left_child=0"),
+    ("right_child=", "right_child=1 "),
+    ("split_feature=", "split_feature=9"),
+    ("split_feature=", "split_featureX"),
+    ("leaf_value=", "leaf_value=1 "),
+    ("threshold=", "threshold=x"),
+    ("decision_type=", "decision_types"),
+    ("cat_boundaries=0", "cat_boundaries=9"),
+    ("num_cat=1", "num_cat=0"),
+    ("num_tree_per_iteration=3", "num_tree_per_iteration=0"),
+    ("num_class=3", "num_class=9"),
+    ("objective=multiclass num_class:3", "objective=multiclass num_class:9"),
+    ("max_feature_idx=3", "max_feature_idx=1"),
+    (r"feature_infos=\[", "feature_infos=("),
+    ("end of trees", "end of tree"),
+]
+
+
+@pytest.mark.parametrize(("part", "instead"), DAMAGE)
+@pytest.mark.parametrize("sizes", [True, False])
+def test_a_damaged_file_is_one_line(part: str, instead: str, sizes: bool, tmp_path: Path) -> None:
+    x = np.c_[X[:, :3], np.arange(len(X)) % 30]
+    target = (np.arange(len(X)) % 30 // 4 + (X[:, 0] > 13)) % 3
+    params = {**QUIET, "objective": "multiclass", "num_class": 3, "num_leaves": 5}
+    params |= {"min_data_per_group": 1, "cat_smooth": 1, "max_cat_to_onehot": 1}
+    data = lightgbm.Dataset(x, target, categorical_feature=[3], params=params)
+    whole = lightgbm.train(params, data, 2).model_to_string()
+    if not sizes:  # so that the trees themselves are looked at
+        whole = "\n".join(line for line in whole.split("\n") if "tree_sizes" not in line)
+    path = tmp_path / "m.txt"
+    path.write_text(whole, encoding="utf-8")
+    open_source(f"lightgbm:{path}").close()
+    damaged, count = re.subn(part, instead, whole, count=1)
+    assert count == 1
+    path.write_text(damaged, encoding="utf-8")
+    with pytest.raises(SourceError, match="or a damaged one") as caught:
+        open_source(f"lightgbm:{path}")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["wrapper", "file"])

@@ -14,6 +14,7 @@ import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -27,10 +28,14 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     StackingClassifier,
     VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -142,6 +147,41 @@ def test_a_shifted_threshold_of_a_histogram_is_found(monkeypatch: pytest.MonkeyP
         assert not result.verified.ok
 
 
+def of_seconds() -> tuple[np.ndarray, np.ndarray]:
+    """A column of seconds since 1970, of which float32 holds every 128th, and a label of them."""
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    return x, (x[:, 1] > 1.7e9 + 500) * 1
+
+
+@pytest.mark.parametrize("form", ["alone", "frame", "pipeline", "passed"])
+def test_thresholds_that_float32_cannot_tell_apart_are_refused(form: str) -> None:
+    x, y = of_seconds()
+    model = HistGradientBoostingClassifier(max_iter=10)
+    name = "feature 1 of HistGradientBoostingClassifier"
+    table: object = x
+    if form == "frame":
+        table, name = pd.DataFrame(x, columns=["x", "ts"]), "column 'ts'"
+    if form == "pipeline":
+        model = make_pipeline(SimpleImputer(), model)
+    if form == "passed":
+        model = make_pipeline(ColumnTransformer([("kept", "passthrough", [0, 1])]), model)
+    with pytest.raises(SourceError, match=f"^{name} has numbers .*offset from it") as caught:
+        api.convert(model.fit(table, y))
+    assert "\n" not in str(caught.value)
+    x[:, 1] -= 1.7e9
+    proven(model.fit(x, y))
+
+
+@pytest.mark.parametrize("kind", [DecisionTreeClassifier, GradientBoostingClassifier])
+def test_large_numbers_are_float32_in_the_originals_too(kind: type) -> None:
+    x, y = of_seconds()
+    model = kind(random_state=0).fit(x, y)
+    labels, numbers = outputs(proven(model).model, x)
+    assert (labels == model.predict(x)).all()
+    assert np.abs(numbers - model.predict_proba(x)).max() < 1e-6
+
+
 @pytest.mark.parametrize("categories", [3, 40, 200])
 def test_histogram_categories(categories: int) -> None:
     rng = np.random.default_rng(categories)
@@ -187,6 +227,43 @@ def test_regressors(model: object) -> None:
 def test_classifiers_in_pipelines(model: object) -> None:
     result = proven(make_pipeline(StandardScaler(), model).fit(X, LABELS), "skl2onnx")
     assert result.model.signature.outputs[0].dtype == "object"
+
+
+TWO = [("a", DecisionTreeClassifier(max_depth=2)), ("b", GaussianNB())]
+WEIGHED = VotingClassifier(TWO, voting="soft", weights=[1, 2])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        WEIGHED,
+        VotingClassifier(TWO, weights=(1, 2)),
+        VotingClassifier([("c", WEIGHED), ("d", GaussianNB())], voting="soft", weights=[1, 3]),
+        StackingClassifier([("c", WEIGHED)], cv=2),
+        GridSearchCV(WEIGHED, {"weights": [[1, 2]]}, cv=2),
+    ],
+    ids=str,
+)
+def test_weighed_votes(model: object) -> None:
+    """Lists of weights, wherever they stand."""
+    proven(model.fit(X, LABELS), "skl2onnx")  # type: ignore[attr-defined]  # an estimator
+
+
+def test_weighed_means() -> None:
+    members = [("a", DecisionTreeRegressor(max_depth=3)), ("b", Ridge())]
+    proven(VotingRegressor(members, weights=[1, 3]).fit(*DIABETES), "skl2onnx")
+
+
+@pytest.mark.parametrize("target", [Y, LABELS, Y * 3 - 1], ids=["places", "words", "numbers"])
+@pytest.mark.parametrize(
+    "model",
+    [QuadraticDiscriminantAnalysis(), OneVsOneClassifier(LogisticRegression(max_iter=300))],
+    ids=lambda model: type(model).__name__,
+)
+def test_labels_are_one_for_each_row(model: object, target: np.ndarray) -> None:
+    pipeline = make_pipeline(StandardScaler(), model).fit(X, target)
+    label, *_ = outputs(proven(pipeline).model, X)
+    assert (label == pipeline.predict(X)).all()
 
 
 def test_other_kinds() -> None:
@@ -385,6 +462,8 @@ class TestFiles:
             open_source(str(tmp_path / "list.skops"))
         with pytest.raises(OnnxpressError, match="not fitted"):
             open_source(Ridge())
+        with pytest.raises(InputError, match=f"^{tmp_path} is no file; expected a .skops"):
+            open_source(f"sklearn:{tmp_path}")
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingExtra, match=r"onnxpress\[sklearn\]"):
             Sklearn().open(str(tmp_path / "m.skops"), OpenOptions())

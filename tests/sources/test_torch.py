@@ -143,7 +143,7 @@ def test_keywords_integers_and_nested_outputs(exporter: str) -> None:
     assert result.exporter == exporter
     assert result.verified is not None
     assert result.verified.ok
-    assert [case.shapes["ids"][0] for case in result.verified.cases] == [1, 2, 5]
+    assert [case.shapes["ids"][0] for case in result.verified.cases] == [1, 2, 5, 2]
     signature = result.model.signature
     assert [spec.name for spec in signature.inputs] == ["ids", "scale"]
     assert [spec.name for spec in signature.outputs] == ["logits", "pooled_0", "pooled_1"]
@@ -227,6 +227,18 @@ def test_an_input_without_dimensions_and_rows_of_the_other() -> None:
     assert [spec.shape for spec in result.model.signature.inputs] == [("batch", 3), ()]
     assert result.verified is not None
     assert [case.shapes["x"] for case in result.verified.cases] == [(1, 3), (2, 3), (5, 3)]
+
+
+class Flag(nn.Module):
+    """``flag`` is for Python."""
+
+    def forward(self, x: torch.Tensor, flag: bool) -> torch.Tensor:
+        return x * 2 if flag else x
+
+
+def test_an_input_that_only_python_reads_is_named() -> None:
+    with pytest.raises(SourceError, match="has no input 'flag': its operators do not read it"):
+        converted(Flag(), (torch.ones(2, 3), True))
 
 
 def test_integers_stay_in_the_range_of_the_example() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from onnxpress.sources.xgboost import XGBoost
 from onnxpress.trees import xgboost as reader
 from onnxpress.trees.forest import Split
 from onnxpress.verbs.convert import Converted
-from zoo.tabular import DIABETES, WINE, holes
+from zoo.tabular import DIABETES, WINE, holes, outputs
 
 X, Y = WINE
 OBJECTIVES = [
@@ -76,6 +77,50 @@ def test_categories(categories: int, onehot: int) -> None:
         x, y + 40 * (x[:, 0] % 3), feature_types=["c"] + ["q"] * 9, enable_categorical=True
     )
     proven(xgboost.train({"max_depth": 5, "max_cat_to_onehot": onehot}, data, 6))
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_categories_of_a_table(kind: type, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    words = np.array(["z", "y", "x", "w"]) if kind is str else np.array([8, 6, 7, 5])
+    frame = pd.DataFrame({"a": rng.normal(size=400), "c": pd.Categorical(rng.choice(words, 400))})
+    label = ((frame.a + rng.normal(size=400) > 0) ^ frame.c.isin(words[:2])).astype(int)
+    model = xgboost.XGBClassifier(
+        n_estimators=40, max_depth=3, enable_categorical=True, early_stopping_rounds=2
+    ).fit(frame[:200], label[:200], eval_set=[(frame[200:], label[200:])], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    codes = np.c_[frame.a, frame.c.cat.codes].astype(np.float32)
+    labels, numbers = outputs(proven(model).model, codes)
+    assert (labels == model.predict(frame)).all()
+    assert np.abs(numbers - model.predict_proba(frame)).max() < 1e-6
+    with open_source(model) as origin, origin.session() as session:
+        asked = session.run({"X": codes})
+    assert (asked["label"] == model.predict(frame)).all()
+    assert (asked["probabilities"] == model.predict_proba(frame)).all()
+    joblib.dump(model, tmp_path / "m.joblib")
+    proven(f"sklearn:{tmp_path / 'm.joblib'}", trust=True)
+
+
+def test_large_numbers_are_float32_in_the_original_too() -> None:
+    rng = np.random.default_rng(0)
+    x = np.c_[rng.normal(size=600), 1.7e9 + rng.integers(0, 1000, 600)]
+    model = xgboost.XGBClassifier(n_estimators=10).fit(x, (x[:, 1] > 1.7e9 + 500) * 1)
+    labels, numbers = outputs(proven(model).model, x)
+    assert (labels == model.predict(x)).all()
+    assert np.abs(numbers - model.predict_proba(x)).max() < 1e-6
+
+
+def test_what_xgboost_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = xgboost.XGBRegressor(n_estimators=2).fit(X, Y)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise xgboost.core.XGBoostError("[16:00:53] /src/data.h:29: Invalid input.\nStack trace:")
+
+    monkeypatch.setattr(xgboost.XGBRegressor, "predict", refuses)
+    with open_source(model) as origin, origin.session() as session:
+        with pytest.raises(SourceError, match=r"to predict \(Invalid input\.\)") as caught:
+            session.run({"X": X.astype(np.float32)})
+        assert "\n" not in str(caught.value)
 
 
 def test_wrappers_predict_to_the_best_round_and_so_do_their_files(tmp_path: Path) -> None:
@@ -165,6 +210,8 @@ def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     linear = xgboost.train({"booster": "gblinear"}, xgboost.DMatrix(X, Y), 2)
     with pytest.raises(OnnxpressError, match="expected gbtree or dart"):
         open_source(linear)
+    with pytest.raises(InputError, match=f"^{tmp_path} is no file; expected"):
+        open_source(f"xgboost:{tmp_path}")
     with pytest.raises(InputError, match="--checkpoint"):
         XGBoost().open(str(tmp_path / "m.ubj"), OpenOptions(checkpoint=tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

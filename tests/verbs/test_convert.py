@@ -173,7 +173,53 @@ def test_every_free_axis_is_tried_at_two_other_sizes_that_the_origin_takes() -> 
     assert shapes == [(1, 12), (2, 12), (5, 12), (2, 6), (2, 18)]
     odd = convert(Planted(model, width=14)).verified
     assert odd is not None
-    assert [case.shapes["x"] for case in odd.cases] == [(1, 14), (2, 14), (5, 14)]
+    assert [case.shapes["x"] for case in odd.cases] == [(1, 14), (2, 14), (5, 14), (2, 28)]
+
+
+def test_a_free_axis_of_one_size_is_told_or_refused() -> None:
+    class OneWidth(Planted):
+        def session(self, threads: int | None = None) -> Session:
+            return OneSize()
+
+    class OneSize(Sized):
+        def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+            if feeds["x"].shape[1] != 12:
+                raise SourceError("x has another width", "12 columns")
+            return super()._run(feeds)
+
+    model = parse(SWAPPED.format("two", "three"), two=TWO, three=THREE)
+    result = convert(OneWidth(model))
+    assert result.to_dict()["untried"] == ["w"]
+    with pytest.raises(SourceError, match="takes no other size of 'w'"):
+        convert(OneWidth(model), ExportOptions(shapes={"x": ("n", "w")}))
+
+
+def test_integers_below_the_examples_largest_are_tried() -> None:
+    """A trace that keeps the largest length of its example is found."""
+
+    class UpTo(Session):
+        signature = Signature(
+            (TensorSpec("k", "int64", ("?",)),), (TensorSpec("y", "int64", ("?",)),)
+        )
+
+        def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+            return {"y": np.arange(feeds["k"].max())}
+
+    class Lengths(Planted):
+        @property
+        def example(self) -> Feeds:
+            return {"k": np.array([7, 7, 7, 7, 7, 7, 2])}
+
+        def session(self, threads: int | None = None) -> Session:
+            return UpTo()
+
+    text = "(int64[n] k) => (int64[m] y) { z = ReduceMax<keepdims=0>(k) l = Max(z, seven) "
+    model = parse(text + "y = Range(zero, l, one) }", seven=np.int64(7), zero=np.int64(0),
+                  one=np.int64(1))  # fmt: skip
+    result = convert(Lengths(model))
+    assert result.verified is not None
+    assert not result.verified.ok
+    assert "[7]" in str(result.verified.first_mismatch)
 
 
 def test_swapped_outputs_are_found() -> None:

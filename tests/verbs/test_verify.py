@@ -10,7 +10,7 @@ import pytest
 from onnxpress.engine import Session
 from onnxpress.errors import InputError
 from onnxpress.signature import Feeds, Signature, TensorSpec
-from onnxpress.verbs.verify import Verified, compare
+from onnxpress.verbs.verify import Verified, compare, magnitude
 
 X = TensorSpec("x", "float32", ("n", 2))
 
@@ -77,6 +77,35 @@ def test_the_first_mismatch() -> None:
 )
 def test_values(a: np.ndarray, b: np.ndarray, ok: bool) -> None:
     assert verified(a, b).ok is ok
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1, -2, -1e9, -1e9), 2),
+        ((1, 2, -3.4e38), 2),
+        ((-1e9, -1e9, 65504, 65504, 2, 2.5), 2.5),
+        ((-1e9, -1e9), 1e9),
+        ((1, 1e-12), 1),
+        ((123456, 0.5), 123456),
+        ((1e5, 1e5, 0, 0), 1e5),
+        ((20000, 19999, 3), 20000),
+        ((), 0),
+    ],
+)
+def test_magnitude_leaves_out_what_stands_for_nothing(
+    values: tuple[float, ...], expected: float
+) -> None:
+    assert magnitude(np.abs(np.array(values, np.float64))) == pytest.approx(expected)
+
+
+def test_masked_values_hide_no_difference() -> None:
+    masked = floats(-1e9, 1.0, -1e9, 2.0)
+    other = floats(-1e9, -50.0, -1e9, 2.0)
+    result = verified(masked, other)
+    assert not result.ok
+    assert result.first_mismatch is not None
+    assert result.first_mismatch.index == (1,)
 
 
 def test_a_tolerance_of_ones_own() -> None:

@@ -10,7 +10,6 @@ import typer
 
 from onnxpress import options, screens, terminal
 from onnxpress.errors import InputError
-from onnxpress.signature import parse_dims
 from onnxpress.terminal import SCHEMA_VERSION
 
 
@@ -58,9 +57,10 @@ def bench(
     from onnxpress.verbs import bench as verb
 
     share = options.parse_percent(fail_if_slower, "--fail-if-slower")
-    sizes = parse_dims(batch)
-    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+    parts = [part.strip() for part in batch.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--batch {batch}", "batch sizes such as 1,8,32")
+    sizes = [int(part) for part in parts]
     if min_quality is not None and not math.isfinite(min_quality):
         raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
     for path, flag in ((output, "--output"), (report, "--report")):
@@ -71,7 +71,7 @@ def bench(
             things,
             samples=samples,
             against=against,
-            batches=[size for size in sizes if isinstance(size, int)],
+            batches=sizes,
             rounds=rounds,
             engine=engine,
             threads=threads,

@@ -166,7 +166,7 @@ def _float_key(origin: Origin, work: Workspace, *parts: object) -> str:
 
 def _one_batch(signature: Signature, origin: Origin) -> Iterable[Feeds]:
     size = static_batch(signature) or 2
-    yield random_feeds(signature, size, seed=size, example=origin.example)
+    yield random_feeds(signature, size, seed=size, example=origin.example, drawn=origin.drawn)
 
 
 def _float_model(
@@ -190,7 +190,10 @@ def _float_model(
     sizes = BATCHES[:2] if signature.dynamic_batch else (1,)
     optimized = optimize(
         converted.model,
-        lambda: (random_feeds(signature, size, size, origin.example) for size in sizes),
+        lambda: (
+            random_feeds(signature, size, size, origin.example, drawn=origin.drawn)
+            for size in sizes
+        ),
         Recipe.parse(f"upgrade_opset,{DEFAULT_RECIPE}"),
     )
     optimized.model.save(work.path("float", key))

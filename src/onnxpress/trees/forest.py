@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -81,6 +81,7 @@ class Forest:
     a link's function. ``tie_to_second`` gives a raw score of exactly 0 to the second class.
     ``codes`` tells how a category is made of a number between two. ``missing`` is a value that is
     read as NaN. ``takes_missing`` tells whether NaN has a meaning.
+    ``ranges`` are the lowest and the highest number of a feature in training, where it is known.
     """
 
     trees: tuple[Tree, ...]
@@ -94,6 +95,7 @@ class Forest:
     missing: float = math.nan
     takes_missing: bool = True
     codes: Literal["exact", "floor", "trunc"] = "exact"
+    ranges: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
     def splits(self) -> Iterator[tuple[int, int, Split]]:
         """Index of the tree, index of the node, and the split."""

@@ -42,6 +42,11 @@ def forest_of(model: Any) -> Forest:
         LINKS[link],
         classes_of(model),
         scale=2.0 if link == "HalfLogitLink" else 1.0,
+        ranges={
+            column: (float(edges[0]), float(edges[-1]))
+            for (column, _), edges in zip(columns, model._bin_mapper.bin_thresholds_, strict=True)
+            if len(edges)
+        },
     )
 
 

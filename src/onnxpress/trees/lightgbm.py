@@ -60,10 +60,11 @@ def forest_of(dump: Mapping[str, Any], classes: tuple[int, ...] | tuple[str, ...
         raise SourceError(f"LightGBM's objective '{objective}'", f"one of {', '.join(LINKS)}")
     options = dict(word.split(":", 1) for word in words if ":" in word)
     targets = int(dump["num_tree_per_iteration"])
-    infos = dump["tree_info"]
-    share = targets / len(infos) if dump.get("average_output") and infos else 1.0
+    drawn = dump["tree_info"]
+    infos = dump.get("feature_infos", {})
+    share = targets / len(drawn) if dump.get("average_output") and drawn else 1.0
     trees = tuple(
-        _tree(info["tree_structure"], index % targets, share) for index, info in enumerate(infos)
+        _tree(info["tree_structure"], index % targets, share) for index, info in enumerate(drawn)
     )
     numbered = tuple(range(max(targets, 2)))
     return Forest(
@@ -74,6 +75,11 @@ def forest_of(dump: Mapping[str, Any], classes: tuple[int, ...] | tuple[str, ...
         (classes or numbered) if objective in CLASSIFIERS else None,
         scale=float(options.get("sigmoid", 1.0)),
         codes="trunc",
+        ranges={
+            index: (float(infos[name]["min_value"]), float(infos[name]["max_value"]))
+            for index, name in enumerate(dump["feature_names"])
+            if name in infos
+        },
     )
 
 
@@ -85,11 +91,7 @@ def _tree(root: Mapping[str, Any], target: int, share: float) -> Tree:
         index, node = stack.pop()
         if "split_feature" not in node:
             if "leaf_coeff" in node or "leaf_features" in node:
-                raise SourceError(
-                    "a LightGBM model with linear trees",
-                    "constant leaves",
-                    "train without linear_tree",
-                )
+                raise linear_trees()
             nodes[index] = Leaf((target,), (float(node["leaf_value"]) * share,))
             continue
         left, right = len(nodes), len(nodes) + 1
@@ -97,6 +99,13 @@ def _tree(root: Mapping[str, Any], target: int, share: float) -> Tree:
         stack += [(left, node["left_child"]), (right, node["right_child"])]
         nodes[index] = _split(node, (left, right))
     return [node for node in nodes if node is not None]
+
+
+def linear_trees() -> SourceError:
+    """The error for leaves that are linear models."""
+    return SourceError(
+        "a LightGBM model with linear trees", "constant leaves", "train without linear_tree"
+    )
 
 
 def _split(node: Mapping[str, Any], sides: tuple[int, int]) -> Split:

@@ -16,6 +16,7 @@ from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, Origin
 from onnxpress.trees.cells import cells_of, widened
+from onnxpress.trees.digits import require_float32
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import INPUT, LABEL, PREDICTION, PROBABILITIES, model_of
 from onnxpress.trees.probes import beside_thresholds, example
@@ -70,7 +71,11 @@ class ForestOrigin(Origin):
         return _ForestSession(self._forest, self._predict, threads, self._made_by)
 
     def export(self, options: ExportOptions) -> Exported:
-        """Raises ``InputError`` for shapes that do not fit."""
+        """Raises ``InputError`` for shapes that do not fit.
+
+        ``SourceError`` where the thresholds need more digits than float32 has.
+        """
+        require_float32(self._forest, self.processing.columns if self.processing else ())
         batch = batch_of(options, {INPUT: self._forest.features})
         proto = model_of(self._forest, options.opset, batch)
         model = Model(ir.from_proto(proto))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from onnxpress import registry
 from onnxpress.engine import Engine, require
@@ -29,12 +31,16 @@ MakeFeeds = Callable[[Signature], Iterable[Feeds]]
 
 @dataclass(frozen=True)
 class Converted:
-    """The model, who made it, and the proof (None where it was not asked for)."""
+    """The model, who made it, and the proof (None where it was not asked for).
+
+    ``untried`` are free dimensions of which the original itself took one size only.
+    """
 
     model: Model
     exporter: str
     fallback_reason: str | None
     verified: Verified | None
+    untried: tuple[str, ...] = ()
 
     @property
     def opset(self) -> int:
@@ -50,6 +56,7 @@ class Converted:
             **signature,
             "size_bytes": self.model.size_bytes,
             "verified": self.verified.to_dict() if self.verified else None,
+            "untried": list(self.untried),
         }
 
 
@@ -74,9 +81,10 @@ def convert(
     options = options or ExportOptions()
     if options.opset is not None:
         needs(options.opset)
-    feeds = None
+    feeds: MakeFeeds | None = None
+    untried: list[str] = []
     if verify:
-        feeds = batches or (lambda signature: sweep(signature, origin))
+        feeds = batches or (lambda signature: sweep(signature, origin, untried))
     exported = origin.export(options)
     first: Converted | OnnxpressError
     try:
@@ -86,12 +94,13 @@ def convert(
     except (EngineError, ModelError) as error:
         first, why = error, str(error)
     if why and options.exporter == "auto" and exported.exporter == "dynamo":
+        untried.clear()
         second = _by_torchscript(origin, options, feeds, why)
         if second is not None:
-            return second
+            return _tried(second, untried, options)
     if isinstance(first, OnnxpressError):
         raise first
-    return first
+    return _tried(first, untried, options)
 
 
 def _by_torchscript(
@@ -122,6 +131,19 @@ def _finished(
     return Converted(model, exported.exporter, exported.fallback_reason, verified)
 
 
+def _tried(result: Converted, untried: Sequence[str], options: ExportOptions) -> Converted:
+    """``result`` with the dimensions of one size. Raises ``SourceError`` for one asked free."""
+    proven = result.verified is None or result.verified.ok
+    for name in untried if proven else ():
+        if any(name in dims for dims in options.shapes.values()):
+            raise SourceError(
+                f"the original takes no other size of '{name}' than the example's",
+                "dimensions that it leaves free",
+                "give its number, or name the dimensions of other inputs that go with it",
+            )
+    return replace(result, untried=tuple(untried))
+
+
 def prove(origin: Origin, model: Model, batches: MakeFeeds) -> Verified:
     """Compare ``model`` in ONNX Runtime, from a saved file, with the origin's own session.
 
@@ -141,15 +163,39 @@ def prove(origin: Origin, model: Model, batches: MakeFeeds) -> Verified:
             return compare(reference, candidate, batches(model.signature))
 
 
-def sweep(signature: Signature, origin: Origin) -> Iterable[Feeds]:
-    """Random feeds of several batch and other sizes, then the origin's probes."""
+def sweep(
+    signature: Signature, origin: Origin, untried: list[str] | None = None
+) -> Iterable[Feeds]:
+    """Random feeds of several batch and other sizes, then the origin's probes.
+
+    One batch has small integers only: lengths, for one, whose largest is not the example's. Of
+    each free dimension two other sizes are found that the origin takes: half and one and a half
+    times the usual one, twice, or one more; or one, with all others twice as large too. Names of
+    dimensions of which the origin takes one size only are added to ``untried``.
+    """
     batches = BATCHES if any(spec.dynamic_batch for spec in signature.inputs) else (1,)
     for batch in batches:
-        yield random_feeds(signature, batch, seed=batch, example=origin.example)
-    for seed, sizes in enumerate(_other_sizes(signature, origin.example)):
-        feeds = random_feeds(signature, batches[-2:][0], seed, origin.example, sizes)
+        yield random_feeds(signature, batch, batch, origin.example, drawn=origin.drawn)
+    rows, example, drawn = batches[-2:][0], origin.example, origin.drawn
+    lower = _lower(example, drawn)
+    if lower is not None:
+        feeds = random_feeds(signature, rows, 0, lower, drawn=drawn)
         if _runs(origin, feeds):
             yield feeds
+    usual = _usual_sizes(signature, example)
+    for name, size in usual.items():
+        half, ran = max(1, size // 2), 0
+        alone = [{name: other} for other in (half, size + half, 2 * size, size + 1)]
+        together = {each: 2 * usual[each] for each in usual}
+        for seed, sizes in enumerate([*alone, together]):
+            if ran > 1 or (ran and sizes is together):
+                break
+            feeds = random_feeds(signature, rows, seed, example, sizes, drawn)
+            if _runs(origin, feeds):
+                ran += 1
+                yield feeds
+        if not ran and untried is not None:
+            untried.append(name)
     yield from origin.probes(signature)
 
 
@@ -161,8 +207,24 @@ def _runs(origin: Origin, feeds: Feeds) -> bool:
     return False
 
 
-def _other_sizes(signature: Signature, example: Feeds | None) -> Iterable[dict[str, int]]:
-    """Half and one and a half times the usual size of each named free dimension but the batch."""
+def _lower(example: Feeds | None, drawn: Collection[str]) -> Feeds | None:
+    """``example`` with the lower half of its integers' ranges only; None where it has no ranges.
+
+    The values of inputs in ``drawn`` are no ranges.
+    """
+    lower = {
+        name: np.minimum(array, (array.min() + array.max()) // 2)
+        for name, array in (example or {}).items()
+        if name not in drawn
+        and array.dtype.kind in "iu"
+        and array.size
+        and array.max() - array.min() > 1
+    }
+    return {**example, **lower} if example and lower else None
+
+
+def _usual_sizes(signature: Signature, example: Feeds | None) -> dict[str, int]:
+    """The example's size of each named free dimension but the batch."""
     usual: dict[str, int] = {}
     for spec in signature.inputs:
         known = None if example is None else example.get(spec.name)
@@ -170,7 +232,4 @@ def _other_sizes(signature: Signature, example: Feeds | None) -> Iterable[dict[s
             if axis > 0 and isinstance(dim, str) and dim != "?":
                 usual.setdefault(dim, FREE_SIZE if known is None else known.shape[axis])
     batch = {spec.shape[0] for spec in signature.inputs if spec.shape}
-    for name, size in usual.items():
-        if name not in batch:
-            yield {name: max(1, size // 2)}
-            yield {name: size + max(1, size // 2)}
+    return {name: size for name, size in usual.items() if name not in batch}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -24,19 +24,25 @@ def random_feeds(
     seed: int,
     example: Mapping[str, np.ndarray] | None = None,
     sizes: Mapping[str, int] | None = None,
+    drawn: Collection[str] = (),
 ) -> Feeds:
     """Seeded feeds of ``batch`` rows; ``sizes`` are those of free dimensions, by name.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
     with its mean and spread, integers, booleans and strings are drawn from its values. A mask
-    of padding stays one.
+    of padding stays one. Of inputs named in ``drawn`` (``Origin.drawn``) each column is drawn from
+    the example's own.
     """
     rng = np.random.default_rng(seed)
     known = dict(sizes or {})
-    return {
-        spec.name: _random(spec, batch, rng, (example or {}).get(spec.name), known)
-        for spec in signature.inputs
-    }
+    feeds = {}
+    for spec in signature.inputs:
+        shown = (example or {}).get(spec.name)
+        feeds[spec.name] = _random(spec, batch, rng, shown, known)
+        if spec.name in drawn and shown is not None:
+            rows = rng.integers(0, len(shown), feeds[spec.name].shape)
+            feeds[spec.name] = np.take_along_axis(shown, rows, axis=0)
+    return feeds
 
 
 def _random(

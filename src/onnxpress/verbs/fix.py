@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 
@@ -34,7 +35,12 @@ def fix(model: Model, sizes: Mapping[str, int]) -> Model:
         for node in graph:
             for value in node.outputs:
                 value.shape = _fixed(value.shape, sizes)
-    passes.ShapeInferencePass(data_prop=True)(clone.ir)
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # sizes that do not fit are found by running the model
+    try:
+        passes.ShapeInferencePass(data_prop=True)(clone.ir)
+    finally:
+        logging.disable(level)
     return clone
 
 

@@ -18,7 +18,12 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
     "float16": (1e-2, 5e-3),
     "bfloat16": (5e-2, 2e-2),
 }
-"""dtype → (rtol, atol as a share of the output's largest magnitude). Other types must be equal."""
+"""dtype → (rtol, atol as a share of the output's ``magnitude``). Other types must be equal."""
+
+FILL, FILL_GAP = 1e4, 1e3
+"""Equal values of at least this size, so many times larger than all others, stand for nothing."""
+APART = 1e7
+"""float32 numbers that are so much smaller than another cannot have been computed with it."""
 
 SHOWN = 3
 """Inputs whose shapes a message tells."""
@@ -165,7 +170,7 @@ def _compare(
         with np.errstate(invalid="ignore"):
             difference = np.where(same, 0.0, np.abs(left - right))
         finite = np.abs(left[np.isfinite(left)])
-        scale = float(finite.max(initial=0.0))
+        scale = magnitude(finite)
         worst.finite, worst.floats = worst.finite + finite.size, worst.floats + left.size
         atol = share * scale
         wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
@@ -179,6 +184,26 @@ def _compare(
         return largest, None
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
     return largest, Mismatch(name, index, _plain(a[index]), _plain(b[index]), shapes)
+
+
+def magnitude(values: np.ndarray) -> float:
+    """The largest of ``values``, which are not negative; those that stand for nothing left out.
+
+    Masked logits of -1e9 or the lowest float would hide any difference of the others.
+    """
+    largest = float(values.max(initial=0.0))
+    if largest < FILL:
+        return largest
+    rest, top = np.sort(values, axis=None), largest
+    while rest.size and rest[-1] > 0:
+        top = float(rest[-1])
+        below = rest[: np.searchsorted(rest, top * (1 - 1e-6))]
+        following = float(below[-1]) if below.size else 0.0
+        fills = rest.size - below.size > 1 and top >= max(FILL, following * FILL_GAP)
+        if following == 0 or not (fills or top >= following * APART):
+            break
+        rest = below
+    return top
 
 
 def _ratio(difference: float, scale: float) -> float:

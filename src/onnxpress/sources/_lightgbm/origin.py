@@ -10,12 +10,13 @@ import lightgbm
 import numpy as np
 
 from onnxpress.errors import InputError, SourceError
+from onnxpress.sources._lightgbm.structure import check
 from onnxpress.trees.forest import Forest
-from onnxpress.trees.lightgbm import forest_of, forest_of_wrapper
+from onnxpress.trees.lightgbm import forest_of, forest_of_wrapper, linear_trees
 from onnxpress.trees.origin import Classify, ForestOrigin, Predict
 
 MADE_BY = f"LightGBM {lightgbm.__version__}"
-LAST_LINES = b"end of trees"
+LINEAR = "\nis_linear=1"
 
 
 def open_origin(ref: object) -> ForestOrigin:
@@ -31,19 +32,19 @@ def open_origin(ref: object) -> ForestOrigin:
 
 def _load(path: Path) -> lightgbm.Booster:
     if not path.is_file():
-        raise InputError(f"{path} does not exist", "a text file saved by LightGBM")
-    data = path.read_bytes()
-    # LightGBM itself reads past the end of a file that was cut, and may crash.
-    if not data.startswith(b"tree") or LAST_LINES not in data:
-        raise SourceError(
-            f"{path} is no LightGBM model, or not a whole one", "a file of Booster.save_model"
-        )
+        wrong = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {wrong}", "a text file saved by LightGBM")
     try:
-        return lightgbm.Booster(model_str=data.decode())
+        text = path.read_bytes().decode()
+        check(text)
+        if LINEAR in text:
+            raise linear_trees()
+        return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise SourceError(
-            f"{path} cannot be read as a LightGBM model ({reason})", "a file of Booster.save_model"
+            f"{path} is no LightGBM model, or a damaged one ({reason})",
+            "a file of Booster.save_model",
         ) from error
 
 

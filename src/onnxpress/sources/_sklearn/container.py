@@ -18,3 +18,13 @@ def put(graph: Graph, container: Any) -> None:
             node.op_type, list(node.input), list(node.output), op_domain=node.domain,
             op_version=ML_OPSET if node.domain == ML_DOMAIN else None, name=node.name, **fields,
         )  # fmt: skip
+
+
+class Wrapped:
+    """skl2onnx's container, in which some nodes become others."""
+
+    def __init__(self, inner: Any, graph: Graph) -> None:
+        self.inner, self.graph = inner, graph
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

@@ -1,4 +1,4 @@
-"""Our writers of trees and texts as converters of skl2onnx, so that they may stand in pipelines."""
+"""Our writers of trees, texts and neighbours as converters of skl2onnx, also inside pipelines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ from skl2onnx.common.shape_calculator import (
     calculate_linear_regressor_output_shapes,
 )
 
+from onnxpress.sources._sklearn import neighbours
 from onnxpress.sources._sklearn.container import put
+from onnxpress.sources._sklearn.isolation import convert_isolation
+from onnxpress.sources._sklearn.ordinals import convert_ordinals
 from onnxpress.sources._sklearn.text import convert_text, convert_weights
 from onnxpress.trees import hist_gradient, lightgbm, sklearn, xgboost
+from onnxpress.trees.digits import require_float32
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import Graph, write
 
 Reader = Callable[[Any], Forest | None]
-TEXT = {
+OURS = {
     "SklearnCountVectorizer": convert_text,
     "SklearnTfidfTransformer": convert_weights,
+    "SklearnOrdinalEncoder": convert_ordinals,
+    "SklearnIsolationForest": convert_isolation,
+    "SklearnKNeighborsClassifier": neighbours.convert_classifier,
+    "SklearnKNeighborsRegressor": neighbours.convert_regressor,
 }
-"""Converters that the one of TfidfVectorizer calls too."""
+"""Converters in place of skl2onnx's, whose names they bear; others of it call some of them too."""
 _TURN = threading.Lock()
 _GLOBALS = (
     _supported_operators.sklearn_operator_name_map,
@@ -53,7 +61,7 @@ def reader_of(model: Any) -> Reader | None:
 
 @contextlib.contextmanager
 def registered(last: Any) -> Iterator[None]:
-    """While this lasts, skl2onnx writes texts and trees with our writers.
+    """While this lasts, skl2onnx writes texts, neighbours and trees with our writers.
 
     Of trees those that it cannot write, wherever they stand; others only where ``last``, the
     model's last estimator, is one: ensembles of scikit-learn look into their members' graphs.
@@ -75,7 +83,7 @@ def registered(last: Any) -> Iterator[None]:
                     overwrite=True,
                     options=options if classifies else None,
                 )
-            for name, convert in TEXT.items():
+            for name, convert in OURS.items():
                 options = _registration.get_converter(name).get_allowed_options()
                 _registration.register_converter(name, convert, overwrite=True, options=options)
             yield
@@ -111,6 +119,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     assert read is not None
     forest = read(model)
     assert forest is not None
+    require_float32(forest, getattr(model, "feature_names_in_", ()), type(model).__name__)
     graph = Graph(scope.get_unique_operator_name("trees") + "_")
     features = operator.inputs[0].full_name
     if not isinstance(operator.inputs[0].type, FloatTensorType):

@@ -21,7 +21,8 @@ from onnxpress.signature import Feeds
 from onnxpress.source import Exported, ExportOptions
 from onnxpress.sources._sklearn.converters import reader_of, registered
 from onnxpress.sources._sklearn.inputs import Inputs
-from onnxpress.trees.classes import categories_of
+from onnxpress.trees.classes import categories_of, classes_of
+from onnxpress.trees.digits import require_float32
 from onnxpress.trees.forest import Forest
 from onnxpress.trees.graph import (
     INPUT,
@@ -38,6 +39,9 @@ from onnxpress.trees.origin import EXPORTER, batch_of
 LOCALE = b"C.UTF-8"
 """Lower case as Python has it, and there on every Linux; skl2onnx asks for en_US, which is not."""
 
+NO_WORD = "\x00"
+"""Stands for a missing string, which skl2onnx must be given one for."""
+
 
 def export(
     model: Any,
@@ -49,17 +53,19 @@ def export(
 ) -> Exported:
     """``forest`` is the whole model, where it is one.
 
-    Raises ``SourceError`` for what neither writer knows, with the name of the estimator.
+    Raises ``SourceError`` for what neither writer knows, with the name of the estimator, and
+    where thresholds need more digits than float32 has.
     """
     batch = batch_of(options, {one.name: one.columns for one in inputs.every})
     if forest is not None:
+        require_float32(forest, inputs.names, type(last).__name__)
         return _exported(model_of(forest, options.opset, batch), EXPORTER)
     if inputs.frame and last is model and reader_of(last) is not None:
         return _exported(_of_frame(last, inputs, outputs, options.opset, batch), EXPORTER)
     opset = nearest(options.opset, OLDEST_OPSET, skl2onnx.__max_supported_opset__)
     proto = _by_skl2onnx(_convertible(model), last, inputs, opset)
-    if is_outlier_detector(model):
-        _flatten(proto)
+    if is_outlier_detector(model) or is_classifier(model):
+        _mend_label(proto, classes_of(model) if is_classifier(model) else None)
     result = _exported(proto, f"skl2onnx {skl2onnx.__version__}")
     _settle(result.model.ir, inputs, outputs, batch)
     return result
@@ -106,16 +112,42 @@ def _by_skl2onnx(model: Any, last: Any, inputs: Inputs, opset: int) -> onnx.Mode
 
 
 def _convertible(model: Any) -> Any:
-    """``model`` without a setting of voting that skl2onnx refuses: only ``transform`` reads it."""
-    if hasattr(model, "steps"):
-        name, last = model.steps[-1]
-        twin = copy.copy(model)
-        twin.steps = [*model.steps[:-1], (name, _convertible(last))]
-        return twin
+    """``model``, or a twin without what skl2onnx fails on, in whatever it is made of too.
+
+    ``flatten_transform`` of voting, which only ``transform`` reads, weights that are a list, and
+    words that an imputer takes for missing: no string of ONNX is.
+    """
+    changed: dict[str, Any] = {}
+    for name in ("steps", "transformer_list", "transformers_", "estimators_"):
+        members = getattr(model, name, None)
+        if isinstance(members, list):
+            twins = [_twin(member) for member in members]
+            if any(twin is not member for twin, member in zip(twins, members, strict=True)):
+                changed[name] = twins
+    if hasattr(model, "best_estimator_"):
+        best = _convertible(model.best_estimator_)
+        if best is not model.best_estimator_:
+            changed["best_estimator_"] = best
     if getattr(model, "flatten_transform", False):
-        model = copy.copy(model)
-        model.flatten_transform = False
-    return model
+        changed["flatten_transform"] = False
+    if type(model).__name__.startswith("Voting") and isinstance(model.weights, list | tuple):
+        changed["weights"] = np.asarray(model.weights)
+    if type(model).__name__ == "SimpleImputer" and isinstance(model.statistics_[0], str):
+        changed["missing_values"] = NO_WORD
+    if not changed:
+        return model
+    twin = copy.copy(model)
+    vars(twin).update(changed)
+    return twin
+
+
+def _twin(member: Any) -> Any:
+    """``_convertible`` of an estimator, or of the one in a tuple of its name and what it is for."""
+    if not isinstance(member, tuple):
+        return _convertible(member)
+    label, step, *rest = member
+    twin = _convertible(step)
+    return member if twin is step else (label, twin, *rest)
 
 
 def _exported(proto: onnx.ModelProto, exporter: str) -> Exported:
@@ -132,6 +164,7 @@ def _of_frame(
     """Histogram gradient boosting on a DataFrame: strings become codes, then columns a matrix."""
     forest = reader_of(model)(model)  # type: ignore[misc]  # the caller has asked
     assert forest is not None
+    require_float32(forest, [one.name for one in inputs.every])
     graph, categories, columns = Graph(), categories_of(model), []
     for index, one in enumerate(inputs.every):
         column = one.name
@@ -155,13 +188,32 @@ def _of_frame(
     return ensemble_model(graph, forest, infos, tuple(outputs), opset, batch)
 
 
-def _flatten(proto: onnx.ModelProto) -> None:
-    """Labels as [batch]: of outliers skl2onnx makes [batch, 1], unlike of classes."""
+def _mend_label(proto: onnx.ModelProto, classes: tuple[int, ...] | tuple[str, ...] | None) -> None:
+    """The label as [batch]; of a classifier that stops at the place of the class, the class.
+
+    skl2onnx makes [batch, 1] of outliers, [1, batch] in discriminant analysis and [batch, 1] of
+    places in one-vs-one.
+    """
     graph, value = proto.graph, proto.graph.output[0]
+    made_by = {name: node for node in graph.node for name in node.output}
+    node = made_by[value.name]
+    while node.op_type in ("Cast", "Identity") and node.input[0] in made_by:
+        node = made_by[node.input[0]]
+    places = node.op_type == "ArgMax"
+    if classes is not None and not (places or node.op_type == "ArrayFeatureExtractor"):
+        return
     shape = onnx.numpy_helper.from_array(np.array([-1]), "flat_shape")
     graph.initializer.append(shape)
-    graph.node.append(helper.make_node("Reshape", [value.name, shape.name], ["flat_label"]))
-    value.name = "flat_label"
+    source, label = node.output[0] if places else value.name, "flat_label"
+    graph.node.append(helper.make_node("Reshape", [source, shape.name], [label]))
+    if classes is not None and places:
+        strings = isinstance(classes[0], str)
+        known = np.array(classes, object if strings else np.int64)
+        graph.initializer.append(onnx.numpy_helper.from_array(known, "known_classes"))
+        graph.node.append(helper.make_node("Gather", ["known_classes", label], ["known_label"]))
+        label = "known_label"
+        value.type.tensor_type.elem_type = TensorProto.STRING if strings else TensorProto.INT64
+    value.name = label
 
 
 def _settle(graph_model: ir.Model, given: Inputs, outputs: Feeds, batch: int | str) -> None:

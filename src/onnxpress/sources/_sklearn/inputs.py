@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onnxpress.errors import SourceError
 from onnxpress.signature import Feeds, TensorSpec
+from onnxpress.sources._sklearn.memory import between, is_imputer, remembered
 from onnxpress.trees.classes import categories_of
 
 MATRIX = "X"
@@ -57,12 +58,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array."""
+    """``frame``: whether the model takes a DataFrame of these columns; ``text``: a 1-d array.
+
+    ``single``: whether it takes float32 alone, as some that were fitted on float32 do.
+    ``nameless``: whether a matrix stays without ``names``: XGBoost would ask for typed categories.
+    """
 
     every: tuple[Input, ...]
     frame: bool
     text: bool = False
     names: tuple[str, ...] = ()
+    single: bool = False
+    nameless: bool = False
 
     @property
     def example(self) -> Feeds:
@@ -70,20 +77,22 @@ class Inputs:
 
     def as_taken(self, feeds: Feeds) -> Any:
         """``feeds`` as the model itself takes them; numbers as float64, which changes none."""
+        number = np.float32 if self.single else np.float64
         if self.frame:
             import pandas
 
             return pandas.DataFrame(
                 {
-                    one.name: feeds[one.name][:, 0].astype(object if one.strings else np.float64)
+                    one.name: feeds[one.name][:, 0].astype(object if one.strings else number)
                     for one in self.every
                 }
             )
         array = feeds[self.every[0].name]
         if self.text:
             return array[:, 0]
-        array = array.astype(np.float64)
-        if self.names:
+        if array.dtype != object:
+            array = array.astype(number)
+        if self.names and not self.nameless:
             import pandas
 
             return pandas.DataFrame(array, columns=list(self.names))
@@ -108,7 +117,20 @@ def inputs_of(model: Any) -> Inputs:
             f"{type(model).__name__} is not fitted, or takes no table", "a fitted estimator"
         )
     given = () if names is None else tuple(map(str, names))
-    return Inputs((Input(MATRIX, False, _numbers(first, int(count))),), frame=False, names=given)
+    nameless = type(first).__module__.startswith("xgboost.")
+    matrix = _of_matrix(model, first, int(count))
+    return Inputs((matrix,), frame=False, names=given, nameless=nameless)
+
+
+def bare(model: Any) -> Any:
+    """The best of a search, and a pipeline of one step as that step."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "steps") and len(model.steps) == 1:
+            model = model.steps[0][1]
+        else:
+            return model
 
 
 def first_step(model: Any) -> Any:
@@ -126,17 +148,80 @@ def first_step(model: Any) -> Any:
             return model
 
 
+def encoder_of(step: Any) -> Any:
+    """What knows the input's categories, behind imputers; else the first step."""
+    for one in _flat(step):
+        if hasattr(one, "categories_"):
+            return one
+        if one not in (None, "passthrough") and not is_imputer(one):
+            break
+    return first_step(step)
+
+
+def _flat(step: Any) -> Iterator[Any]:
+    """The steps of a pipeline, and of pipelines in it."""
+    step = bare(step)
+    if hasattr(step, "steps"):
+        for _, one in step.steps:
+            yield from _flat(one)
+    else:
+        yield step
+
+
+def _of_matrix(model: Any, first: Any, count: int) -> Input:
+    columns: list[Input] = []
+    known = _categories(encoder_of(model), count)
+    if known is not None:
+        columns = [_of_category(MATRIX, values, seed) for seed, values in enumerate(known)]
+    elif hasattr(first, "transformers_"):
+        found = _found(first, [MATRIX] * count)
+        columns = [found.get(i) or _of_category(MATRIX, None) for i in range(count)]
+    if known is None and not any(one.category or one.strings for one in columns):
+        return Input(MATRIX, False, _numbers(first, count, model))
+    if len({one.strings for one in columns}) > 1:
+        raise SourceError(
+            f"a matrix whose columns hold words and numbers, of which {type(first).__name__} knows "
+            "the categories",
+            "a DataFrame that a ColumnTransformer takes apart",
+        )
+    values = np.concatenate([one.values for one in columns], axis=1)  # float32 if any column is
+    if values.dtype == np.float64:  # what NumPy makes of int64 and float32
+        values = values.astype(np.float32)
+    if first is not encoder_of(model) and not columns[0].strings:
+        values = values.astype(np.float32)  # an imputer's values may be missing
+    return Input(MATRIX, columns[0].strings, values, category=True)
+
+
+def _categories(encoder: Any, count: int) -> list[np.ndarray] | None:
+    """What values each column may have, if ``encoder`` knows."""
+    numbers = getattr(encoder, "n_categories_", None)
+    if numbers is not None:
+        return [np.arange(number) for number in numbers]
+    known = getattr(encoder, "categories_", None)
+    return known if known is not None and len(known) == count else None
+
+
 def _of_columns(transformer: Any, names: list[str]) -> Iterator[Input]:
+    found = _found(transformer, names)
+    for index in sorted(found):
+        yield found[index]
+
+
+def _found(transformer: Any, names: list[str]) -> dict[int, Input]:
+    """Each column that a ``ColumnTransformer`` uses."""
     found: dict[int, Input] = {}
     for label, step, _ in transformer.transformers_:
         indices = list(transformer._transformer_to_input_indices.get(label, ()))
         if step == "drop":
             continue
-        encoder = first_step(step)
+        encoder = encoder_of(step)
         for place, index in enumerate(indices):
-            found.setdefault(index, _of_column(names[index], encoder, place))
-    for index in sorted(found):
-        yield found[index]
+            one = _of_column(names[index], encoder, place)
+            if encoder is not first_step(step) and not one.strings:
+                # An imputer's values may be missing.
+                one = replace(one, values=one.values.astype(np.float32))
+            found.setdefault(index, one)
+    return found
 
 
 def _of_column(name: str, encoder: Any, place: int) -> Input:
@@ -152,14 +237,14 @@ def _of_column(name: str, encoder: Any, place: int) -> Input:
     return Input(name, False, _numbers(encoder, max(count, place + 1))[:, place : place + 1])
 
 
-def _of_category(name: str, categories: np.ndarray | None) -> Input:
+def _of_category(name: str, categories: np.ndarray | None, seed: int = 0) -> Input:
     if categories is None:
         return Input(name, False, _numbers(None, 1))
     known = [value for value in categories if value is not None and value == value]  # noqa: PLR0124
     strings = any(isinstance(value, str) for value in known)
-    drawn = np.random.default_rng(0).integers(0, max(len(known), 1), ROWS)
+    drawn = np.random.default_rng(seed).integers(0, max(len(known), 1), ROWS)
     # skl2onnx cuts the fractions of float categories off, so whole ones are asked for as such.
-    whole = bool(known) and not strings and np.asarray(known).dtype.kind in "iu"
+    whole = bool(known) and not strings and np.asarray(known).dtype.kind in "iub"
     values = np.empty((ROWS, 1), object if strings else np.int64 if whole else np.float32)
     values[:, 0] = [known[i] for i in drawn] if known else 0
     return Input(name, strings, values, category=True)
@@ -180,16 +265,25 @@ def _of_text(name: str, vectorizer: Any) -> Input:
     return Input(name, True, texts, text=(*odd, texts[-1, 0].upper(), texts[-1, 0].title()))
 
 
-def _numbers(step: Any, count: int) -> np.ndarray:
-    """float32 [rows, count] of the ranges that a scaler or imputer tells; else normal."""
+def _numbers(step: Any, count: int, model: Any = None) -> np.ndarray:
+    """float32 [rows, count] of the ranges that a scaler or imputer tells.
+
+    Else between rows that ``model`` remembers, else normal.
+    """
     drawn = np.random.default_rng(0).standard_normal((ROWS, count))
     centre, spread = np.zeros(count), np.ones(count)
     told_by = (
         ("mean_", centre), ("center_", centre), ("data_min_", centre), ("statistics_", centre),
         ("scale_", spread), ("data_range_", spread),
     )  # fmt: skip
+    ranged = False
     for name, target in told_by:
         told = getattr(step, name, None)
         if isinstance(told, np.ndarray) and told.shape == (count,) and told.dtype.kind == "f":
             target[:] = told
+            ranged |= target is spread
+    if not ranged:
+        rows = remembered(step if model is None else model, count)
+        if len(rows) > 1:
+            return between(rows, ROWS).astype(np.float32)
     return (centre + spread * drawn).astype(np.float32)

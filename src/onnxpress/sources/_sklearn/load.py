@@ -23,7 +23,8 @@ def load(path: Path, trust: bool) -> object:
     is read then; ``SourceError`` for a broken file and for types that nobody vouches for.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist", "a .skops, .joblib or .pkl file")
+        wrong = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {wrong}", "a .skops, .joblib or .pkl file")
     pickled = path.suffix != ".skops"
     if pickled and not trust:
         raise InputError(

@@ -8,6 +8,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exported, ExportOptions, OpenOptions, Origin
 from onnxpress.sources._sklearn.cells import with_cells
 from onnxpress.sources._sklearn.converters import reader_of
-from onnxpress.sources._sklearn.inputs import Inputs, inputs_of
+from onnxpress.sources._sklearn.inputs import Inputs, bare, inputs_of
 from onnxpress.sources._sklearn.load import load
+from onnxpress.sources._sklearn.memory import REMEMBERED, beside, between, remembered
 from onnxpress.trees.classes import classes_of
 from onnxpress.trees.graph import LABEL, PREDICTION, PROBABILITIES
 from onnxpress.trees.origin import rows_for
@@ -40,6 +42,10 @@ from onnxpress.trees.probes import beside_thresholds, example
 TRANSFORMED = "transformed"
 PROBED_COLUMNS = 8
 """Of a matrix, so that wide ones take no longer."""
+NUDGE = np.float32(2e-6)
+"""Of a column's largest value: some float32 steps."""
+WAYS = 8
+"""Random directions, and their opposites, that rounding may move a row in."""
 
 
 def open_origin(ref: object, options: OpenOptions) -> SklearnOrigin:
@@ -69,7 +75,15 @@ class SklearnOrigin(Origin):
         read = None if self._inputs.frame or self._inputs.text else reader_of(self._last)
         self._forest = read(self._last) if read is not None and self._last is bare(model) else None
         # One row tells the outputs' types and widths, and whether the model is fitted.
-        self._outputs = answer(model, self._inputs, self._first_row())
+        try:
+            self._outputs = answer(model, self._inputs, self._first_row())
+        except SourceError:  # clusters of float32 rows take no others
+            single = replace(self._inputs, single=True)
+            with contextlib.suppress(SourceError):
+                self._outputs = answer(model, single, self._first_row())
+                self._inputs = single
+            if not self._inputs.single:
+                raise
 
     @property
     def example(self) -> Feeds:
@@ -78,8 +92,15 @@ class SklearnOrigin(Origin):
             return {self._inputs.every[0].name: example(self._forest)}
         return self._inputs.example
 
+    @property
+    def drawn(self) -> frozenset[str]:
+        """All but thresholds: categories are what they are, and columns differ."""
+        return frozenset() if self._forest is not None else frozenset(self._inputs.example)
+
     def probes(self, signature: Signature) -> Iterable[Feeds]:
         """Beside thresholds where trees see the input itself; else unseen and missing values.
+
+        And rows that the model remembers, some between and some beside them.
 
         Only what the original takes: an encoder that refuses unseen categories gets none.
         """
@@ -87,6 +108,7 @@ class SklearnOrigin(Origin):
             rows = beside_thresholds(self._forest), example(self._forest, 64, seed=1)
             yield from rows_for(signature, *rows)
             return
+        yield from self._remembered(signature)
         if not all(spec.dynamic_batch for spec in signature.inputs):
             return
         yield self._inputs.example
@@ -96,9 +118,49 @@ class SklearnOrigin(Origin):
                 for value in one.odd:
                     feeds[one.name][: len(feeds[one.name]) // 2, column] = value
                     with contextlib.suppress(SourceError):
-                        answer(self._model, self._inputs, feeds)
+                        self._tried(feeds)
                         yield {name: array.copy() for name, array in feeds.items()}
                         yield {name: array[:1].copy() for name, array in feeds.items()}
+
+    def _remembered(self, signature: Signature) -> Iterator[Feeds]:
+        one = self._inputs.every[0]
+        if self._inputs.frame or self._inputs.text or one.strings or one.category:
+            return
+        rows = remembered(self._model, one.columns)
+        if not len(rows):
+            return
+        some = np.random.default_rng(0).permutation(rows)[:REMEMBERED]
+        for block in (some, between(rows, REMEMBERED), beside(rows, REMEMBERED)):
+            yield from rows_for(signature, self._settled(block.astype(np.float32)))
+
+    def _settled(self, rows: np.ndarray) -> np.ndarray:
+        """Those of ``rows`` that the model takes, and whose answer rounding does not decide.
+
+        Two neighbours equally far, a value on the edge of a bin: moved by a few float32 steps,
+        such rows are answered otherwise by the original itself.
+        """
+        name, rng = self._inputs.every[0].name, np.random.default_rng(0)
+        step = NUDGE * np.nanmax(np.abs(rows), axis=0, initial=0.0)
+        signs = rng.choice(np.array([-1, 1], np.float32), (WAYS, *rows.shape))
+        moved = [rows, *(rows + step * signs), *(rows - step * signs)]
+        try:
+            answers = self._tried({name: np.concatenate(moved)})
+        except SourceError:
+            whole = rows[~np.isnan(rows).any(axis=1)]
+            return whole[:0] if len(whole) == len(rows) else self._settled(whole)
+        kept = np.ones(len(rows), bool)
+        for array in answers.values():
+            each = array.reshape(len(moved), len(rows), -1)
+            same = each == each[0]
+            if array.dtype.kind == "f":
+                same = np.isclose(each, each[0], 5e-4, 5e-5, equal_nan=True)
+            kept &= same.all(axis=(0, 2))
+        return rows[kept]
+
+    def _tried(self, feeds: Feeds) -> Feeds:
+        """Few rows: threads would only get in each other's way. Raises ``SourceError``."""
+        with threadpool_limits(1):
+            return answer(self._model, self._inputs, feeds)
 
     def session(self, threads: int | None = None) -> Session:
         model = with_cells(self._model)
@@ -151,7 +213,7 @@ def answer(model: Any, inputs: Inputs, feeds: Feeds) -> Feeds:
     try:
         with _quiet():
             return {unlike(name, inputs): array for name, array in _outputs(model, taken).items()}
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise SourceError(
             f"{type(model).__name__} raised {type(error).__name__}: {text}",
@@ -185,17 +247,6 @@ def _outputs(model: Any, taken: Any) -> Feeds:
     made = model.transform(taken)
     dense = made.toarray() if hasattr(made, "toarray") else np.asarray(made)
     return {TRANSFORMED: np.array(dense, np.float32)}
-
-
-def bare(model: Any) -> Any:
-    """The best of a search, and a pipeline of one step as that step."""
-    while True:
-        if hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
-        elif hasattr(model, "steps") and len(model.steps) == 1:
-            model = model.steps[0][1]
-        else:
-            return model
 
 
 def last_step(model: Any) -> Any:

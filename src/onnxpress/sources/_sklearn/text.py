@@ -17,7 +17,7 @@ from skl2onnx.operator_converters.text_vectoriser import convert_sklearn_text_ve
 from skl2onnx.operator_converters.tfidf_transformer import convert_sklearn_tfidf_transformer
 
 from onnxpress.errors import SourceError
-from onnxpress.sources._sklearn.container import put
+from onnxpress.sources._sklearn.container import Wrapped, put
 from onnxpress.trees.graph import ML_DOMAIN, Graph
 
 WORD = r"\p{L}\p{N}_"
@@ -89,17 +89,7 @@ def convert_weights(scope: Any, operator: Any, container: Any) -> None:
     convert_sklearn_tfidf_transformer(scope, operator, _WeightContainer(container, graph, counts))
 
 
-class _Container:
-    """skl2onnx's container, in which some nodes become others."""
-
-    def __init__(self, inner: Any, graph: Graph) -> None:
-        self.inner, self.graph = inner, graph
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-class _TokenContainer(_Container):
+class _TokenContainer(Wrapped):
     """Another tokenizer than it is given, and all counts of n-grams."""
 
     def __init__(self, inner: Any, graph: Graph, expression: str, mend: Mend | None) -> None:
@@ -120,7 +110,7 @@ class _TokenContainer(_Container):
         self.inner.add_node(op_type, inputs, outputs, **fields)
 
 
-class _WeightContainer(_Container):
+class _WeightContainer(Wrapped):
     """The logarithm of ``counts``."""
 
     def __init__(self, inner: Any, graph: Graph, counts: str) -> None:

@@ -52,8 +52,9 @@ def open_origin(ref: object, options: OpenOptions) -> TensorFlowOrigin:
 
 def _load(folder: Path, wanted: str, trust: bool) -> Program:
     tf = tensorflow()
+    proto = _read(folder)
     if not trust:
-        _refuse_unsafe(folder)
+        _refuse_unsafe(folder, proto)
     try:
         with quiet():
             loaded = tf.saved_model.load(str(folder))
@@ -80,8 +81,8 @@ def _load(folder: Path, wanted: str, trust: bool) -> Program:
     return Program(f"the signature '{wanted}'", specs, call, {}, tuple(function.variables))
 
 
-def _refuse_unsafe(folder: Path) -> None:
-    """Raise ``InputError`` for a graph that would reach files or Python, before it is loaded."""
+def _read(folder: Path) -> Any:
+    """The folder's ``SavedModel`` message."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -92,6 +93,13 @@ def _refuse_unsafe(folder: Path) -> None:
         raise SourceError(
             f"{folder} cannot be loaded as a SavedModel ({reason(error)})", f"a whole {GRAPH_FILE}"
         ) from error
+    if not proto.meta_graphs:
+        raise SourceError(f"{folder / GRAPH_FILE} is empty or damaged", f"a whole {GRAPH_FILE}")
+    return proto
+
+
+def _refuse_unsafe(folder: Path, proto: Any) -> None:
+    """Raise ``InputError`` for a graph that would reach files or Python, before it is loaded."""
     for meta in proto.meta_graphs:
         graph = meta.graph_def
         nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]

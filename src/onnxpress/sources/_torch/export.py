@@ -98,6 +98,7 @@ def export(
             reasons.append(choice.loss)
         if FROZEN in model.metadata:
             reasons.append(model.metadata[FROZEN])
+        _refuse_dropped(model, example)
         _clean(model)
         model.metadata["onnxpress.exporter"] = f"torch {torch.__version__} {name}"
         if reasons:
@@ -180,6 +181,18 @@ def _refuse_fixed_rows(example: Example, axes: Axes, module: torch.nn.Module) ->
             f"free ('{axes[first][0]}')",
             "a dimension that the model leaves open",
             f"give its number: --shape {first}={size},…",
+        )
+
+
+def _refuse_dropped(model: Model, example: Example) -> None:
+    """Raise ``SourceError`` for an input that made no difference, or only to Python's own code."""
+    kept = {spec.name for spec in model.signature.inputs}
+    dropped = [name for name in example.tensors if name not in kept]
+    if dropped:
+        raise SourceError(
+            f"the exported model has no input '{dropped[0]}': its operators do not read it",
+            "inputs that are computed with",
+            "leave it out of the example, or let the factory's module give it to the model",
         )
 
 

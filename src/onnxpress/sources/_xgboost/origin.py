@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +37,16 @@ def open_origin(ref: object) -> ForestOrigin:
 
 def _load(path: Path) -> xgboost.Booster:
     if not path.is_file():
-        raise InputError(f"{path} does not exist", "a file saved by XGBoost: .ubj or .json")
+        wrong = "is no file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {wrong}", "a file saved by XGBoost: .ubj or .json")
     booster = xgboost.Booster()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of older versions; the proof decides
             booster.load_model(path)
     except (xgboost.core.XGBoostError, ValueError, UnicodeDecodeError) as error:
-        # "[time] place in its source: what is wrong", then lines of the file and a stack trace.
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)
         raise SourceError(
-            f"{path} cannot be read as an XGBoost model ({reason[:200]})",
+            f"{path} cannot be read as an XGBoost model ({_reason(error)})",
             "a file of Booster.save_model: .ubj or .json",
         ) from error
     return booster
@@ -67,7 +67,8 @@ def _of_booster(booster: xgboost.Booster, forest: Forest, rounds: int | None) ->
 
     def predict(x: np.ndarray, threads: int | None) -> np.ndarray:
         own.set_param({"nthread": threads or 0})
-        answer: np.ndarray = own.predict(matrix(x), iteration_range=span)
+        with _told():
+            answer: np.ndarray = own.predict(matrix(x), iteration_range=span)
         return answer
 
     def classify(x: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -93,13 +94,17 @@ def _of_wrapper(model: Any) -> ForestOrigin:
     forest = forest_of_wrapper(model)
     own = copy.deepcopy(model)
 
+    # An array, not a DataFrame, whose categories would have to be typed as those of the training.
     def predict(x: np.ndarray, threads: int | None) -> np.ndarray:
         own.get_booster().set_param({"nthread": threads or 0})
-        answer: np.ndarray = own.predict(_named(own, x))
+        with _told():
+            answer: np.ndarray = own.predict(x, validate_features=False)
         return answer
 
     def classify(x: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
-        return predict(x, threads), own.predict_proba(_named(own, x))
+        label = predict(x, threads)
+        with _told():
+            return label, own.predict_proba(x, validate_features=False)
 
     code = raw + repr((type(model).__name__, forest.classes, len(forest.trees))).encode()
     answer = predict if forest.classes is None else classify
@@ -107,11 +112,18 @@ def _of_wrapper(model: Any) -> ForestOrigin:
     return ForestOrigin("xgboost", MADE_BY, forest, answer, code, columns)
 
 
-def _named(model: Any, x: np.ndarray) -> Any:
-    """As a DataFrame where the model was trained on one."""
-    names = model.get_booster().feature_names
-    if not names:
-        return x
-    import pandas
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """XGBoost's own error becomes a ``SourceError`` of one line."""
+    try:
+        yield
+    except xgboost.core.XGBoostError as error:
+        raise SourceError(
+            f"XGBoost refuses to predict ({_reason(error)})", "a model that runs"
+        ) from error
 
-    return pandas.DataFrame(x, columns=names)
+
+def _reason(error: Exception) -> str:
+    """Of "[time] place in its source: what is wrong", lines of the file and a stack trace."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)[:200]
