@@ -13,6 +13,7 @@ from onnxpress.dims import Size, product
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
+from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op
@@ -45,6 +46,7 @@ class FuseAttention(Pass):
                 refusals.append(f"'{node.name}' is no attention that can be fused: {refusal}")
         if rewrites:
             sweep(model.ir)
+            SimplifyViews().rewrite(model, facts)  # what brought the heads back goes, too
             model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
         return Change(rewrites, tuple(refusals))
 
