@@ -91,3 +91,11 @@ def one_engine(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
         return ("onnxruntime",) if socket == "engines" else known(socket)
 
     monkeypatch.setattr(registry, "names", names)
+
+
+@pytest.fixture
+def external(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything larger than 1 kB goes to external data."""
+    from onnxpress import model
+
+    monkeypatch.setattr(model, "EXTERNAL_DATA_BYTES", 1000)

@@ -59,6 +59,8 @@ def test_a_matrix_takes_the_columns_that_it_was_pressed_with() -> None:
     assert bound().encode([Record(np.array([3, 4], np.float32))])["X"].tolist() == [[3, 4]]
     spaced = Record({"a": 1, "petal width": 2, "more": 3})
     assert bound(columns=("petal_width", "a")).encode([spaced])["X"].tolist() == [[2, 1]]
+    with pytest.raises(SamplesError, match="has no column 'a'"):
+        bound(columns=("a",)).encode([Record({0: 1, 1: 2})])
     with pytest.raises(SamplesError, match="has 'yes' in column 'answer'"):
         bound(columns=("a", "answer")).encode([Record(row)])
 

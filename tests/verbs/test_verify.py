@@ -96,7 +96,14 @@ def test_values(a: np.ndarray, b: np.ndarray, ok: bool) -> None:
 def test_magnitude_leaves_out_what_stands_for_nothing(
     values: tuple[float, ...], expected: float
 ) -> None:
-    assert magnitude(np.abs(np.array(values, np.float64))) == pytest.approx(expected)
+    assert magnitude(np.abs(np.array(values, np.float64)), 1e7) == pytest.approx(expected)
+
+
+def test_a_lone_large_value_is_one_where_the_type_has_digits_for_all() -> None:
+    def ok(dtype: str) -> bool:
+        return verified(floats(1e10, 1.0, dtype=dtype), floats(1e10, 1.01, dtype=dtype)).ok
+
+    assert (ok("float32"), ok("float64")) == (False, True)
 
 
 def test_masked_values_hide_no_difference() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +52,7 @@ def nothing():
 
 SIDE = 24
 PREPROCESS = f"size={SIDE},mean=0.5,std=0.25"
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,20 @@ def tensor(images: np.ndarray) -> torch.Tensor:
     """What PREPROCESS says, written independently."""
     values = (images.astype(np.float32) / 255 - 0.5) / 0.25
     return torch.from_numpy(values)[:, None].expand(-1, 3, -1, -1).contiguous()
+
+
+def command(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "onnxpress", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80"},
+        check=False,
+        timeout=240,
+    )
+
+
+def press_words(project: Project, bundle: Path) -> list[object]:
+    return ["press", project.ref, "--samples", project.images, "--preprocess", PREPROCESS,
+            "--rounds", ROUNDS, "-o", bundle]  # fmt: skip

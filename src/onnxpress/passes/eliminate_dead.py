@@ -26,7 +26,7 @@ class EliminateDead(Pass):
         unread = sum(map(discard, dead))
         unread += sum(drop_unused(inner.initializers.values()) for inner in model.ir.graphs())
         names = len(functions) + len(graph.opset_imports)
-        ir_passes.RemoveUnusedFunctionsPass()(model.ir)  # type: ignore[no-untyped-call]
+        ir_passes.RemoveUnusedFunctionsPass()(model.ir)  # type: ignore[no-untyped-call]  # as onnx-ir has it
         ir_passes.RemoveUnusedOpsetsPass(process_functions=False)(model.ir)
         names -= len(functions) + len(graph.opset_imports)
         return Change(len(dead) + unread + names)

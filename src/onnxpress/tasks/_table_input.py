@@ -52,7 +52,7 @@ class TableInput:
         if len(specs) == 1 and specs[0].name not in row:
             columns = self._columns or tuple(row)
             if not row.keys() >= set(columns):  # LightGBM has no white space in its names
-                row = {**{re.sub(r"\s", "_", name): row[name] for name in row}, **row}
+                row = {**{re.sub(r"\s", "_", str(name)): row[name] for name in row}, **row}
             row = {specs[0].name: [self._cell(row, specs[0], name, record) for name in columns]}
             return replace(record, value=row)
         cells: dict[str, object] = {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from onnxpress import registry
-from onnxpress.engine import Engine, require
+from onnxpress.engine import Engine, Session, require
 from onnxpress.errors import EngineError, ModelError, OnnxpressError, SourceError
 from onnxpress.model import MAPPED_BYTES, Model, check
 from onnxpress.opsets import needs
@@ -27,6 +27,8 @@ BATCHES = (1, 2, 5)
 PROVING_ENGINE = "onnxruntime"
 
 MakeFeeds = Callable[[Signature], Iterable[Feeds]]
+_Tries = Callable[[Signature, list[str]], Iterable[Feeds]]
+"""Feeds, and the names of dimensions that turn out to take one size only."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,13 @@ def convert(
     options = options or ExportOptions()
     if options.opset is not None:
         needs(options.opset)
-    feeds: MakeFeeds | None = None
-    untried: list[str] = []
+    feeds: _Tries | None = None
     if verify:
-        feeds = batches or (lambda signature: sweep(signature, origin, untried))
+        feeds = (
+            (lambda signature, untried: sweep(signature, origin, untried))
+            if batches is None
+            else (lambda signature, _: batches(signature))
+        )
     exported = origin.export(options)
     first: Converted | OnnxpressError
     try:
@@ -94,17 +99,16 @@ def convert(
     except (EngineError, ModelError) as error:
         first, why = error, str(error)
     if why and options.exporter == "auto" and exported.exporter == "dynamo":
-        untried.clear()
         second = _by_torchscript(origin, options, feeds, why)
         if second is not None:
-            return _tried(second, untried, options)
+            return _as_asked(second, options)
     if isinstance(first, OnnxpressError):
         raise first
-    return _tried(first, untried, options)
+    return _as_asked(first, options)
 
 
 def _by_torchscript(
-    origin: Origin, options: ExportOptions, feeds: MakeFeeds | None, why: str
+    origin: Origin, options: ExportOptions, feeds: _Tries | None, why: str
 ) -> Converted | None:
     """The second exporter's model, where it is proven equal; ``why`` tells of the first's."""
     try:
@@ -120,28 +124,29 @@ def _by_torchscript(
 
 
 def _finished(
-    origin: Origin, exported: Exported, options: ExportOptions, feeds: MakeFeeds | None
+    origin: Origin, exported: Exported, options: ExportOptions, feeds: _Tries | None
 ) -> Converted:
     """What was exported, in the opset that was asked for, and the proof."""
     model = exported.model
     model.custom_ops = origin.custom_ops
     if options.opset not in (None, opset_of(model.ir)):
         model, _ = in_opset(model, options.opset)
-    verified = prove(origin, model, feeds) if feeds else None
-    return Converted(model, exported.exporter, exported.fallback_reason, verified)
+    untried: list[str] = []
+    verified = prove(origin, model, lambda signature: feeds(signature, untried)) if feeds else None
+    return Converted(model, exported.exporter, exported.fallback_reason, verified, tuple(untried))
 
 
-def _tried(result: Converted, untried: Sequence[str], options: ExportOptions) -> Converted:
-    """``result`` with the dimensions of one size. Raises ``SourceError`` for one asked free."""
+def _as_asked(result: Converted, options: ExportOptions) -> Converted:
+    """Raises ``SourceError`` where a dimension that was asked free takes one size only."""
     proven = result.verified is None or result.verified.ok
-    for name in untried if proven else ():
+    for name in result.untried if proven else ():
         if any(name in dims for dims in options.shapes.values()):
             raise SourceError(
                 f"the original takes no other size of '{name}' than the example's",
                 "dimensions that it leaves free",
                 "give its number, or name the dimensions of other inputs that go with it",
             )
-    return replace(result, untried=tuple(untried))
+    return result
 
 
 def prove(origin: Origin, model: Model, batches: MakeFeeds) -> Verified:
@@ -177,31 +182,32 @@ def sweep(
     for batch in batches:
         yield random_feeds(signature, batch, batch, origin.example, drawn=origin.drawn)
     rows, example, drawn = batches[-2:][0], origin.example, origin.drawn
-    lower = _lower(example, drawn)
-    if lower is not None:
-        feeds = random_feeds(signature, rows, 0, lower, drawn=drawn)
-        if _runs(origin, feeds):
-            yield feeds
-    usual = _usual_sizes(signature, example)
-    for name, size in usual.items():
-        half, ran = max(1, size // 2), 0
-        alone = [{name: other} for other in (half, size + half, 2 * size, size + 1)]
-        together = {each: 2 * usual[each] for each in usual}
-        for seed, sizes in enumerate([*alone, together]):
-            if ran > 1 or (ran and sizes is together):
-                break
-            feeds = random_feeds(signature, rows, seed, example, sizes, drawn)
-            if _runs(origin, feeds):
-                ran += 1
+    with origin.session() as session:  # one for all tries: some take long to open
+        lower = _lower(example, drawn)
+        if lower is not None:
+            feeds = random_feeds(signature, rows, 0, lower, drawn=drawn)
+            if _runs(session, feeds):
                 yield feeds
-        if not ran and untried is not None:
-            untried.append(name)
+        usual = _usual_sizes(signature, example)
+        for name, size in usual.items():
+            half, ran = max(1, size // 2), 0
+            alone = [{name: other} for other in (half, size + half, 2 * size, size + 1)]
+            together = {each: 2 * usual[each] for each in usual}
+            for seed, sizes in enumerate([*alone, together]):
+                if ran > 1 or (ran and sizes is together):
+                    break
+                feeds = random_feeds(signature, rows, seed, example, sizes, drawn)
+                if _runs(session, feeds):
+                    ran += 1
+                    yield feeds
+            if not ran and untried is not None:
+                untried.append(name)
     yield from origin.probes(signature)
 
 
-def _runs(origin: Origin, feeds: Feeds) -> bool:
+def _runs(session: Session, feeds: Feeds) -> bool:
     """Whether the origin takes these sizes: not every model takes all that its axes allow."""
-    with origin.session() as session, contextlib.suppress(OnnxpressError):
+    with contextlib.suppress(OnnxpressError):
         session.run(feeds)
         return True
     return False

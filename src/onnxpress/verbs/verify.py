@@ -22,8 +22,8 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
 
 FILL, FILL_GAP = 1e4, 1e3
 """Equal values of at least this size, so many times larger than all others, stand for nothing."""
-APART = 1e7
-"""float32 numbers that are so much smaller than another cannot have been computed with it."""
+APART = {"float32": 1e7, "float64": 1e16}
+"""Type → how many times smaller numbers are that leave no trace in a sum with another."""
 
 SHOWN = 3
 """Inputs whose shapes a message tells."""
@@ -170,7 +170,7 @@ def _compare(
         with np.errstate(invalid="ignore"):
             difference = np.where(same, 0.0, np.abs(left - right))
         finite = np.abs(left[np.isfinite(left)])
-        scale = magnitude(finite)
+        scale = magnitude(finite, APART.get(a.dtype.name, math.inf))
         worst.finite, worst.floats = worst.finite + finite.size, worst.floats + left.size
         atol = share * scale
         wrong = ~(difference <= atol + relative * np.nan_to_num(np.abs(left), posinf=0.0))
@@ -186,10 +186,11 @@ def _compare(
     return largest, Mismatch(name, index, _plain(a[index]), _plain(b[index]), shapes)
 
 
-def magnitude(values: np.ndarray) -> float:
+def magnitude(values: np.ndarray, apart: float) -> float:
     """The largest of ``values``, which are not negative; those that stand for nothing left out.
 
-    Masked logits of -1e9 or the lowest float would hide any difference of the others.
+    Masked logits of -1e9 or the lowest float would hide any difference of the others. A lone
+    value goes where it is ``apart`` times as large as all others.
     """
     largest = float(values.max(initial=0.0))
     if largest < FILL:
@@ -200,7 +201,7 @@ def magnitude(values: np.ndarray) -> float:
         below = rest[: np.searchsorted(rest, top * (1 - 1e-6))]
         following = float(below[-1]) if below.size else 0.0
         fills = rest.size - below.size > 1 and top >= max(FILL, following * FILL_GAP)
-        if following == 0 or not (fills or top >= following * APART):
+        if following == 0 or not (fills or top >= following * apart):
             break
         rest = below
     return top

@@ -23,8 +23,8 @@ def put(graph: Graph, container: Any) -> None:
 class Wrapped:
     """skl2onnx's container, in which some nodes become others."""
 
-    def __init__(self, inner: Any, graph: Graph) -> None:
-        self.inner, self.graph = inner, graph
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

@@ -12,7 +12,6 @@ import numpy as np
 from skl2onnx.operator_converters.isolation_forest import convert_sklearn_isolation_forest
 
 from onnxpress.sources._sklearn.container import Wrapped
-from onnxpress.trees.graph import Graph
 
 
 def convert_isolation(scope: Any, operator: Any, container: Any) -> None:
@@ -25,7 +24,7 @@ class _MissingContainer(Wrapped):
     """Each ensemble is one of ``trees``, with its nodes' numbers; in no order that is told."""
 
     def __init__(self, inner: Any, trees: list[Any]) -> None:
-        super().__init__(inner, Graph())
+        super().__init__(inner)
         self._trees = trees
 
     def add_node(self, op_type: str, inputs: Any, outputs: Any, **fields: Any) -> None:

@@ -35,7 +35,8 @@ class _WeightContainer(Wrapped):
     """1/d for the reciprocal of the bounded -d; with a distance of 0, only those of 0 count."""
 
     def __init__(self, inner: Any, graph: Graph) -> None:
-        super().__init__(inner, graph)
+        super().__init__(inner)
+        self._graph = graph
         self._negative: dict[str, str] = {}
 
     def add_node(self, op_type: str, inputs: Any, outputs: Any, **fields: Any) -> None:
@@ -44,7 +45,7 @@ class _WeightContainer(Wrapped):
         if op_type != "Reciprocal":
             self.inner.add_node(op_type, inputs, outputs, **fields)
             return
-        graph = self.graph
+        graph = self._graph
         distance = graph.add("Abs", self._negative[inputs[0]])
         zero = graph.constant(np.array(0, np.float32))
         hit = graph.add("Cast", graph.add("Equal", distance, zero), to=TensorProto.FLOAT)

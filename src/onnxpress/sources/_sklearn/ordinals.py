@@ -24,7 +24,7 @@ class _NumberContainer(Wrapped):
     """``code`` where a number is missing, and codes as float32 to make that possible."""
 
     def __init__(self, inner: Any, code: float) -> None:
-        super().__init__(inner, Graph())
+        super().__init__(inner)
         self._code = code
 
     def add_node(self, op_type: str, inputs: Any, outputs: Any, **fields: Any) -> None:

@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,14 @@ class SklearnOrigin(Origin):
             return answer(self._model, self._inputs, feeds)
 
     def session(self, threads: int | None = None) -> Session:
-        model = with_cells(self._model)
         return _SklearnSession(
-            model, type(self._model).__name__, self._inputs, self._outputs, threads
+            self._asked, type(self._model).__name__, self._inputs, self._outputs, threads
         )
+
+    @cached_property
+    def _asked(self) -> Any:
+        """The model that is asked about the cells of a table."""
+        return with_cells(self._model)
 
     def export(self, options: ExportOptions) -> Exported:
         from onnxpress.sources._sklearn.export import export

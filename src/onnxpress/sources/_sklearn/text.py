@@ -93,16 +93,16 @@ class _TokenContainer(Wrapped):
     """Another tokenizer than it is given, and all counts of n-grams."""
 
     def __init__(self, inner: Any, graph: Graph, expression: str, mend: Mend | None) -> None:
-        super().__init__(inner, graph)
-        self._expression, self._mend = expression, mend
+        super().__init__(inner)
+        self._graph, self._expression, self._mend = graph, expression, mend
 
     def add_node(self, op_type: str, inputs: Any, outputs: Any, **fields: Any) -> None:
         if op_type == "Tokenizer":
             fields["tokenexp"] = self._expression
             if self._mend is not None:
                 every = f"{outputs}_all"
-                self._mend(self.graph, every, outputs)
-                put(self.graph, self.inner)
+                self._mend(self._graph, every, outputs)
+                put(self._graph, self.inner)
                 outputs = every
         if op_type == "TfIdfVectorizer":  # n-grams of a length that the vocabulary has none of
             missing = fields["max_gram_length"] - len(fields["ngram_counts"])
@@ -114,14 +114,14 @@ class _WeightContainer(Wrapped):
     """The logarithm of ``counts``."""
 
     def __init__(self, inner: Any, graph: Graph, counts: str) -> None:
-        super().__init__(inner, graph)
-        self._counts = counts
+        super().__init__(inner)
+        self._graph, self._counts = graph, counts
 
     def add_node(self, op_type: str, inputs: Any, outputs: Any, **fields: Any) -> None:
         if op_type != "Log":
             self.inner.add_node(op_type, inputs, outputs, **fields)
             return
-        graph, (output,) = self.graph, outputs if isinstance(outputs, list) else [outputs]
+        graph, (output,) = self._graph, outputs if isinstance(outputs, list) else [outputs]
         zero, one = (graph.constant(np.array(x, np.float32)) for x in (0, 1))
         found = graph.add("Greater", self._counts, zero)
         logarithm = graph.add("Log", graph.add("Where", found, self._counts, one))

@@ -70,7 +70,7 @@ def export(
     exporters = ("dynamo", "torchscript") if options.exporter == "auto" else (options.exporter,)
     choices, reasons = _choices(module, example, given or example, options, free or {})
     errors: dict[str, Exception] = {}
-    frozen = ""
+    frozen = dropped = ""
     traced = (
         module if example.plain_outputs(module) else _Flat(module, outputs, tuple(example.tensors))
     )
@@ -94,17 +94,28 @@ def export(
             frozen = frozen or lost
             reasons.append(f"{how}: fixes {lost}")
             continue
+        kept = {spec.name for spec in model.signature.inputs}
+        unread = [one for one in example.tensors if one not in kept]
+        if unread:
+            dropped = dropped or unread[0]
+            reasons.append(f"{how}: drops input '{unread[0]}'")
+            continue
         if choice.loss:
             reasons.append(choice.loss)
         if FROZEN in model.metadata:
             reasons.append(model.metadata[FROZEN])
-        _refuse_dropped(model, example)
         _clean(model)
         model.metadata["onnxpress.exporter"] = f"torch {torch.__version__} {name}"
         if reasons:
             model.metadata["onnxpress.fallback_reason"] = "; ".join(reasons)
         return Exported(model, name, "; ".join(reasons) or None)
     told = "; ".join(reasons)
+    if dropped:
+        raise SourceError(
+            f"the exported model has no input '{dropped}': its operators do not read it",
+            "inputs that are computed with",
+            "leave it out of the example, or let the factory's module give it to the model",
+        )
     if frozen:
         raise SourceError(
             f"no exporter keeps {frozen} free ({told})",
@@ -181,18 +192,6 @@ def _refuse_fixed_rows(example: Example, axes: Axes, module: torch.nn.Module) ->
             f"free ('{axes[first][0]}')",
             "a dimension that the model leaves open",
             f"give its number: --shape {first}={size},…",
-        )
-
-
-def _refuse_dropped(model: Model, example: Example) -> None:
-    """Raise ``SourceError`` for an input that made no difference, or only to Python's own code."""
-    kept = {spec.name for spec in model.signature.inputs}
-    dropped = [name for name in example.tensors if name not in kept]
-    if dropped:
-        raise SourceError(
-            f"the exported model has no input '{dropped[0]}': its operators do not read it",
-            "inputs that are computed with",
-            "leave it out of the example, or let the factory's module give it to the model",
         )
 
 
