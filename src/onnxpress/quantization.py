@@ -116,11 +116,6 @@ def is_odd_gemm(node: ir.Node) -> bool:
     return factors != [1.0, 1.0] or node.attributes.get_int("transA", 0) != 0
 
 
-def label(node: ir.Node) -> str:
-    """How a refusal calls ``node``: by its name, or by its first output where it has none."""
-    return node.name or str(node.outputs[0].name)
-
-
 def weight_counts(nodes: list[ir.Node]) -> Mapping[str, int]:
     """Operator → how many of ``nodes`` multiply by a constant weight."""
     counts: dict[str, int] = {}

@@ -41,11 +41,38 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Missed:
+    """A fusion that a pass looked for and did not make.
+
+    ``kind`` is the operator that there might be, ``nodes`` are the names of those that it would
+    stand for (the one that it was looked for at comes first), ``blocking`` is the name of the node
+    that is in the way, if it is one.
+    """
+
+    kind: str
+    nodes: tuple[str, ...]
+    why: str
+    blocking: str = ""
+
+    def __str__(self) -> str:
+        return f"no {self.kind} at '{self.nodes[0]}': {self.why}"
+
+
+@dataclass(frozen=True)
 class Change:
-    """What a pass did: how many rewrites, and why it left alone what one might have expected."""
+    """What a pass did: how many rewrites, and why it left alone what one might have expected.
+
+    ``missed`` are its fusions, ``refusals`` everything else.
+    """
 
     rewrites: int = 0
     refusals: tuple[str, ...] = ()
+    missed: tuple[Missed, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Everything that was left alone, as text."""
+        return (*self.refusals, *map(str, self.missed))
 
     @property
     def changed(self) -> bool:
@@ -82,7 +109,7 @@ class Pass(abc.ABC):
         if self.keeps_signature:
             before, after = model.signature, clone.signature
             assert before == after, f"{self} changed the signature from {before} to {after}"
-        clone.journal.add(str(self), change.rewrites, change.refusals)
+        clone.journal.add(str(self), change.rewrites, change.reasons)
         return clone, change
 
     @abc.abstractmethod
@@ -118,6 +145,7 @@ class Recipe(Pass):
         return Change(
             sum(change.rewrites for change in changes),
             tuple(reason for change in changes for reason in change.refusals),
+            tuple(missed for change in changes for missed in change.missed),
         )
 
     def __str__(self) -> str:

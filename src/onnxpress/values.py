@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as ir_passes
 
 STANDARD = ("", "ai.onnx")
 """The two spellings of the domain of ONNX's own operators."""
@@ -18,6 +17,11 @@ FREE_INITIALIZERS = 4
 def is_op(node: ir.Node, *op_types: str) -> bool:
     """Whether ``node`` is one of ONNX's own operators, called one of ``op_types``."""
     return node.domain in STANDARD and node.op_type in op_types
+
+
+def name_of(node: ir.Node) -> str:
+    """How ``node`` is called: by its name, or by its first output where it has none."""
+    return node.name or str(node.outputs[0].name)
 
 
 def opset(model: ir.Model) -> int:
@@ -63,29 +67,6 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     if tensor is None or tensor.dtype == ir.DataType.STRING:
         return None
     return tensor.numpy()
-
-
-class Inferred:
-    """The element types and shapes that ONNX's shape inference finds; the model stays as it is."""
-
-    def __init__(self, model: ir.Model) -> None:
-        twin = model.clone()
-        # Paired before the inference, which may leave the initializers in another order.
-        pairs = zip(all_values(model.graphs()), all_values(twin.graphs()), strict=True)
-        self._twins: Mapping[ir.Value, ir.Value] = dict(pairs)
-        ir_passes.ShapeInferencePass(check_type=False, strict_mode=False)(twin)
-
-    def dtype(self, value: ir.Value) -> ir.DataType | None:
-        """The element type of a tensor; None where unknown, and for sequences and optionals."""
-        found = self._twins.get(value, value).type
-        return found.dtype if isinstance(found, ir.TensorType) else None
-
-    def shape(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
-        """Dimensions: an int, the symbol of a free one, or None; None where the rank is unknown."""
-        twin = self._twins.get(value, value)
-        if not isinstance(twin.type, ir.TensorType) or twin.shape is None:
-            return None
-        return tuple(dim if isinstance(dim, int) else dim.value for dim in twin.shape)
 
 
 def all_values(graphs: Iterable[ir.Graph]) -> Iterator[ir.Value]:

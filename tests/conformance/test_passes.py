@@ -147,5 +147,5 @@ def test_looks_at_no_name_and_no_order(
     _, change = apply(step, model)
     disguised, same = apply(step, other)
     assert same.rewrites == change.rewrites
-    assert len(same.refusals) == len(change.refusals)
+    assert len(same.reasons) == len(change.reasons)
     assert disguised.op_counts() == apply(step, model)[0].op_counts()

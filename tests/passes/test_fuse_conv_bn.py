@@ -92,7 +92,7 @@ def test_a_bias_per_row_stays() -> None:
         w=normal(5, 6),
         k=normal(3, 1),
     )
-    assert apply(FUSE, model)[1].refusals
+    assert apply(FUSE, model)[1].reasons
 
 
 def test_weights_as_constant_nodes() -> None:
@@ -129,7 +129,7 @@ def test_refusals_say_why(body: str, reason: str) -> None:
     model = conv(body, w=normal(6, 4, 3, 3), n=np.full(6, -1, np.float32))
     after, change = FUSE.apply(model)
     assert after is model
-    assert any(reason in refusal for refusal in change.refusals)
+    assert any(reason in refusal for refusal in change.reasons)
 
 
 def test_a_conv_that_is_an_output_stays() -> None:
@@ -139,7 +139,7 @@ def test_a_conv_that_is_an_output_stays() -> None:
         **statistics(6),
         w=normal(6, 4, 3, 3),
     )
-    assert "only reader" in apply(FUSE, model, {"x": X})[1].refusals[0]
+    assert "only reader" in apply(FUSE, model, {"x": X})[1].reasons[0]
 
 
 def test_training_mode_stays() -> None:
@@ -148,7 +148,7 @@ def test_training_mode_stays() -> None:
         "c = Conv(x, w) y = BatchNormalization<training_mode=1>(c, g, h, m, v)",
         w=normal(6, 4, 3, 3),
     )
-    assert "training" in FUSE.apply(model)[1].refusals[0]
+    assert "training" in FUSE.apply(model)[1].reasons[0]
 
 
 def test_a_default_that_the_caller_may_override_stays() -> None:
@@ -167,7 +167,7 @@ def test_weights_that_another_node_reads_stay_as_they_are() -> None:
         **statistics(6),
         w=normal(6, 4, 3, 3),
     )
-    assert "same weights" in apply(FUSE, model, {"x": X})[1].refusals[0]
+    assert "same weights" in apply(FUSE, model, {"x": X})[1].reasons[0]
 
 
 def test_shared_weights_with_other_statistics_stay_as_they_are() -> None:

@@ -35,7 +35,7 @@ def model(body: str, opset: int = 17) -> Model:
 def test_every_way_to_write_it(square: str, quotient: str, end: str) -> None:
     body = MEAN + SQUARES[square] + ROOT + QUOTIENTS[quotient] + ENDS[end]
     after, change = apply(FUSE, model(body), {"x": X})
-    assert change.rewrites == 1, change.refusals
+    assert change.rewrites == 1, change.reasons
     (node,) = (n for n in after.nodes() if n.op_type != "Identity")
     assert node.op_type == "LayerNormalization"
     assert node.attributes["epsilon"].as_float() == pytest.approx(1e-3)
@@ -64,10 +64,10 @@ def test_look_alikes_stay(old: str, new: str, why: str) -> None:
     assert old in body
     _, change = apply(FUSE, model(body.replace(old, new)), {"x": X})
     assert not change.changed
-    assert not why or why in change.refusals[0]
+    assert not why or why in change.reasons[0]
 
 
 def test_without_the_mean_it_needs_a_later_opset() -> None:
     body = "q = Mul(x, x) " + ROOT + "n = Div(x, r) y = Mul(n, gamma)"
     _, change = apply(FUSE, model(body), {"x": X})
-    assert "it needs opset 23, the model has 17" in change.refusals[0]
+    assert "it needs opset 23, the model has 17" in change.reasons[0]

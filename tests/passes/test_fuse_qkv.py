@@ -52,7 +52,7 @@ def model(body: str, inputs: str = "q, k, v", more: str = "") -> Model:
 )
 def test_the_projections_move_inside(body: str) -> None:
     after, change = apply(FUSE, model(body), {"x": X})
-    assert change.rewrites == 1, change.refusals
+    assert change.rewrites == 1, change.reasons
     assert after.op_counts() == {"com.microsoft::Attention": 1}
 
 
@@ -85,4 +85,4 @@ def test_lengths_come_along() -> None:
 def test_what_is_left_alone_is_told(body: str, inputs: str, why: str) -> None:
     _, change = apply(FUSE, model(body, inputs), {"x": X})
     assert not change.changed
-    assert why in change.refusals[0]
+    assert why in change.reasons[0]

@@ -53,9 +53,9 @@ def test_sums_with_and_without_bias(body: str, inputs: int) -> None:
 def test_what_is_left_alone_is_told(body: str, dims: str, why: str) -> None:
     _, change = apply(FUSE, model(body, dims), feeds(1))
     assert not change.changed
-    assert why in change.refusals[0]
+    assert why in change.reasons[0]
 
 
 def test_an_output_of_the_model_stays_one() -> None:
     _, change = apply(FUSE, model(f"z = Add(x, r) {NORM.replace('(s,', '(z,')}"), feeds())
-    assert "the sum is an output of the model" in change.refusals[0]
+    assert "the sum is an output of the model" in change.reasons[0]

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnxpress.check import Check, Finding
 from onnxpress.model import Model
 from onnxpress.redundancy import NoOps, dead_nodes
-from onnxpress.values import can_forward
+from onnxpress.values import can_forward, name_of
 
 
 class RedundantNodes(Check):
@@ -40,7 +40,7 @@ def _finding(node: ir.Node, what: str, fix: str) -> Finding:
     return Finding(
         check="redundant_nodes",
         level="info",
-        where=node.name or str(node.outputs[0].name),
+        where=name_of(node),
         op=node.op_type,
         what=what,
         fix=fix,

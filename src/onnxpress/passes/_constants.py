@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.passes._evaluation import evaluate, is_foldable, output_bytes
-from onnxpress.values import Inferred, add_initializer, constant, discard, is_op, opset
+from onnxpress.shapes import Shapes
+from onnxpress.values import add_initializer, constant, discard, is_op, opset
 
 MOVES = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze")
 """Operators that move elements of their data and compute nothing with them."""
@@ -24,7 +25,7 @@ class Constants:
         self.refusals: list[str] = []
         self._max_bytes = max_bytes
         self._opset = opset(model)
-        self._inferred = Inferred(model)
+        self._inferred = Shapes(model)
         self._known: dict[ir.Value, np.ndarray] = {}
         self._partly: dict[ir.Value, np.ndarray] = {}
         self._folded: list[ir.Node] = []

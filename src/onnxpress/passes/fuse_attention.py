@@ -14,9 +14,9 @@ from onnxpress.model import Model
 from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
-from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, constant, is_op
+from onnxpress.values import Names, constant, is_op, name_of
 from onnxpress.views import Factor, View, Views
 
 CONTRIB = "com.microsoft"
@@ -34,7 +34,7 @@ class FuseAttention(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         work = _Work(model.ir)
-        refusals: list[str] = []
+        missed: list[Missed] = []
         rewrites = 0
         for node in list(model.ir.graph):
             if not is_op(node, "Softmax"):
@@ -43,16 +43,20 @@ class FuseAttention(Pass):
                 work.fuse(node)
                 rewrites += 1
             except _Refusal as refusal:
-                refusals.append(f"'{node.name}' is no attention that can be fused: {refusal}")
+                missed.append(Missed("Attention", (name_of(node),), str(refusal), refusal.blocking))
         if rewrites:
             sweep(model.ir)
             SimplifyViews().rewrite(model, facts)  # what brought the heads back goes, too
             model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
-        return Change(rewrites, tuple(refusals))
+        return Change(rewrites, missed=tuple(missed))
 
 
 class _Refusal(Exception):
-    """Why a Softmax stays."""
+    """Why a Softmax stays, and which node is in the way."""
+
+    def __init__(self, why: str, node: ir.Node | None = None) -> None:
+        super().__init__(why)
+        self.blocking = "" if node is None else name_of(node)
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ class _Work:
             raise _Refusal("its probabilities are read elsewhere too")
         user, index = uses[0]
         if not is_op(user, op) or index != place:
-            raise _Refusal(f"its probabilities go to {user.op_type}, not to {op}")
+            raise _Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)
         return user
 
     def _scores(self, value: ir.Value | None) -> tuple[list[ir.Value], ir.Node, float]:
@@ -214,7 +218,7 @@ class _Work:
                 value = node.inputs[product_side]
                 continue
             else:
-                raise _Refusal(f"{node.op_type} '{node.name}' stands before it")
+                raise _Refusal(f"{node.op_type} '{name_of(node)}' stands before it", node)
         raise _Refusal("it is not of a product")
 
     def _reaches(self, value: ir.Value | None) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
-from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import (
     FREE_INITIALIZERS,
     Names,
@@ -21,6 +21,7 @@ from onnxpress.values import (
     drop_unused,
     forward,
     is_op,
+    name_of,
     opset,
 )
 
@@ -43,9 +44,9 @@ class FuseConvBn(Pass):
     def rewrite(self, model: Model, facts: Facts) -> Change:
         rewrites = 0
         while True:
-            pairs, refusals = _find(model.ir)
+            pairs, missed = _find(model.ir)
             if not pairs:
-                return Change(rewrites, tuple(refusals))
+                return Change(rewrites, missed=tuple(missed))
             model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
             names = Names(model.ir)
             fused: dict[_Key, list[ir.Value]] = {}
@@ -97,10 +98,10 @@ class _Refusal(Exception):
     """Why a pair is not fused."""
 
 
-def _find(model: ir.Model) -> tuple[list[_Pair], list[str]]:
+def _find(model: ir.Model) -> tuple[list[_Pair], list[Missed]]:
     """The pairs to fuse, and why other normalisations of a linear node are left alone."""
     pairs: list[_Pair] = []
-    refusals: list[str] = []
+    missed: list[Missed] = []
     version = opset(model)
     for norm in ir.traversal.RecursiveGraphIterator(model.graph):
         data = norm.inputs[0] if is_op(norm, "BatchNormalization") else None
@@ -111,7 +112,7 @@ def _find(model: ir.Model) -> tuple[list[_Pair], list[str]]:
             _require_fusible(linear, norm, version)
             pairs.append(_Pair(linear, norm, *_fused_arrays(linear, norm)))
         except _Refusal as refusal:
-            refusals.append(f"BatchNormalization '{norm.name}' after {linear.op_type}: {refusal}")
+            missed.append(_missed(linear, norm, str(refusal)))
     counts = Counter(pair.key for pair in pairs)
     whole: list[_Pair] = []
     for pair in pairs:
@@ -120,9 +121,13 @@ def _find(model: ir.Model) -> tuple[list[_Pair], list[str]]:
         if counts[pair.key] == len(weight.uses()):
             whole.append(pair)
         else:
-            where = f"BatchNormalization '{pair.norm.name}' after {pair.linear.op_type}"
-            refusals.append(f"{where}: other nodes read the same weights")
-    return whole, refusals
+            missed.append(_missed(pair.linear, pair.norm, "other nodes read the same weights"))
+    return whole, missed
+
+
+def _missed(linear: ir.Node, norm: ir.Node, why: str) -> Missed:
+    kind = f"{linear.op_type} with BatchNormalization"
+    return Missed(kind, (name_of(norm), name_of(linear)), why)
 
 
 def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
-from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import is_op, opset
+from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.values import is_op, name_of, opset
 
 GELU_OPSET = 20
 """The first opset with Gelu."""
@@ -49,7 +49,7 @@ class FuseGelu(Pass):
     rtol = 1e-4
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        rewrites = 0
+        rewrites, missed = 0, []
         new = opset(model.ir) >= GELU_OPSET
         for graph in model.ir.graphs():
             for node in reversed(list(graph)):
@@ -58,16 +58,16 @@ class FuseGelu(Pass):
                 found = _found(node.outputs[0])
                 if found is None:
                     continue
-                if not new:
-                    return Change(
-                        0, (f"Gelu needs opset {GELU_OPSET}, the model has {opset(model.ir)}",)
-                    )
                 kind, parts = found
+                if not new:
+                    why = f"it needs opset {GELU_OPSET}, the model has {opset(model.ir)}"
+                    missed.append(Missed("Gelu", tuple(map(name_of, parts.nodes)), why))
+                    continue
                 replace(
                     node.outputs[0], "Gelu", [parts[X]], {"approximate": kind}, gone=parts.nodes
                 )
                 rewrites += 1
-        return Change(rewrites)
+        return Change(rewrites, missed=tuple(missed))
 
 
 def _found(value: ir.Value) -> tuple[str, Match] | None:

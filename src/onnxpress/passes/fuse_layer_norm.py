@@ -11,9 +11,9 @@ import onnx_ir as ir
 from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
-from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, add_initializer, constant, is_op, opset
+from onnxpress.values import Names, add_initializer, constant, is_op, name_of, opset
 
 LAYER_NORM_OPSET, RMS_NORM_OPSET = 17, 23
 """The first opsets with these operators."""
@@ -62,13 +62,13 @@ class FuseLayerNorm(Pass):
         for node in reversed(list(model.ir.graph)):
             if node.graph is not None and is_op(node, "Add", "Mul", "Div"):
                 work.fuse(node)
-        return Change(work.rewrites, tuple(work.refusals))
+        return Change(work.rewrites, missed=tuple(work.missed))
 
 
 class _Work:
     def __init__(self, model: ir.Model) -> None:
         self.rewrites = 0
-        self.refusals: list[str] = []
+        self.missed: list[Missed] = []
         self._graph, self._opset = model.graph, opset(model)
         self._shapes, self._names = Shapes(model), Names(model)
 
@@ -80,7 +80,7 @@ class _Work:
                     continue
                 why = self._why_not(op, found)
                 if why:
-                    self.refusals.append(f"{op} before '{node.name}' stays written out: {why}")
+                    self.missed.append(Missed(op, tuple(map(name_of, found.nodes)), why))
                 else:
                     self._replace(op, node, found)
                 return

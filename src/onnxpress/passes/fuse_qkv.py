@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import CONTRIB, replace
-from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import Names, add_initializer, constant, drop_unused, is_op
+from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.values import Names, add_initializer, constant, drop_unused, is_op, name_of
 
 PARTS = 3
 BIAS, KEYS, ADDED = 3, 4, 5
@@ -26,7 +26,7 @@ class FuseQkv(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         names = Names(model.ir)
-        refusals, rewrites = [], 0
+        missed, rewrites = [], 0
         for node in list(model.ir.graph):
             if node.domain != CONTRIB or node.op_type != "MultiHeadAttention":
                 continue
@@ -34,8 +34,10 @@ class FuseQkv(Pass):
                 _fuse(node, names)
                 rewrites += 1
             except _Refusal as refusal:
-                refusals.append(f"MultiHeadAttention '{node.name}' keeps its inputs: {refusal}")
-        return Change(rewrites, tuple(refusals))
+                missed.append(
+                    Missed("Attention with its projections", (name_of(node),), str(refusal))
+                )
+        return Change(rewrites, missed=tuple(missed))
 
 
 class _Refusal(Exception):

@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import CONTRIB, replace, take
-from onnxpress.recipe import Change, Facts, Pass
+from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, constant, is_op
+from onnxpress.values import Names, constant, is_op, name_of
 
 RANK = 3
 
@@ -27,18 +27,18 @@ class FuseSkipLayerNorm(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         shapes, names = Shapes(model.ir), Names(model.ir)
-        refusals, rewrites = [], 0
+        missed, rewrites = [], 0
         for node in list(model.ir.graph):
             if not is_op(node, "LayerNormalization") or _sum_before(node) is None:
                 continue
             why = _fuse(node, shapes, names)
             if why:
-                refusals.append(f"LayerNormalization '{node.name}' keeps the sum before it: {why}")
+                missed.append(Missed("SkipLayerNormalization", _nodes(node), why))
             else:
                 rewrites += 1
         if rewrites:
             model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
-        return Change(rewrites, tuple(refusals))
+        return Change(rewrites, missed=tuple(missed))
 
 
 def _sum_before(node: ir.Node) -> ir.Node | None:
@@ -47,6 +47,11 @@ def _sum_before(node: ir.Node) -> ir.Node | None:
     if producer is None or not is_op(producer, "Add"):
         return None
     return producer if all(constant(side) is None for side in producer.inputs) else None
+
+
+def _nodes(node: ir.Node) -> tuple[str, ...]:
+    added = _sum_before(node)
+    return (name_of(node),) if added is None else (name_of(node), name_of(added))
 
 
 def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:

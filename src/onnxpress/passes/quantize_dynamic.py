@@ -15,11 +15,10 @@ from onnxpress.quantization import (
     check_bits,
     constant_weight,
     is_odd_gemm,
-    label,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import Names, drop_unused, opset
+from onnxpress.values import Names, drop_unused, name_of, opset
 
 OPSET = 11
 """The first opset with DynamicQuantizeLinear."""
@@ -51,7 +50,7 @@ class QuantizeDynamic(Pass):
                 continue
             reason = _refusal(node, weight)
             if reason:
-                refusals.append(f"{label(node)}: {reason}")
+                refusals.append(f"{name_of(node)}: {reason}")
                 continue
             products.replace(node, weight)
             rewrites += 1

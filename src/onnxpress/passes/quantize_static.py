@@ -21,11 +21,10 @@ from onnxpress.quantization import (
     constant_weight,
     dequantized,
     is_odd_gemm,
-    label,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
-from onnxpress.values import Names, constant, drop_unused, is_op, opset
+from onnxpress.values import Names, constant, drop_unused, is_op, name_of, opset
 
 CUTS = ("Relu", "Clip")
 """What engines leave out where the int8 grid of the result ends at the same bounds."""
@@ -118,7 +117,7 @@ class _Placed:
         pair = None if reason else self._pair(source)
         if pair is None:
             reason = reason or f"no range was observed for its input {source.name}"
-            self.refusals.append(f"{label(node)}: {reason}")
+            self.refusals.append(f"{name_of(node)}: {reason}")
             return False
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         axis = channel_axis(node, weight)

@@ -82,7 +82,7 @@ def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
     except EngineError as error:
         return Built(form, None, str(error))
     if not change.changed:
-        reason = "; ".join(change.refusals) or "nothing in the model to rewrite"
+        reason = "; ".join(change.reasons) or "nothing in the model to rewrite"
         return Built(form, None, f"{form.recipe}: {reason}")
     rewritten.save(path)
     work.write("form", key, {"journal": rewritten.journal.to_json()})

@@ -143,11 +143,10 @@ def _apply(
 
 
 def _outcome(step: Pass, applied: Sequence[_Applied], fault: str | None) -> Outcome:
-    """What ``step`` did in all rounds; its refusals are those of the last one."""
+    """What ``step`` did in all rounds; its reasons are those of the last one."""
     changes = [item.change for item in applied if item.step == step]
     rewrites = sum(change.rewrites for change in changes)
-    refusals = changes[-1].refusals if changes else ()
-    reason = fault or "; ".join(refusals)
+    reason = fault or "; ".join(changes[-1].reasons if changes else ())
     return Outcome(str(step), rewrites > 0, rewrites, fault is not None, reason)
 
 

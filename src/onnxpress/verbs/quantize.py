@@ -137,7 +137,7 @@ def quantize(
     quantized, change = recipe.apply(model, gather(recipe, model, feeds, settings.threads))
     peak = peak_rss_bytes()
     if not change.changed:
-        why = "; ".join(change.refusals) or "it has no linear operator with constant weights"
+        why = "; ".join(change.reasons) or "it has no linear operator with constant weights"
         raise InputError(
             f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise"
         )
