@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxpress import registry
-from onnxpress.calibrator import Calibrator
-from onnxpress.engine import Engine, require
+from onnxpress.calibrator import Calibrator, Range
+from onnxpress.engine import Engine, Executed, require
 from onnxpress.model import Model
-from onnxpress.recipe import Facts, Pass, Ranges
+from onnxpress.recipe import Facts, Kernels, Pass, Ranges
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.values import is_op
@@ -40,13 +40,26 @@ def gather(
     ``batches`` is called once for each kind of fact. Raises ``EngineError`` where ONNX Runtime
     is missing or cannot run the model.
     """
-    ranges = {}
+    ranges: Mapping[str, Range] = {}
+    kernels: tuple[Executed, ...] = ()
     for need in step.needs():
         if isinstance(need, Ranges):
             calibrator = registry.create(Calibrator, "calibrators", need.calibrator)
             observe(model, batches(), calibrator, threads)
             ranges = calibrator.ranges()
-    return Facts(ranges)
+        elif isinstance(need, Kernels):
+            kernels = executed(model)
+    return Facts(ranges, kernels)
+
+
+def executed(model: Model) -> tuple[Executed, ...]:
+    """The kernels that ONNX Runtime runs for ``model``. Raises ``EngineError`` where it cannot."""
+    engine = registry.create(Engine, "engines", ENGINE)
+    require(engine, ENGINE)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        path = model.clone().save(Path(folder) / "model.onnx")
+        with engine.open(path, Settings(ENGINE, custom_ops=model.custom_ops)) as session:
+            return session.executed()
 
 
 def observe(
