@@ -20,6 +20,8 @@ from onnxpress.signature import Feeds
 from onnxpress.values import is_op
 
 ENGINE = "onnxruntime"
+HOLLOW_BYTES = 64 << 10
+"""Weights of more bytes are large: nothing that ONNX Runtime rewrites looks into them."""
 SEQUENCES = (
     "Optional",
     "SequenceConstruct",
@@ -53,13 +55,39 @@ def gather(
 
 
 def executed(model: Model) -> tuple[Executed, ...]:
-    """The kernels that ONNX Runtime runs for ``model``. Raises ``EngineError`` where it cannot."""
+    """The kernels that ONNX Runtime runs for ``model``. Raises ``EngineError`` where it cannot.
+
+    What it fuses depends on the sizes of large weights, not on their numbers: it gets a file of
+    zeros in their place, a hole that takes no room on disk or in memory.
+    """
     engine = registry.create(Engine, "engines", ENGINE)
     require(engine, ENGINE)
+    options = {"session.disable_prepacking": "1"}
+    settings = Settings(ENGINE, options=options, custom_ops=model.custom_ops)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
-        path = model.clone().save(Path(folder) / "model.onnx")
-        with engine.open(path, Settings(ENGINE, custom_ops=model.custom_ops)) as session:
+        path = Path(folder) / "model.onnx"
+        ir.save(_hollow(model, Path(folder)).ir, path)
+        with engine.open(path, settings) as session:
             return session.executed()
+
+
+def _hollow(model: Model, folder: Path) -> Model:
+    shell, largest = model.clone(), 0
+    for graph in shell.ir.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or len(tensor.shape) < 2 or tensor.nbytes < HOLLOW_BYTES:
+                continue
+            if not tensor.dtype.is_floating_point():
+                continue
+            largest = max(largest, tensor.nbytes)
+            value.const_value = ir.ExternalTensor(
+                "zeros", 0, tensor.nbytes, tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()), name=str(value.name), base_dir=folder,
+            )  # fmt: skip
+    with (folder / "zeros").open("wb") as file:
+        file.truncate(largest)
+    return shell
 
 
 def observe(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from onnxpress import registry
-from onnxpress.engine import Engine, Executed, require
+from onnxpress.engine import Engine, Executed, Session, require
 from onnxpress.errors import EngineError
-from onnxpress.model import Model
+from onnxpress.model import MAPPED_BYTES, Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.verbs.calibrate import executed
-from onnxpress.verbs.verify import Mismatch, Verified, compare
+from onnxpress.verbs.verify import Comparison, Mismatch, Verified
 
 RTOL = 1e-4
 """How far a rewrite that is exact in real numbers may move an output, relative to its magnitude."""
 ENGINE = "onnxruntime"
+HELD_BYTES = 64 << 20
+"""How much of the original's answers is in memory while a rewritten model runs."""
+
+_Answer = tuple[Feeds, Feeds]
 
 
 class Guard:
@@ -34,6 +39,7 @@ class Guard:
         self.model, self._batches = model, batches
         self._engine = registry.create(Engine, "engines", ENGINE)
         require(self._engine, ENGINE)
+        self._kept: Sequence[_Answer] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="onnxpress-")
 
     def __enter__(self) -> Guard:
@@ -50,18 +56,51 @@ class Guard:
     def compare(self, model: Model) -> Verified:
         """The outputs of ``model`` against the original's.
 
-        Without the engine's own rewrites: they may differ between the two graphs by more than ours.
+        Without the engine's own rewrites: they may differ between the two graphs by more than
+        ours. The two are never in memory together.
         """
-        plain = {"graph_optimization_level": "ORT_DISABLE_ALL"}
-        settings = Settings(ENGINE, options=plain, custom_ops=self.model.custom_ops)
-        with self._engine.open(self._original, settings) as one:
+        comparison = Comparison(RTOL)
+        path = self._write(model, "after.onnx")
+        for answers in self._answers():
             try:
-                two = self._engine.open(self._written(model), settings)
+                with self._open(path) as session:
+                    for feeds, expected in answers:
+                        comparison.add(feeds, expected, session)
             except EngineError as error:
                 fault = Mismatch("", (), "", "", {}, str(error))
                 return Verified(False, RTOL, 0.0, math.inf, math.inf, (), fault)
-            with two:
-                return compare(one, two, self._batches(), RTOL)
+        return comparison.verified()
+
+    def _answers(self) -> Iterator[Sequence[_Answer]]:
+        """What the original answers, in parts; if it is one part, it is kept."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        batches, count = iter(self._batches()), 0
+        while part := self._part(batches):
+            yield part
+            count, last = count + 1, part
+        if count == 1:
+            self._kept = last
+
+    def _part(self, batches: Iterator[Feeds]) -> Sequence[_Answer]:
+        part: list[_Answer] = []
+        size = 0
+        for feeds in batches:
+            with self._open(self._original) as session:
+                for following in itertools.chain([feeds], batches):
+                    expected = session.run(following)
+                    part.append((following, expected))
+                    arrays = (*following.values(), *expected.values())
+                    size += sum(array.nbytes for array in arrays)
+                    if size > HELD_BYTES:
+                        return part
+        return part
+
+    def _open(self, path: Path) -> Session:
+        options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
+        settings = Settings(ENGINE, options=options, custom_ops=self.model.custom_ops)
+        return self._engine.open(path, settings)
 
     def more_kernels(self, model: Model) -> str:
         """What ONNX Runtime executes for ``model`` beyond the original's kernels, if anything.
@@ -82,10 +121,10 @@ class Guard:
 
     @cached_property
     def _original(self) -> Path:
-        return self.model.clone().save(Path(self._folder.name) / "before.onnx")
+        return self._write(self.model, "before.onnx")
 
-    def _written(self, model: Model) -> Path:
-        return model.clone().save(Path(self._folder.name) / "after.onnx")
+    def _write(self, model: Model, name: str) -> Path:
+        return model.clone().save(Path(self._folder.name) / name, MAPPED_BYTES)
 
     @cached_property
     def _kernels(self) -> Sequence[Executed]:
