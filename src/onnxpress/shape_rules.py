@@ -266,7 +266,11 @@ CONTRIB_RULES: Mapping[str, Rule] = {
     "Attention": _projected,
     "BiasGelu": _first,
     "FastGelu": _first,
+    "Gelu": _first,
     "MultiHeadAttention": _attention,
+    "QuickGelu": _first,
+    "RotaryEmbedding": _first,
     "SkipLayerNormalization": _first,
+    "SkipSimplifiedLayerNormalization": _first,
 }
 """Those of ONNX Runtime's own operators, whose outputs have the type of the first input."""

@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size
+from onnxpress.passes._heads import Refusal
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, add_initializer, constant, is_op, name_of, opset
+from onnxpress.values import Names, add_initializer, constant, is_op, opset
 from onnxpress.views import View, Views
 
 EXCLUDING = -1e4
@@ -24,14 +25,6 @@ FINITE = (
     *("Clip", "Erf", "Sin", "Cos"),
 )
 """Operators that give no infinity where they work as they should."""
-
-
-class Refusal(Exception):
-    """Why a Softmax stays, and which node is in the way."""
-
-    def __init__(self, why: str, node: ir.Node | None = None) -> None:
-        super().__init__(why)
-        self.blocking = "" if node is None else name_of(node)
 
 
 @dataclass(frozen=True)

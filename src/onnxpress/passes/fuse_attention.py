@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxpress.dims import Size, product
 from onnxpress.model import Model
 from onnxpress.passes._attention_mask import (
     Addend,
     Masks,
-    Refusal,
     Scores,
     added,
     filled,
     rest_of,
 )
+from onnxpress.passes._heads import Heads, Refusal, heads_of
 from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
-from onnxpress.views import Factor, View, Views
+from onnxpress.views import View, Views
 
 CONTRIB = "com.microsoft"
 
@@ -60,39 +59,14 @@ class FuseAttention(Pass):
 
 
 @dataclass(frozen=True)
-class _Heads:
-    """A tensor [batch, heads, length, size] as a view of what it is made from."""
-
-    view: View
-    batch: tuple[Factor, ...]
-    heads: tuple[Factor, ...]
-    length: tuple[Factor, ...]
-    size: tuple[Factor, ...]
-
-    @property
-    def packed(self) -> View:
-        """The same as [batch, length, heads · size]."""
-        axes = (self.batch, self.length, self.heads + self.size)
-        return View(self.view.source, self.view.before, axes)
-
-    @property
-    def sizes(self) -> tuple[Size, Size, Size, Size]:
-        batch, heads, length, size = (
-            product(factor.size for factor in axis)
-            for axis in (self.batch, self.heads, self.length, self.size)
-        )
-        return batch, heads, length, size
-
-
-@dataclass(frozen=True)
 class _Sides:
     """Queries, keys and values."""
 
-    q: _Heads
-    k: _Heads
-    v: _Heads
+    q: Heads
+    k: Heads
+    v: Heads
 
-    def fitting(self) -> tuple[_Heads, _Heads, _Heads]:
+    def fitting(self) -> tuple[Heads, Heads, Heads]:
         """The three. Raises ``Refusal`` where their sizes are not of one attention."""
         q, k, v = self.q.sizes, self.k.sizes, self.v.sizes
         if k[:2] != q[:2] or v[:2] != q[:2]:
@@ -118,7 +92,7 @@ class _Work:
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
         values, _ = self._through_scalars(second.inputs[1], scalars=False)
-        sides = _Sides(_heads(queries, -2, -1), _heads(keys, -1, -2), _heads(values, -2, -1))
+        sides = _Sides(heads_of(queries, -2, -1), heads_of(keys, -1, -2), heads_of(values, -2, -1))
         batch, heads, length, size = sides.q.sizes
         dtype = self._shapes.dtype(softmax.inputs[0])
         if not isinstance(heads, int) or not isinstance(size, int) or dtype is None:
@@ -273,21 +247,3 @@ def _scalar(node: ir.Node) -> tuple[ir.Value, float] | None:
             factor = float(number.reshape(())[()])
             return data, factor if is_op(node, "Mul") else 1 / factor
     return None
-
-
-def _heads(view: View, length: int, size: int) -> _Heads:
-    """Raises ``Refusal`` where batch and heads cannot be told apart."""
-    axes = view.after
-    if len(axes) not in (3, 4):
-        raise Refusal("a side of its product has not three or four dimensions")
-    order = sum(view.before, ())
-    lead = sum(axes[:-2], ())
-    along = axes[length]
-    place = min((order.index(factor) for factor in along), default=None)
-    if len(axes) == 4:
-        return _Heads(view, axes[0], axes[1], along, axes[size])
-    if place is None:
-        raise Refusal("batch and heads cannot be told apart")
-    batch = tuple(factor for factor in lead if order.index(factor) < place)
-    heads = tuple(factor for factor in lead if order.index(factor) > place)
-    return _Heads(view, batch, heads, along, axes[size])

@@ -24,7 +24,7 @@ DEFAULT_RECIPE = (
 RECIPES = {
     "portable": DEFAULT_RECIPE,
     "onnxruntime": (
-        f"{DEFAULT_RECIPE},fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
+        f"{DEFAULT_RECIPE},fuse_rotary,fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
     ),
 }
 """Target → what is done for it."""
