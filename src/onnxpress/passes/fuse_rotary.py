@@ -82,26 +82,32 @@ class _Work:
         heads = heads_of(self._views.of(found[X]), -2, -1)
         count = heads.sizes[1]
         steps = self._writer.best(heads.packed)
-        if steps is None or not isinstance(count, int):
-            return "its sizes cannot be constants"
-        packed = self._writer.write(heads.packed, steps, node, str(found[X].name))
+        if not isinstance(count, int):
+            return "the number of its heads is not known"
         caches = [self._cache(found[part], shape[3] // 2, node) for part in (COS, SIN)]
+        moves = steps is None or any(step.perm for step in steps)
+        packed = found[X]
+        if steps is not None and not moves:
+            packed = self._writer.write(heads.packed, steps, node, str(packed.name))
         fused = ir.node(
             "RotaryEmbedding", [packed, self._zero(), *caches],
             {"num_heads": count}, domain=CONTRIB, name=node.name,
         )  # fmt: skip
-        self._put(node, fused, heads)
+        self._put(node, fused, None if moves else heads)
         return ""
 
-    def _put(self, node: ir.Node, fused: ir.Node, heads: Heads) -> None:
+    def _put(self, node: ir.Node, fused: ir.Node, packed: Heads | None) -> None:
+        """``fused`` where ``node`` stands; what it makes of ``packed`` heads gets them in front."""
         old, value = node.outputs[0], fused.outputs[0]
         value.name, value.type = self._names.fresh(f"{old.name}_rotary"), old.type
         node.prepend(fused)
         self._shapes.learn(fused)
-        back = View(value, heads.packed.after, heads.view.after)
-        steps = self._writer.best(back)
-        assert steps is not None, "what was packed can be unpacked"
-        take(old, self._writer.write(back, steps, node, str(value.name)))
+        if packed is not None:
+            back = View(value, packed.packed.after, packed.view.after)
+            steps = self._writer.best(back)
+            assert steps is not None, "what was packed can be unpacked"
+            value = self._writer.write(back, steps, node, str(value.name))
+        take(old, value)
 
     def _turns(self, node: ir.Node, x: ir.Value) -> bool:
         """Whether ``node`` makes [-x₂, x₁] of x = [x₁, x₂]."""
@@ -121,17 +127,16 @@ class _Work:
         if node is None or shape is None or node.inputs[0] is not x:
             return False
         size, axis = shape[-1], len(shape) - 1
-        if not isinstance(size, int) or size % 2:
+        if not isinstance(size, int) or (self._shapes.shape(value) or (0,))[-1] * 2 != size:
             return False
         if is_op(node, "Split"):
-            halves = self._shapes.shape(value)
             along = node.attributes.get_int("axis", 0) in (-1, axis)
-            return along and node.outputs[which] is value and (halves or (0,))[-1] == size // 2
+            return along and node.outputs[which] is value
         parts = slices(self._shapes, node) if is_op(node, "Slice") else None
-        if parts is None or set(parts) != {axis}:
+        if parts is None or set(parts) - {-1, axis} or len(parts) != 1:
             return False
-        start, end, step = parts[axis]
-        return (start, end, step) == ((0, size // 2, 1), (size // 2, size, 1))[which]
+        start, _, step = next(iter(parts.values()))
+        return step == 1 and start in ((0, -size), (size // 2, -size // 2))[which]
 
     def _doubled(self, value: ir.Value | None) -> bool:
         """Whether both halves of the last dimension are equal."""
