@@ -77,6 +77,10 @@ class _Pick:
     place: int
 
 
+_Picked = tuple[ir.Value, _Pick, tuple[ir.Node, ...]]
+"""The tensor, what is picked of it, and the nodes that do."""
+
+
 class AffineReader:
     """Reads values of two dimensions of one graph."""
 
@@ -124,7 +128,7 @@ class AffineReader:
         picked = self._picked(value)
         if picked is None:
             return Source(value, made=value)
-        tensor, pick = picked
+        tensor, pick, _ = picked
         return Source(tensor, pick.axis, pick.place, value)
 
     def _add(self, total: _Sum, value: ir.Value, start: int, stop: int, pick: _Pick | None) -> None:
@@ -148,7 +152,7 @@ class AffineReader:
         if picked is None:
             total.others.append(value)
         else:
-            total.nodes.append(node)
+            total.nodes.extend(picked[2])
             self._add(total, picked[0], start, stop, picked[1])
 
     def _add_sum(
@@ -290,17 +294,18 @@ class AffineReader:
                 return None
         return offset
 
-    def _picked(self, value: ir.Value) -> tuple[ir.Value, _Pick] | None:
+    def _picked(self, value: ir.Value) -> _Picked | None:
         """The tensor of three dimensions of which ``value`` is one place, not of the last."""
         node = value.producer()
         shape = self._shapes.shape(value)
         if node is None or shape is None or len(shape) != 2 or not node.inputs:
             return None
         if is_op(node, "Gather"):
-            return self._gathered(node, 0)
+            found = self._gathered(node, 0)
+            return None if found is None else (*found, (node,))
         return self._squeezed(node, shape) if is_op(node, "Squeeze", "Reshape") else None
 
-    def _squeezed(self, node: ir.Node, shape: Sequence[Size]) -> tuple[ir.Value, _Pick] | None:
+    def _squeezed(self, node: ir.Node, shape: Sequence[Size]) -> _Picked | None:
         """What is cut out of a tensor as one place, and loses that dimension then."""
         inner = node.inputs[0]
         cut, maker = self._shapes.shape(inner), None if inner is None else inner.producer()
@@ -311,10 +316,13 @@ class AffineReader:
             return None
         if is_op(maker, "Gather"):
             found = self._gathered(maker, 1)
-            return found if found is not None and found[1].axis == axis else None
+            same = found is not None and found[1].axis == axis
+            return (*found, (node, maker)) if found is not None and same else None
         place = self._offset(maker, inner, axis)
         tensor = maker.inputs[0] if maker.inputs else None
-        return None if place is None or tensor is None else (tensor, _Pick(axis, place))
+        if place is None or tensor is None:
+            return None
+        return tensor, _Pick(axis, place), (node, maker)
 
     def _gathered(self, node: ir.Node, rank: int) -> tuple[ir.Value, _Pick] | None:
         """By one index, in an array of ``rank`` dimensions."""

@@ -135,16 +135,16 @@ class _Search:
             chain, after = _Chain([start]), _reached([start], self._holders)
             why = Refusal("it is one step alone")
             alone: list[tuple[Step, Refusal]] = []
-            while (step := following.get(chain.steps[-1].state)) is not None:
+            while (coming := following.get(chain.steps[-1].state)) is not None:
                 try:
-                    self._append(chain, step, after)
+                    self._append(chain, coming, after)
                 except Refusal as refusal:
                     why = refusal
                     if len(chain.steps) > 1:
                         yield chain
                     else:
                         alone.append((chain.steps[0], why))
-                    chain, after = _Chain([step]), _reached([step], self._holders)
+                    chain, after = _Chain([coming]), _reached([coming], self._holders)
             if len(chain.steps) > 1:
                 yield chain
             else:
@@ -229,8 +229,8 @@ class _Search:
             frozenset(node for step in chain.steps for node in step.nodes),
         )
         write(fused, self._model.graph, self._shapes, Names(self._model))
-        sweep(self._model)
         self._model.graph.sort()
+        sweep(self._model)
 
     def _check_readers(self, chain: _Chain) -> None:
         """Of what goes, nothing but the results and the last state may be read elsewhere."""

@@ -92,36 +92,49 @@ def _nearly(node: ir.Node) -> Missed | None:
         total, clip = bent.inputs[0].producer(), None
         if total is not None and is_op(total, "Clip"):
             clip, total = total, total.inputs[0].producer() if total.inputs[0] else None
-        factors = _factors(total)
-        sigmas = [one for one in (gate, *factors) if one is not None and is_op(one, *GATES)]
-        if len(factors) != 4 or len(sigmas) < LEAST_GATES:
+        products = _products(total)
+        sigmas = [
+            one for one in (gate, *sum(products, ())) if one is not None and is_op(one, *GATES)
+        ]
+        if not products or len(sigmas) < LEAST_GATES:
             continue
         names = (name_of(node), name_of(bent), *map(name_of, sigmas))
         if clip is not None:
             return Missed(OP, names, "its state is clipped", name_of(clip))
         if not is_op(bent, "Tanh"):
             return Missed(OP, names, f"its state goes through {bent.op_type}", name_of(bent))
-        odd = next((one for one in sigmas if not is_op(one, "Sigmoid")), gate)
-        odd = odd if odd is not gate or not _is_sigmoid(gate) else None
-        what = (
-            "not all its gates are Sigmoid and Tanh" if odd is None else f"a gate is {odd.op_type}"
-        )
-        return Missed(OP, names, what, "" if odd is None else name_of(odd))
+        odd = _odd(gate, products)
+        if odd is None:
+            return Missed(OP, names, "a gate is an input of the model")
+        return Missed(OP, names, f"a gate is {odd.op_type}", name_of(odd))
     return None
 
 
-def _is_sigmoid(node: ir.Node | None) -> bool:
-    return node is not None and is_op(node, "Sigmoid")
+Factors = tuple[ir.Node | None, ir.Node | None]
+"""What makes the two factors of a product."""
 
 
-def _factors(total: ir.Node | None) -> list[ir.Node | None]:
-    """What makes the four factors of a sum of two products."""
+def _odd(gate: ir.Node | None, products: list[Factors]) -> ir.Node | None:
+    """The first that makes a gate and is no Sigmoid."""
+    for makers in ((gate,), *products):
+        known = [one for one in makers if one is not None]
+        if not any(is_op(one, "Sigmoid") for one in known):
+            return next((one for one in known if not is_op(one, "Tanh")), None)
+    # Both products have a Sigmoid: what one of them has beside it is no Tanh.
+    known = [one for makers in products for one in makers if one is not None]
+    return next((one for one in known if not is_op(one, "Sigmoid")), None)
+
+
+def _products(total: ir.Node | None) -> list[Factors]:
+    """Of a sum of two products, their factors."""
     if total is None or not is_op(total, "Add"):
         return []
-    products = [value.producer() for value in total.inputs if value is not None]
-    if not all(one is not None and is_op(one, "Mul") for one in products):
+    makers = [value.producer() for value in total.inputs if value is not None]
+    products = [node for node in makers if node is not None and is_op(node, "Mul")]
+    if len(products) != 2:
         return []
-    return [
-        value.producer() for one in products if one is not None for value in one.inputs
-        if value is not None
-    ]  # fmt: skip
+    one, two = (
+        tuple(None if value is None else value.producer() for value in node.inputs)
+        for node in products
+    )
+    return [(one[0], one[1]), (two[0], two[1])]
