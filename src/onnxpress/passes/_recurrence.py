@@ -13,8 +13,10 @@ from onnxpress.passes._recurrence_writer import Fused, Refusal, Sequenced, write
 from onnxpress.passes._rewriting import sweep
 from onnxpress.recipe import Change, Missed
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, name_of, opset, subgraphs
+from onnxpress.values import Names, is_op, name_of, opset, subgraphs
 
+GATES = ("HardSigmoid", "Sigmoid")
+"""Without one of them there is no step, nor nearly one."""
 OTHER_WEIGHTS = "one step has other weights than the one before"
 FIRST_OPSET = 7
 """Of LSTM and GRU as they are."""
@@ -82,6 +84,8 @@ class _Chain:
 def fuse_steps(model: ir.Model, op: str, find: Find) -> Change:
     """Every chain of two or more steps of ``model``'s main graph in one ``op`` each."""
     rewrites = 0
+    if not any(is_op(node, *GATES) for node in model.graph):
+        return Change()
     while True:
         found = _Search(model, op, find)
         if not found.fuse_one():

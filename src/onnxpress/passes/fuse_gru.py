@@ -11,13 +11,12 @@ import onnx_ir as ir
 from onnxpress.matching import Any, Match, Number, Pattern
 from onnxpress.model import Model
 from onnxpress.passes._affine import Affine, AffineReader, Gate, Source
-from onnxpress.passes._recurrence import Step, fuse_steps
+from onnxpress.passes._recurrence import GATES, Step, fuse_steps
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import is_op, name_of
 
 OP = "GRU"
 BENT = ("Elu", "HardSwish", "LeakyRelu", "Relu", "Softsign", "Tanh")
-GATES = ("HardSigmoid", "Sigmoid")
 
 UPDATE, CANDIDATE, BEFORE, ONE = Gate("Sigmoid"), Gate("Tanh"), Any(), Number(1.0)
 
@@ -41,6 +40,7 @@ class FuseGru(Pass):
 
     Where ``n = tanh(xₜ W + b + σ(r) (hₜ₋₁ R + c))``, or ``tanh(xₜ W + (σ(r) hₜ₋₁) R + b)``, z and r
     are ``xₜ W + hₜ₋₁ R + b``, however that is packed, and T is 2 or more (Cho et al., 2014).
+    Of float32 only, for which ONNX Runtime has a kernel.
     """
 
     rtol = 1e-4

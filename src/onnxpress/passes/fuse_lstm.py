@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxpress.matching import Any, Match, Op
 from onnxpress.model import Model
 from onnxpress.passes._affine import Affine, AffineReader, Gate
-from onnxpress.passes._recurrence import Step, fuse_steps
+from onnxpress.passes._recurrence import GATES, Step, fuse_steps
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import is_op, name_of
 
@@ -25,7 +25,6 @@ ACTIVATIONS = (
     "Softsign",
     "Tanh",
 )
-GATES = ("HardSigmoid", "Sigmoid")
 LEAST_GATES = 2
 """So many of them, and a sum of two products, are nearly a step."""
 
@@ -40,7 +39,8 @@ class FuseLstm(Pass):
     """``cₜ = σ(f) cₜ₋₁ + σ(i) tanh(g); hₜ = σ(o) tanh(cₜ)``, t = 1…T → ``LSTM(x, W, R, b)``.
 
     Where i, f, g and o are ``xₜ W + hₜ₋₁ R + b``, however that is packed, and T is 2 or more
-    (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
+    (Hochreiter and Schmidhuber, 1997; Gers et al., 2000). Of float32 only, for which ONNX Runtime
+    has a kernel. One step alone would gain nothing: on two cores it takes as long either way.
     """
 
     rtol = 1e-4
