@@ -40,7 +40,8 @@ class FuseGru(Pass):
 
     Where ``n = tanh(xₜ W + b + σ(r) (hₜ₋₁ R + c))``, or ``tanh(xₜ W + (σ(r) hₜ₋₁) R + b)``, z and r
     are ``xₜ W + hₜ₋₁ R + b``, however that is packed, and T is 2 or more (Cho et al., 2014).
-    Of float32 only, for which ONNX Runtime has a kernel.
+    Of float32 only, for which ONNX Runtime has a kernel. Seen on two cores: ONNX Runtime is faster
+    with it at every width; OpenVINO is, or as fast, up to 512, and slower at 1024 with batch 1.
     """
 
     rtol = 1e-4
