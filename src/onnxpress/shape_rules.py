@@ -178,7 +178,7 @@ def _bound(size: Size, place: Size) -> Size | None:
         return size + place if place > -(1 << 31) else 0
     if isinstance(place, Dim) and not place.is_positive:
         return None
-    if isinstance(place, int) and place >= 1 << 31:
+    if isinstance(place, int) and place >= (1 << 31) - 1:  # the end, as 32 bits can tell it
         return size
     return minimum(size, place)
 
