@@ -114,3 +114,21 @@ def test_what_is_left_alone_is_told(old: str, new: str, why: str) -> None:
     assert not change.changed
     assert why in change.reasons[0]
     assert after.op_counts()["Softmax"] == 1
+
+
+@pytest.mark.parametrize(
+    ("planted", "blocking", "why"),
+    [
+        ("z = Identity(p)", "z", "its probabilities are read elsewhere too"),
+        ("", "p", "its probabilities are an output of the model"),
+    ],
+)
+def test_what_reads_the_probabilities_is_told(planted: str, blocking: str, why: str) -> None:
+    body = Q + KEY_SIDES["two"] + V + SCALES["product"] + MASKS["none"] + OUT + planted
+    model = graph(body)
+    name = "z" if planted else "p"
+    model.ir.graph.outputs.extend(
+        value for node in model.ir.graph for value in node.outputs if value.name == name
+    )
+    (missed,) = FUSE.apply(model)[1].missed
+    assert (missed.kind, missed.why, missed.blocking) == ("Attention", why, blocking)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Size, product
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._rewriting import sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
@@ -148,7 +149,7 @@ class _Work:
         result.name = self._names.fresh(f"{second.outputs[0].name}_attention")
         result.type = second.outputs[0].type
         axes = (q.batch, q.length, q.heads + v.size)
-        second.prepend(node)
+        second.prepend(inherit(node, second))
         self._shapes.learn(node)
         if guarded:
             result = self._finite(result, second)
@@ -187,8 +188,12 @@ class _Work:
 
     def _only_user(self, value: ir.Value, op: str, place: int) -> ir.Node:
         uses = list(value.uses())
-        if len(uses) != 1 or value.is_graph_output():
-            raise _Refusal("its probabilities are read elsewhere too")
+        if value.is_graph_output():
+            raise _Refusal("its probabilities are an output of the model", value.producer())
+        if len(uses) != 1:
+            others = [user for user, index in uses if not (is_op(user, op) and index == place)]
+            blocking = others[0] if others else None
+            raise _Refusal("its probabilities are read elsewhere too", blocking)
         user, index = uses[0]
         if not is_op(user, op) or index != place:
             raise _Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)
@@ -294,7 +299,7 @@ class _Work:
             value = self._writer.write(flat, steps, before, str(kept.name))
             whole = ir.node("Cast", [value], {"to": int(ir.DataType.INT32)})
             whole.outputs[0].name = whole.name = self._names.fresh(f"{kept.name}_keys")
-            before.prepend(whole)
+            before.prepend(inherit(whole, before))
             self._shapes.learn(whole)
             return whole.outputs[0]
 
