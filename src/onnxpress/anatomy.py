@@ -20,6 +20,8 @@ REASONS = 5
 """Reasons that are told, each with an example."""
 DEAREST = 10
 """Nodes below the table of operators; ``--verbose`` tells all of them."""
+NUMBERS = 44
+"""The width of the numbers of a node in a table."""
 ASIDE = 9
 """The width of the words on the left."""
 
@@ -61,7 +63,7 @@ def show_operators(result: Result, *, verbose: bool = False) -> None:
     table = _table("operator", "count", "MACs", "share", "parameters", "activations")
     for op, row in result["operators"].items():
         table.add_row(
-            op, str(row["count"]), *_macs(row["macs"], total), _number(row["parameters"]),
+            _bare(op), str(row["count"]), *_macs(row["macs"], total), _number(row["parameters"]),
             _bytes(row["activation_bytes"]),
         )  # fmt: skip
     out.print(table)
@@ -71,12 +73,17 @@ def show_operators(result: Result, *, verbose: bool = False) -> None:
     if not verbose:
         by_work = sorted(layers, key=lambda layer: -(layer["macs"] or 0) * layer["runs"])
         layers = [layer for layer in by_work[:DEAREST] if layer["macs"]]
-    for layer in layers:
+    names = [_bare(layer["op"]) for layer in layers]
+    room = max(out.width - NUMBERS - max(map(len, [*names, "operator"])), ASIDE)
+    for layer, op in zip(layers, names, strict=True):
         macs = layer["macs"]
         told = ("?", "") if macs is None else _macs(macs * layer["runs"], total)
+        place = _place(layer["node"], layer["module"])
+        # The end of a name tells most.
+        short = place if verbose or len(place) <= room else f"…{place[1 - room :]}"
         nodes.add_row(
-            Text(_place(layer["node"], layer["module"])), layer["op"], *told,
-            _number(layer["parameters"]), _bytes(layer["activation_bytes"]),
+            Text(short), op, *told, _number(layer["parameters"]),
+            _bytes(layer["activation_bytes"]),
         )  # fmt: skip
     if layers:
         out.print(nodes)
@@ -150,7 +157,7 @@ def _show_redundant(out: Console, redundant: Sequence[Result], limit: int | None
 
 def _show_fusions(out: Console, fusions: Result, limit: int | None) -> None:
     if not (fusions["present"] or fusions["possible"] or fusions["missed"]):
-        _aside(out, "fused", "nothing is fused, and nothing more can be")
+        _aside(out, "fused", "no operators, and optimize finds none to fuse")
     if fusions["present"]:
         _aside(out, "fused", _counts(fusions["present"], None))
     if fusions["possible"]:
@@ -189,7 +196,7 @@ def _scales_in_short(scales: Sequence[Result]) -> str:
 
 
 def _counts(counts: Mapping[str, int], limit: int | None) -> str:
-    told = [f"{name.rpartition('::')[2]} {count}" for name, count in counts.items()]
+    told = [f"{_bare(name)} {count}" for name, count in counts.items()]
     more = f", and {len(told) - limit} more kinds" if limit and len(told) > limit else ""
     return ", ".join(told[:limit]) + more
 
@@ -197,6 +204,11 @@ def _counts(counts: Mapping[str, int], limit: int | None) -> str:
 def _place(node: str, module: str) -> str:
     """A node's name, and its module where the name does not tell it."""
     return f"{node} ({module})" if module and "/" not in node else node
+
+
+def _bare(operator: str) -> str:
+    """An operator, without the name of ONNX Runtime's own domain."""
+    return operator.removeprefix("com.microsoft::")
 
 
 def _aside(out: Console, word: str, text: str) -> None:
@@ -224,7 +236,11 @@ def _number(number: int) -> str:
     """Three digits and a unit."""
     for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
-            return f"{number / size:.3g} {unit}" if number < 999.5 * size else f"{number / size:.0f} {unit}"
+            return (
+                f"{number / size:.3g} {unit}"
+                if number < 999.5 * size
+                else f"{number / size:.0f} {unit}"
+            )
     return str(number) if number else ""
 
 

@@ -117,7 +117,8 @@ def inspect(
     """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none.
 
     ``shapes`` give inputs their shapes, or free dimensions their sizes: ``{"batch": [8]}``. All
-    others have the size 1. With ``custom_ops`` also whether ONNX Runtime opens it with this library: else ``EngineError``.
+    others have the size 1. With ``custom_ops`` also whether ONNX Runtime opens it with this
+    library: else ``EngineError``.
     """
     return run_inspect(_model(model, custom_ops), shapes)
 

@@ -32,6 +32,7 @@ from onnxpress.external_data import (
 )
 from onnxpress.protobuf import write
 from onnxpress.signature import Signature, TensorSpec
+from onnxpress.sparse import load_dense
 
 JOURNAL_KEY = "onnxpress.journal"
 EXTERNAL_DATA_BYTES = 1 << 30
@@ -262,7 +263,13 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
         if not path.is_file():
             raise ModelError(f"{path} does not exist", "an ONNX file")
         graph = ir.load(path, format="protobuf")
-        _check_values(graph, path)
+        try:
+            _check_values(graph, path)
+        except ModelError:
+            dense = load_dense(path)
+            if dense is None:
+                raise
+            _check_values(graph := dense, path)
         check_external_data(graph, path)
     except (*UNREADABLE, OSError) as error:
         raise ModelError(

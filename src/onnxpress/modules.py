@@ -15,8 +15,17 @@ SCOPES, NAMESPACE = "pkg.torch.onnx.name_scopes", "namespace"
 with the operator itself."""
 
 
+NOWHERE = "_empty_nn_module_stack"
+"""How ``torch.export`` begins the scope of what it made itself."""
+
+
 def module_of(node: ir.Node) -> str:
     """``encoder.layer.0.attention``; empty for the outermost module, or where nothing tells."""
+    found = _told(node)
+    return "" if found.startswith(NOWHERE) else found
+
+
+def _told(node: ir.Node) -> str:
     told = node.metadata_props
     if SCOPES in told:
         try:

@@ -40,9 +40,7 @@ def inspect(
         if not quiet:
             anatomy.show_text(api.listing(model))
         return 0
-    result = api.inspect(
-        model, shapes=options.parse_shapes(shape), custom_ops=custom_ops
-    ).to_dict()
+    result = api.inspect(model, shapes=options.parse_shapes(shape), custom_ops=custom_ops).to_dict()
     if as_json:
         listed = {"text": list(api.listing(model))} if text else {}
         terminal.emit_json("inspect", {**result, **listed})

@@ -148,9 +148,7 @@ def _stand_in(model: Model) -> Model:
         if value.is_initializer() and value.const_value is not None
     )
     large = [
-        tensor
-        for tensor in weights
-        if tensor.dtype in PLAIN and tensor.nbytes > STAND_IN_BYTES
+        tensor for tensor in weights if tensor.dtype in PLAIN and tensor.nbytes > STAND_IN_BYTES
     ]
     stand_ins = {
         tensor: ir.Tensor(

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxpress.model import Model
 from onnxpress.modules import module_of
 from onnxpress.shapes import Shapes
-from onnxpress.values import constant_tensor, subgraphs
+from onnxpress.values import constant_tensor
 from onnxpress.verbs.layers import operator
 
 INDENT = "  "
@@ -40,7 +40,8 @@ class _Listing:
             f"{domain or 'ai.onnx'} {version}"
             for domain, version in self._model.ir.opset_imports.items()
         )
-        yield f"# graph {_plain(graph.name or 'without a name')}: {opsets}, IR {self._model.ir.ir_version}"
+        name = _plain(graph.name or "without a name")
+        yield f"# graph {name}: {opsets}, IR {self._model.ir.ir_version}"
         yield f"# {self._weights(graph)}"
         for value in graph.inputs:
             if value.name not in graph.initializers:
@@ -59,7 +60,7 @@ class _Listing:
     def _weights(self, graph: ir.Graph) -> str:
         tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
         size = sum(tensor.nbytes for tensor in tensors)
-        types = Counter(str(tensor.dtype).lower() for tensor in tensors).most_common()
+        types = Counter(_type(tensor.dtype) for tensor in tensors).most_common()
         told = ", ".join(f"{count} {name}" for name, count in types)
         return f"{len(tensors)} initializers of {size / 1e6:.2f} MB{': ' if told else ''}{told}"
 
@@ -105,10 +106,8 @@ class _Listing:
         tensor = constant_tensor(value)
         if tensor is None:
             return _plain(value.name)
-        if tensor.size <= FEW and tensor.dtype != ir.DataType.STRING:
-            return _numbers(tensor.numpy())
-        shape = ", ".join(map(str, tensor.shape.numpy()))
-        return f"{_plain(value.name)}: {str(tensor.dtype).lower()}[{shape}]"
+        small = tensor.size <= FEW and tensor.dtype != ir.DataType.STRING
+        return _tensor(tensor) if small else f"{_plain(value.name)}: {_tensor(tensor)}"
 
     def _typed(self, value: ir.Value) -> str:
         dtype, shape = self._shapes.dtype(value), self._shapes.shape(value)
@@ -116,7 +115,7 @@ class _Listing:
             kind = value.type
             name = "?" if kind is None else type(kind).__name__.removesuffix("Type").lower()
         else:
-            name = str(dtype).lower()
+            name = _type(dtype)
         dims = "…" if shape is None else ", ".join(map(str, shape))
         return f"{_plain(value.name)}: {name}[{_plain(dims)}]"
 
@@ -126,17 +125,27 @@ def _attribute(attribute: ir.Attr) -> str:
         return f"@{_plain(attribute.ref_attr_name)}"
     value = attribute.value
     if isinstance(value, ir.TensorProtocol):
-        if value.size <= FEW and value.dtype != ir.DataType.STRING:
-            return _numbers(value.numpy())
-        return f"{str(value.dtype).lower()}[{', '.join(map(str, value.shape.numpy()))}]"
+        return _tensor(value)
     if attribute.type in (ir.AttributeType.INTS, ir.AttributeType.FLOATS):
         return _sequence(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return f'"{_plain(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")}"'
+
+
+def _tensor(tensor: ir.TensorProtocol) -> str:
+    """The numbers of a small one, of others the type and shape."""
+    if tensor.size <= FEW and tensor.dtype != ir.DataType.STRING:
+        return _numbers(tensor.numpy())
+    return f"{_type(tensor.dtype)}[{', '.join(map(str, tensor.shape.numpy()))}]"
+
+
+def _type(dtype: ir.DataType) -> str:
+    """As NumPy calls it."""
+    if dtype == ir.DataType.STRING:
+        return "string"
+    return "?" if dtype == ir.DataType.UNDEFINED else dtype.numpy().name
 
 
 def _sequence(values: Sequence[float]) -> str:

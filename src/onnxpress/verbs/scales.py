@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -13,22 +13,22 @@ from onnxpress.model import Model
 from onnxpress.shapes import CONTRIB
 from onnxpress.values import STANDARD, constant, constant_tensor, name_of
 
-PLACES = {
-    "QuantizeLinear": ((0, 1, 2),),
-    "DequantizeLinear": ((0, 1, 2),),
-    "QLinearConv": ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
-    "QLinearMatMul": ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
-    "DynamicQuantizeLinear": ((0, None, None),),
+Place = tuple[int | None, int | None, int | None]
+PLACES: Mapping[tuple[str, str], tuple[Place, ...]] = {
+    ("", "QuantizeLinear"): ((0, 1, 2),),
+    ("", "DequantizeLinear"): ((0, 1, 2),),
+    ("", "QLinearConv"): ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
+    ("", "QLinearMatMul"): ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
+    ("", "DynamicQuantizeLinear"): ((0, None, None),),
+    (CONTRIB, "QuantizeLinear"): ((0, 1, 2),),
+    (CONTRIB, "DequantizeLinear"): ((0, 1, 2),),
+    (CONTRIB, "MatMulNBits"): ((1, 2, 3),),
+    (CONTRIB, "QAttention"): ((0, 3, 6), (1, 4, 7)),
+    (CONTRIB, "QLinearAdd"): ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
+    (CONTRIB, "QLinearMul"): ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
 }
-"""Operator → of each of its tensors the inputs that are data (None: the output), scale and zero."""
-CONTRIB_PLACES = {
-    "QuantizeLinear": ((0, 1, 2),),
-    "DequantizeLinear": ((0, 1, 2),),
-    "MatMulNBits": ((1, 2, 3),),
-    "QAttention": ((0, 3, 6), (1, 4, 7)),
-    "QLinearAdd": ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
-    "QLinearMul": ((0, 1, 2), (3, 4, 5), (None, 6, 7)),
-}
+"""Domain and operator → of each tensor the inputs that are data (None: the output), scale, zero."""
+Per = Literal["tensor", "channel", "block", "computed"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Scale:
     nodes: tuple[str, ...]
     weight: bool
     dtype: str
-    per: Literal["tensor", "channel", "block", "computed"]
+    per: Per
     axis: int | None
     count: int | None
     low: float | None
@@ -77,9 +77,8 @@ def scales(model: Model) -> tuple[Scale, ...]:
 
 
 def _places(node: ir.Node) -> Iterator[_Place]:
-    known = {"": PLACES, CONTRIB: CONTRIB_PLACES}
     domain = "" if node.domain in STANDARD else node.domain
-    for data, scale, zero in known.get(domain, {}).get(node.op_type, ()):
+    for data, scale, zero in PLACES.get((domain, node.op_type), ()):
         value = node.outputs[0] if data is None else _input(node, data)
         if value is not None:
             yield _Place(node, value, _input(node, scale), _input(node, zero))
@@ -92,12 +91,12 @@ def _input(node: ir.Node, index: int | None) -> ir.Value | None:
 def _scale(places: list[_Place]) -> Scale:
     first = places[0]
     numbers = None if first.scale is None else constant(first.scale)
+    known = numbers if numbers is not None and numbers.size else None
     zeros = None if first.zero is None else constant(first.zero)
-    known = numbers is not None and numbers.size > 0
-    floats = numbers.astype(np.float64) if numbers is not None and known else None
-    whole = None if zeros is None or not zeros.size else zeros.astype(np.int64)
-    per, axis = _spread(first.node, numbers) if numbers is not None and known else ("computed", None)
-    default = 0 if first.zero is None and known else None
+    spread = [0] if first.zero is None and known is not None else []
+    if zeros is not None:
+        spread = zeros.astype(np.int64).reshape(-1).tolist()
+    per, axis = _spread(first.node, known)
     return Scale(
         tensor=first.data.name or "",
         nodes=tuple(dict.fromkeys(name_of(place.node) for place in places)),
@@ -105,23 +104,25 @@ def _scale(places: list[_Place]) -> Scale:
         dtype=_dtype(places),
         per=per,
         axis=axis,
-        count=None if floats is None else int(floats.size),
-        low=None if floats is None else float(floats.min()),
-        high=None if floats is None else float(floats.max()),
-        zero_low=default if whole is None else int(whole.min()),
-        zero_high=default if whole is None else int(whole.max()),
+        count=None if known is None else int(known.size),
+        low=None if known is None else float(known.min()),
+        high=None if known is None else float(known.max()),
+        zero_low=min(spread, default=None),
+        zero_high=max(spread, default=None),
     )
 
 
-def _spread(
-    node: ir.Node, numbers: np.ndarray
-) -> tuple[Literal["tensor", "channel", "block"], int | None]:
+def _spread(node: ir.Node, numbers: np.ndarray | None) -> tuple[Per, int | None]:
+    if numbers is None:
+        return "computed", None
     if numbers.size == 1:
         return "tensor", None
-    if node.op_type == "MatMulNBits" or node.attributes.get_int("block_size", 0):
+    block = node.attributes.get("block_size")
+    if node.op_type == "MatMulNBits" or (block is not None and block.as_int()):
         return "block", None
     linear = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-    return "channel", node.attributes.get_int("axis", 1) if linear else None
+    axis = node.attributes.get("axis")
+    return "channel", (1 if axis is None else axis.as_int()) if linear else None
 
 
 def _dtype(places: list[_Place]) -> str:
