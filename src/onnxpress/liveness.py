@@ -10,7 +10,7 @@ below this where they fuse or reuse, and above it where they pack or pad.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -45,23 +45,35 @@ def value_bytes(value: ir.Value | None, shapes: Shapes) -> int | None:
     return -(-math.prod(dims) * dtype.bitwidth // BITS)
 
 
-def made_bytes(node: ir.Node, shapes: Shapes) -> int:
-    """The bytes of what ``node`` makes, as far as they are known: the outputs that it has."""
-    found = (value_bytes(value, shapes) for value in node.outputs if value.name)
+def fixed_values(graph: ir.Graph) -> set[ir.Value]:
+    """Weights and what is computed of weights alone, in the graphs inside ``graph``, too."""
+    found: set[ir.Value] = set()
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        read = [value for value in node.inputs if value is not None]
+        found.update(v for v in read if v.is_initializer() and not v.is_graph_input())
+        fixed = is_op(node, "Constant") or (read and found.issuperset(read))
+        if fixed and not any(subgraphs(node)):
+            found.update(node.outputs)
+    return found
+
+
+def made_bytes(node: ir.Node, shapes: Shapes, fixed: Container[ir.Value] = ()) -> int:
+    """The bytes of the outputs that ``node`` has, of known sizes and not ``fixed``."""
+    made = (value for value in node.outputs if value.name and value not in fixed)
+    found = (value_bytes(value, shapes) for value in made)
     return sum(size for size in found if size is not None)
 
 
 def peak(graph: ir.Graph, shapes: Shapes) -> Peak:
     """The peak of ``graph``, with the graphs inside it."""
-    return _Walk(shapes).graph(graph, 0)
+    return _Walk(shapes, fixed_values(graph)).graph(graph, 0)
 
 
 class _Walk:
-    def __init__(self, shapes: Shapes) -> None:
-        self._shapes = shapes
+    def __init__(self, shapes: Shapes, fixed: set[ir.Value]) -> None:
+        self._shapes, self._fixed = shapes, fixed
         self._unknown: set[ir.Value] = set()
         self._owner: dict[ir.Value, ir.Value] = {}
-        self._weights: set[ir.Value] = set()
 
     def graph(self, graph: ir.Graph, held: int) -> Peak:
         """``held`` bytes are alive around it all the time."""
@@ -83,7 +95,7 @@ class _Walk:
         most, place = total, nodes[0] if nodes else None
         for index, node in enumerate(nodes):
             for value in node.outputs:
-                if self._root(value) is value and not self._is_weight(value):
+                if self._root(value) is value and value not in self._fixed:
                     alive[value] = self._bytes(value)
                     total += alive[value]
             if total > most:
@@ -97,17 +109,10 @@ class _Walk:
         return Peak(most, place, len(self._unknown))
 
     def _note(self, node: ir.Node) -> None:
-        """Whether ``node`` makes weights of weights, or shares the memory that it reads."""
-        read = [value for value in node.inputs if value is not None]
-        constant = is_op(node, "Constant") or (read and all(map(self._is_weight, read)))
-        if constant and not any(subgraphs(node)):
-            self._weights.update(node.outputs)
-        elif is_op(node, "Identity", *RESHAPES) and read:
-            self._owner[node.outputs[0]] = self._root(read[0])
-
-    def _is_weight(self, value: ir.Value) -> bool:
-        fixed = value.is_initializer() and not value.is_graph_input()
-        return fixed or value in self._weights
+        """Whether ``node`` shares the memory that it reads."""
+        data = node.inputs[0] if node.inputs else None
+        if is_op(node, "Identity", *RESHAPES) and data is not None and data not in self._fixed:
+            self._owner[node.outputs[0]] = self._root(data)
 
     def _root(self, value: ir.Value) -> ir.Value:
         return self._owner.get(value, value)

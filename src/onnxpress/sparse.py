@@ -12,7 +12,10 @@ from onnx import numpy_helper
 
 
 def load_dense(path: Path) -> ir.Model | None:
-    """The model at ``path`` with each sparse initializer written out; None where it has none."""
+    """The model at ``path`` with each sparse initializer written out; None where it has none.
+
+    Raises ``ValueError`` for one that is damaged, or too large.
+    """
     proto = onnx.load(path, load_external_data=False)
     graphs = [graph for graph in _graphs(proto.graph) if graph.sparse_initializer]
     for graph in graphs:
@@ -37,8 +40,11 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
     """Indices are [count], into the flattened tensor, or [count, rank]."""
     values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if places.ndim == 2:
-        places = np.ravel_multi_index(tuple(places.T), dense.shape)
-    dense.reshape(-1)[places] = values
+    try:
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        if places.ndim == 2:
+            places = np.ravel_multi_index(tuple(places.T), dense.shape)
+        dense.reshape(-1)[places] = values
+    except (IndexError, MemoryError) as error:
+        raise ValueError(f"the sparse tensor '{sparse.values.name}': {error}") from error
     return numpy_helper.from_array(dense, sparse.values.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.modules import module_of
-from onnxpress.recipe import Change, Missed, Pass, Recipe
+from onnxpress.recipe import Facts, Missed, Pass, Recipe
 from onnxpress.values import all_values, name_of
 from onnxpress.verbs.optimize import MOST_ROUNDS, RECIPES
 
@@ -79,27 +79,15 @@ def fusions(model: Model) -> Fusions:
     What they miss is what they still miss when nothing changes any more. Weights of more than
     1 MiB are not read.
     """
-    present = present_in(model)
-    work = _stand_in(model.clone())
     modules: dict[str, str] = {}
-    for node in work.nodes():
-        node.metadata_props[ORIGIN] = name_of(node)
+    for node in model.nodes():
         modules.setdefault(name_of(node), module_of(node))
-    steps = [step for step in Recipe.parse(RECIPES[TARGET]).passes if not step.needs()]
-    rewrites: Counter[str] = Counter()
-    missed: dict[Pass, list[Missed]] = {}
-    for _ in range(MOST_ROUNDS):
-        before = work
-        for step in steps:
-            work = _try(step, work, rewrites, missed)
-        if work is before:
-            break
-    after = Counter(present_in(work))
+    trial = _Trial(model)
+    trial.run()
+    present, after = present_in(model), Counter(present_in(trial.model))
     after.subtract(present)
     possible = {kind: count for kind, count in after.most_common() if count > 0}
-    possible.update(rewrites)
-    told = tuple(dict.fromkeys(one for several in missed.values() for one in several))
-    return Fusions(present, possible, told, modules)
+    return Fusions(present, {**possible, **trial.rewrites}, trial.told(), modules)
 
 
 def present_in(model: Model) -> dict[str, int]:
@@ -112,32 +100,53 @@ def present_in(model: Model) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _try(
-    step: Pass, model: Model, rewrites: Counter[str], missed: dict[Pass, list[Missed]]
-) -> Model:
-    """``step`` on ``model``: note what it missed, and a fusion without an operator of its own."""
-    after, change = step.apply(model)
-    if change.missed:
-        missed[step] = list(_traced(change, (model, after)))
-    else:
-        missed.pop(step, None)
-    if change.changed and step.name.startswith("fuse_"):
-        counts = [present_in(one) for one in (model, after)]
-        if counts[0] == counts[1]:
-            rewrites[step.name] += change.rewrites
-    return after
+class _Trial:
+    """The recipe on a clone whose nodes know the names of the original ones.
 
+    ``rewrites`` counts those of fusions that leave no operator of their own, by their pass.
+    """
 
-def _traced(change: Change, models: Iterable[Model]) -> Iterable[Missed]:
-    """What was missed, in the names of the original model; a name without an original goes."""
-    origins: dict[str, str] = {}
-    for model in models:
-        for node in model.nodes():
+    def __init__(self, model: Model) -> None:
+        self.model = _stand_in(model.clone())
+        self.rewrites: Counter[str] = Counter()
+        self._missed: dict[Pass, tuple[Missed, ...]] = {}
+        for node in self.model.nodes():
+            node.metadata_props[ORIGIN] = name_of(node)
+        self._origins: dict[str, str] = {}
+        self._learn()
+
+    def run(self) -> None:
+        steps = [step for step in Recipe.parse(RECIPES[TARGET]).passes if not step.needs()]
+        for _ in range(MOST_ROUNDS):
+            if not [step for step in steps if self._try(step)]:
+                break
+
+    def told(self) -> tuple[Missed, ...]:
+        """What is missed in the end, each once."""
+        return tuple(dict.fromkeys(one for several in self._missed.values() for one in several))
+
+    def _try(self, step: Pass) -> bool:
+        """Whether ``step`` changed anything."""
+        before = present_in(self.model)
+        change = step.rewrite(self.model, Facts())
+        if change.changed:
+            self._learn()
+        self._missed[step] = tuple(map(self._traced, change.missed))
+        fuses = step.name.startswith("fuse_") and change.changed
+        if fuses and present_in(self.model) == before:
+            self.rewrites[step.name] += change.rewrites
+        return change.changed
+
+    def _learn(self) -> None:
+        for node in self.model.nodes():
             if ORIGIN in node.metadata_props:
-                origins.setdefault(name_of(node), node.metadata_props[ORIGIN])
-    for missed in change.missed:
-        names = tuple(dict.fromkeys(origins[name] for name in missed.nodes if name in origins))
-        yield Missed(missed.kind, names, missed.why, origins.get(missed.blocking, ""))
+                self._origins.setdefault(name_of(node), node.metadata_props[ORIGIN])
+
+    def _traced(self, missed: Missed) -> Missed:
+        """In the names of the original model; a name without an original goes."""
+        names = (self._origins[name] for name in missed.nodes if name in self._origins)
+        blocking = self._origins.get(missed.blocking, "")
+        return Missed(missed.kind, tuple(dict.fromkeys(names)), missed.why, blocking)
 
 
 def _stand_in(model: Model) -> Model:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import onnx_ir as ir
 
-from onnxpress.liveness import made_bytes
+from onnxpress.liveness import fixed_values, made_bytes
 from onnxpress.macs import macs
 from onnxpress.model import Model
 from onnxpress.modules import module_of
@@ -51,6 +51,7 @@ class Operator:
 def layers(model: Model, shapes: Shapes) -> tuple[Layer, ...]:
     """The nodes of ``model``, in the order of the file, subgraphs included."""
     seen: set[int] = set()
+    fixed = fixed_values(model.ir.graph)
     return tuple(
         Layer(
             name_of(node),
@@ -59,7 +60,7 @@ def layers(model: Model, shapes: Shapes) -> tuple[Layer, ...]:
             runs,
             macs(node, shapes),
             sum(model.parameters_of(value, seen) for value in node.inputs if value is not None),
-            made_bytes(node, shapes),
+            made_bytes(node, shapes, fixed),
         )
         for node, runs in _runs(model.ir.graph, shapes, 1)
     )
