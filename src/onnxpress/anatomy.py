@@ -96,9 +96,9 @@ def show_scales(result: Result) -> None:
     if not result["scales"]:
         out.print("no tensor is quantised")
         return
-    table = _table("tensor", "type", "per", "scales", "zero points")
+    table = _table("tensor", "type", "per", "scales", "zero")
     for row in result["scales"]:
-        per = row["per"] if row["axis"] is None else f"{row['per']} ({row['axis']})"
+        per = row["per"] if row["axis"] is None else f"axis {row['axis']}"
         if row["count"] is None:
             told = "as it runs"
         elif row["count"] == 1:
