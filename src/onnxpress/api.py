@@ -6,7 +6,7 @@ objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
+from onnxpress.verbs.listing import listing as run_listing
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
@@ -110,12 +111,24 @@ def verify(
         return compare(one, two, batches())
 
 
-def inspect(model: str | Path | Model, *, custom_ops: str | Path | None = None) -> Inspected:
+def inspect(
+    model: str | Path | Model,
+    *,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    custom_ops: str | Path | None = None,
+) -> Inspected:
     """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none.
 
-    With ``custom_ops`` also whether ONNX Runtime opens it with this library: else ``EngineError``.
+    ``shapes`` give inputs their shapes, or free dimensions their sizes: ``{"batch": [8]}``. All
+    others have the size 1. With ``custom_ops`` also whether ONNX Runtime opens it with this
+    library: else ``EngineError``.
     """
-    return run_inspect(_model(model, custom_ops))
+    return run_inspect(_model(model, custom_ops), shapes)
+
+
+def listing(model: str | Path | Model) -> Iterator[str]:
+    """An ONNX model as text, a line for each node, with shapes."""
+    return run_listing(_model(model, None))
 
 
 def export(

@@ -32,6 +32,7 @@ from onnxpress.external_data import (
 )
 from onnxpress.protobuf import write
 from onnxpress.signature import Signature, TensorSpec
+from onnxpress.sparse import load_dense
 
 JOURNAL_KEY = "onnxpress.journal"
 EXTERNAL_DATA_BYTES = 1 << 30
@@ -162,16 +163,23 @@ class Model:
 
         Shared tensors count once; shapes and indices (int32, int64), scales and zero points do not.
         """
-        tensors = {
-            id(value.const_value): value.const_value.size
+        seen: set[int] = set()
+        return sum(
+            self.parameters_of(value, seen)
             for graph in self.ir.graphs()
             for value in graph.initializers.values()
-            if value.const_value is not None
-            and len(value.const_value.shape) > 0
-            and value.const_value.dtype not in (ir.DataType.INT64, ir.DataType.INT32)
-            and not _scales(value)
-        }
-        return sum(tensors.values())
+        )
+
+    def parameters_of(self, value: ir.Value, seen: set[int]) -> int:
+        """The parameters that ``value`` holds, if its tensor is not in ``seen``, where it goes."""
+        tensor = value.const_value if value.is_initializer() else None
+        if tensor is None or id(tensor) in seen:
+            return 0
+        whole = tensor.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        if len(tensor.shape) == 0 or whole or _scales(value):
+            return 0
+        seen.add(id(tensor))
+        return int(tensor.size)
 
     @property
     def file_bytes(self) -> int:
@@ -255,7 +263,13 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
         if not path.is_file():
             raise ModelError(f"{path} does not exist", "an ONNX file")
         graph = ir.load(path, format="protobuf")
-        _check_values(graph, path)
+        try:
+            _check_values(graph, path)
+        except ModelError:
+            dense = load_dense(path)
+            if dense is None:
+                raise
+            _check_values(graph := dense, path)
         check_external_data(graph, path)
     except (*UNREADABLE, OSError) as error:
         raise ModelError(

@@ -157,3 +157,21 @@ def test_a_query_may_attend_to_nothing_in_one_head_only() -> None:
     model = graph(body)
     _, change = apply(FUSE, model, feeds(model))
     assert "may differ by head" in change.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("planted", "blocking", "why"),
+    [
+        ("z = Identity(p)", "z", "its probabilities are read elsewhere too"),
+        ("", "p", "its probabilities are an output of the model"),
+    ],
+)
+def test_what_reads_the_probabilities_is_told(planted: str, blocking: str, why: str) -> None:
+    body = Q + KEY_SIDES["two"] + V + SCALES["product"] + MASKS["none"] + OUT + planted
+    model = graph(body)
+    name = "z" if planted else "p"
+    model.ir.graph.outputs.extend(
+        value for node in model.ir.graph for value in node.outputs if value.name == name
+    )
+    (missed,) = FUSE.apply(model)[1].missed
+    assert (missed.kind, missed.why, missed.blocking) == ("Attention", why, blocking)

@@ -67,3 +67,13 @@ def test_a_bias_before_it(kind: str, op: str) -> None:
     assert after.op_counts() == {f"com.microsoft::{op}": 1}
     shared = f'a = Add(b, x) g = Gelu<approximate="{kind}">(a) y = Add(a, g)'
     assert not apply(FuseBiasGelu(), model(shared), {"x": X})[1].changed
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bell", [ERF, TANH])
+def test_others_that_read_a_part_are_told(bell: str, way: str) -> None:
+    graph = f"(float[n,4] x) => (float[n,4] y, float[n,4] z) {{ {bell} {WAYS[way]} z = Relu(f) }}"
+    change = FuseGelu().apply(parse(graph, 20, 9, **NUMBERS))[1]
+    (missed,) = change.missed
+    assert (missed.kind, missed.nodes[0], missed.blocking) == ("Gelu", "y", "z")
+    assert missed.why == "Relu reads one of its inner values"

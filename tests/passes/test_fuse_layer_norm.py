@@ -71,3 +71,35 @@ def test_without_the_mean_it_needs_a_later_opset() -> None:
     body = "q = Mul(x, x) " + ROOT + "n = Div(x, r) y = Mul(n, gamma)"
     _, change = apply(FUSE, model(body), {"x": X})
     assert "it needs opset 23, the model has 17" in change.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("reader", "blocking", "why"),
+    [
+        ("z = Relu(d)", "z", "Relu reads one of its inner values"),
+        ("z = Abs(v)", "z", "Abs reads one of its inner values"),
+        ("", "z", "one of its inner values is an output of the graph"),
+    ],
+)
+def test_others_that_read_a_part_are_told(reader: str, blocking: str, why: str) -> None:
+    start = MEAN if reader else MEAN.replace("d =", "z =").replace("(d", "(z")
+    body = start + SQUARES["product"] + ROOT + QUOTIENTS["quotient"] + ENDS["affine"]
+    body = body if reader else body.replace("Mul(d, d)", "Mul(z, z)").replace("Div(d", "Div(z")
+    after = parse(
+        f"(float[n,3,4] x) => (float[n,3,4] y, float z) {{ {body} {reader} }}", 17, 9,
+        two=np.float32(2), epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]),
+        beta=np.float32([4, 3, 2, 1]),
+    )  # fmt: skip
+    change = FUSE.apply(after)[1]
+    (missed,) = change.missed
+    assert (missed.kind, missed.why, missed.blocking) == ("LayerNormalization", why, blocking)
+    assert missed.nodes[0] == "y"
+    assert len(missed.nodes) == 9
+
+
+def test_what_reads_the_scaled_value_does_not_keep_the_rest() -> None:
+    body = MEAN + SQUARES["product"] + ROOT + QUOTIENTS["quotient"]
+    body += "g = Mul(n, gamma) h = Add(beta, g) y = Mul(g, h)"
+    after, change = apply(FUSE, model(body), {"x": X})
+    assert after.op_counts() == {"Add": 1, "LayerNormalization": 1, "Mul": 1}
+    assert change.missed == ()

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size
+from onnxpress.modules import inherit
 from onnxpress.passes._heads import Refusal
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.shapes import Shapes
@@ -253,7 +254,7 @@ class Masks:
     ) -> ir.Value:
         node = ir.node(op, inputs, attributes)
         node.outputs[0].name = node.name = self._names.fresh(stem)
-        before.prepend(node)
+        before.prepend(inherit(node, before))
         self._shapes.learn(node)
         dtype = self._shapes.dtype(node.outputs[0])
         node.outputs[0].type = None if dtype is None else ir.TensorType(dtype)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size
+from onnxpress.modules import inherit
 from onnxpress.passes._affine import Source
 from onnxpress.passes._rewriting import take
 from onnxpress.shapes import Shapes
@@ -146,7 +147,7 @@ class _Writer:
         for value in node.outputs:
             value.name = self._names.fresh(f"{self._stem}_{fused.op.lower()}")
             value.type = fused.results[0].type
-        self._place.prepend(node)
+        self._place.prepend(inherit(node, self._place))
         self._shapes.learn(node)
         self._hand_out(node)
 
@@ -285,7 +286,7 @@ class _Writer:
         node = ir.node(op, inputs, attributes or {})
         node.name = self._names.fresh(f"{self._stem}_{op.lower()}")
         node.outputs[0].name, node.outputs[0].type = node.name, self._fused.results[0].type
-        self._place.prepend(node)
+        self._place.prepend(inherit(node, self._place))
         self._shapes.learn(node)
         return node.outputs[0]
 

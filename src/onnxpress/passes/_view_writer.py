@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, divide, product
+from onnxpress.modules import inherit
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer
 from onnxpress.views import Axes, Factor, View
@@ -45,7 +46,7 @@ class ViewWriter:
             node.outputs[0].name = self._names.fresh(f"{stem}_view")
             node.outputs[0].type = view.source.type
             node.name = node.outputs[0].name
-            before.prepend(node)
+            before.prepend(inherit(node, before))
             self._shapes.learn(node)
             data = node.outputs[0]
         return data

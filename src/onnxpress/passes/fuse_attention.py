@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._attention_mask import (
     Addend,
     Masks,
@@ -116,7 +117,7 @@ class _Work:
         name = self._names.fresh(f"{name_of(softmax)}_attention")
         node = ir.node("MultiHeadAttention", given, attributes, domain=CONTRIB, name=name)
         node.outputs[0].name = self._names.fresh(f"{second.outputs[0].name}_attention")
-        second.prepend(node)
+        second.prepend(inherit(node, second))
         self._shapes.learn(node)
         result = node.outputs[0]
         if mask.rows is not None:
@@ -163,8 +164,12 @@ class _Work:
 
     def _only_user(self, value: ir.Value, op: str, place: int) -> ir.Node:
         uses = list(value.uses())
-        if len(uses) != 1 or value.is_graph_output():
-            raise Refusal("its probabilities are read elsewhere too")
+        if value.is_graph_output():
+            raise Refusal("its probabilities are an output of the model", value.producer())
+        if len(uses) != 1:
+            others = [user for user, index in uses if not (is_op(user, op) and index == place)]
+            blocking = others[0] if others else None
+            raise Refusal("its probabilities are read elsewhere too", blocking)
         user, index = uses[0]
         if not is_op(user, op) or index != place:
             raise Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -57,6 +57,7 @@ class FuseGelu(Pass):
                     continue
                 found = _found(node.outputs[0])
                 if found is None:
+                    missed.extend(_blocked(node.outputs[0]))
                     continue
                 kind, parts = found
                 if not new:
@@ -76,3 +77,13 @@ def _found(value: ir.Value) -> tuple[str, Match] | None:
         if found is not None:
             return name, found
     return None
+
+
+def _blocked(value: ir.Value) -> list[Missed]:
+    """The one that others read a part of, if there is one."""
+    for form in FORMS.values():
+        found = blocked(form, value)
+        if found is not None:
+            names = tuple(map(name_of, found.match.nodes))
+            return [Missed("Gelu", names, found.why, found.reader)]
+    return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -62,13 +62,14 @@ class FuseLayerNorm(Pass):
         for node in reversed(list(model.ir.graph)):
             if node.graph is not None and is_op(node, "Add", "Mul", "Div"):
                 work.fuse(node)
-        return Change(work.rewrites, missed=tuple(work.missed))
+        return Change(work.rewrites, missed=(*work.missed, *work.left_alone()))
 
 
 class _Work:
     def __init__(self, model: ir.Model) -> None:
         self.rewrites = 0
         self.missed: list[Missed] = []
+        self._blocked: list[tuple[tuple[ir.Node, ...], Missed]] = []
         self._graph, self._opset = model.graph, opset(model)
         self._shapes, self._names = Shapes(model), Names(model)
 
@@ -79,11 +80,39 @@ class _Work:
                 if found is None:
                     continue
                 why = self._why_not(op, found)
+                if why and self._is_told(found.nodes):
+                    return
                 if why:
                     self.missed.append(Missed(op, tuple(map(name_of, found.nodes)), why))
                 else:
                     self._replace(op, node, found)
                 return
+        self._look_for_readers(node)
+
+    def _look_for_readers(self, node: ir.Node) -> None:
+        """Remember a formula that cannot go since others read a part of it."""
+        for op, forms in FORMS.items():
+            for form in forms:
+                found = blocked(form, node.outputs[0])
+                if found is None:
+                    continue
+                nodes = found.match.nodes
+                if not self._is_told(nodes):
+                    names = tuple(map(name_of, nodes))
+                    self._blocked.append((nodes, Missed(op, names, found.why, found.reader)))
+                return
+
+    def _is_told(self, nodes: Sequence[ir.Node]) -> bool:
+        """Whether they are a part of what others read."""
+        return any(set(nodes) <= set(known) for known, _ in self._blocked)
+
+    def left_alone(self) -> list[Missed]:
+        """What others read, unless a part of it was fused after all."""
+        return [
+            missed
+            for nodes, missed in self._blocked
+            if all(node.graph is not None for node in nodes)
+        ]
 
     def _why_not(self, op: str, found: Match) -> str:
         if self._opset < OPSETS[op]:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnxpress.matching import Any, Match, blocking
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._heads import Heads, heads_of
 from onnxpress.passes._rewriting import CONTRIB, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
@@ -100,7 +101,7 @@ class _Work:
         """``fused`` where ``node`` stands; what it makes of ``packed`` heads gets them in front."""
         old, value = node.outputs[0], fused.outputs[0]
         value.name, value.type = self._names.fresh(f"{old.name}_rotary"), old.type
-        node.prepend(fused)
+        node.prepend(inherit(fused, node))
         self._shapes.learn(fused)
         if packed is not None:
             back = View(value, packed.packed.after, packed.view.after)
@@ -166,13 +167,13 @@ class _Work:
             node = ir.node("Slice", [value, *constants])
             node.outputs[0].name = node.name = self._names.fresh(f"{value.name}_half")
             node.outputs[0].type = value.type
-            before.prepend(node)
+            before.prepend(inherit(node, before))
             self._shapes.learn(node)
             axes = self._writer.constant((0, 1))
             flat = ir.node("Squeeze", [node.outputs[0], axes])
             flat.outputs[0].name = flat.name = self._names.fresh(f"{value.name}_cache")
             flat.outputs[0].type = value.type
-            before.prepend(flat)
+            before.prepend(inherit(flat, before))
             self._shapes.learn(flat)
             self._caches[value] = flat.outputs[0]
         return self._caches[value]

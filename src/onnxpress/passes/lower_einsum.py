@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._rewriting import sweep, take
 from onnxpress.passes._view_writer import Step, ViewWriter, cost
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -157,7 +158,7 @@ class _Work:
         made = ir.node("MatMul", sides, name=node.name)
         made.outputs[0].name = self._names.fresh(f"{old.name}_product")
         made.outputs[0].type = old.type
-        node.prepend(made)
+        node.prepend(inherit(made, node))
         self._shapes.learn(made)
         result = replace(plan.result, source=made.outputs[0])
         take(old, self._writer.write(result, plan.steps[2], node, str(old.name)))

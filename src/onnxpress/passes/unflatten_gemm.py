@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
@@ -95,6 +96,6 @@ def _insert(
     node = ir.node(op, inputs, name=names.fresh(f"{before.name or before.outputs[0].name}_{op}"))
     value = node.outputs[0]
     value.name, value.type = names.fresh(f"{before.outputs[0].name}_{op}"), before.outputs[0].type
-    before.prepend(node)
+    before.prepend(inherit(node, before))
     shapes.learn(node)
     return value
