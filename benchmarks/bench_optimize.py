@@ -1,0 +1,485 @@
+"""Optimisers side by side: what is left of the graph, and what that is worth.
+
+    python benchmarks/bench_optimize.py [--only bert,vit] [--no-latency] [--json FILE]
+
+onnxpress with its two targets (`portable`, and `for-ort`: --target onnxruntime) against onnxsim,
+OnnxSlim, onnxscript's optimizer, its ort_fusions and ONNX Runtime's own levels. The networks come
+from configurations, exported once into build/optimize/raw; the peers live in an environment that
+the first run makes from peers.txt. `--only bert --no-latency` takes about a minute.
+
+Nodes count subgraphs, with functions inlined. Kernels are the nodes that ONNX Runtime executes
+after it optimised the file while loading it. Seconds and memory are those of one run from file to
+file in a process of its own, ours without the guard (the whole command is in the JSON); memory is
+the peak less what the process held with imports done, over the file's size. Outputs are equal
+where the tolerances of `onnxpress verify` hold on two batches, the second shorter.
+
+Latency is relative to the raw file on the same engine: interleaved rounds, one process per
+candidate, batch 1 and 128 tokens. Its intervals are of 95 % over all comparisons of the run
+(Bonferroni), and one that lies wholly above 1.03 is measured once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import nets
+import optimizers
+
+from onnxpress.engine import Session
+from onnxpress.errors import OnnxpressError
+from onnxpress.model import load
+from onnxpress.runner import Artifact
+from onnxpress.settings import Settings
+from onnxpress.verbs.environment import environment
+from onnxpress.verbs.measure import Candidate, measure
+from onnxpress.verbs.verify import compare
+from onnxpress.worker import Worker
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build" / "optimize"
+RAW = "raw"
+ENGINES = ("onnxruntime", "openvino")
+LIMIT_S = 900
+SLOWER = 1.03
+BERT_NODES, LARGE_S, LARGE_MEMORY = 100, 8.0, 3.0
+BLOCKS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+
+
+@dataclass
+class Figures:
+    """One file: a network as one tool left it. ``why`` says why there is none.
+
+    ``latency`` holds by engine the milliseconds, and the ratio to the raw file with the ends of
+    its interval.
+    """
+
+    tool: str
+    why: str = ""
+    nodes: int = 0
+    attention: int = 0
+    kernels: int | None = None
+    seconds: float | None = None
+    memory: float | None = None
+    guarded_s: float | None = None
+    guarded_memory: float | None = None
+    equal: bool | None = None
+    differs: str = ""
+    size_bytes: int = 0
+    latency: dict[str, dict[str, object]] = field(default_factory=dict)
+
+
+def peers_python() -> Path:
+    """The interpreter of the peers' environment, made where it is missing or out of date."""
+    folder, wanted = BUILD / "venv", HERE / "peers.txt"
+    python, stamp = folder / "bin" / "python", folder / "made-from.txt"
+    if not stamp.is_file() or stamp.read_text("utf-8") != wanted.read_text("utf-8"):
+        print("Setting up the peers' environment ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*install, "-r", wanted], check=True)
+        stamp.write_text(wanted.read_text("utf-8"), "utf-8")
+    return python
+
+
+def exported(name: str, exporter: str, folder: Path) -> Path:
+    """The raw file, made where it is missing. Raises ``RuntimeError`` with the reason."""
+    path = folder / f"{name}-{exporter}.onnx"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        told = run([sys.executable, HERE / "nets.py", name, exporter, path])
+        if told.why:
+            raise RuntimeError(told.why)
+    return path
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A process that ended: the last line that it printed, or ``why`` it failed."""
+
+    line: str = ""
+    why: str = ""
+
+
+def run(words: Sequence[object]) -> Ran:
+    """A process with a limit of time."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in words],
+            capture_output=True, text=True, check=False, timeout=LIMIT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Ran(why=f"took more than {LIMIT_S} s")
+    out, err = (text.strip().splitlines() for text in (done.stdout, done.stderr))
+    if done.returncode < 0:
+        return Ran(why=f"crashed with signal {-done.returncode}")
+    if done.returncode:
+        return Ran(why=(err or out or [f"exit code {done.returncode}"])[-1][:300])
+    return Ran(out[-1] if out else "")
+
+
+def optimised(tool: str, raw: Path, out: Path, peers: Path | None) -> Figures:
+    """Run ``tool`` once (ours twice: with and without the guard), and read what it wrote."""
+    figures = Figures(tool)
+    script = HERE / "optimizers.py"
+    python = sys.executable if tool in optimizers.OURS else peers
+    told = run([python, script, tool, raw, out])
+    if told.why or not out.is_file():
+        figures.why = told.why or "wrote no file"
+        return figures
+    size = load(raw).file_bytes
+    figures.seconds, figures.memory = cost(told.line, size)
+    if tool in optimizers.OURS:
+        figures.guarded_s, figures.guarded_memory = figures.seconds, figures.memory
+        alone = run([python, script, f"{tool}-alone", raw, out.with_name("alone.onnx")])
+        figures.seconds, figures.memory = cost(alone.line, size)
+    return figures
+
+
+def cost(line: str, size: int) -> tuple[float, float]:
+    """Seconds and memory of one run, the latter in units of the file's ``size``."""
+    told = json.loads(line)
+    return told["seconds"], (told["peak_bytes"] - told["base_bytes"]) / size
+
+
+def count(figures: Figures, path: Path) -> None:
+    """Nodes, attention blocks and size of a file."""
+    model = load(path)
+    ops = model.inlined().op_counts()
+    figures.nodes = sum(ops.values())
+    figures.attention = sum(n for op, n in ops.items() if op.rpartition("::")[2] in BLOCKS)
+    figures.size_bytes = model.file_bytes
+
+
+def judge(figures: Figures, raw: Worker, path: Path, net: nets.Net, threads: int) -> None:
+    """Kernels, and whether the outputs equal the raw file's; each file in its own process."""
+    batches = [nets.feeds(net, raw.signature, *size) for size in ((1, 24), (2, 16))]
+    try:
+        with opened(path, threads) as own:
+            figures.kernels = len(own.executed())
+            # Workers are sessions in all that `compare` asks of one.
+            verified = compare(cast(Session, raw), cast(Session, own), batches)
+        figures.equal = verified.ok
+        figures.differs = "" if verified.ok else str(verified.first_mismatch)
+    except OnnxpressError as error:
+        figures.equal, figures.differs = False, str(error)
+
+
+def opened(path: Path, threads: int) -> Worker:
+    """A file on ONNX Runtime, in a process of its own."""
+    return Worker.open(Artifact(path, Settings("onnxruntime", threads=threads)), LIMIT_S)
+
+
+def all_tools(
+    raw: Path, net: nets.Net, folder: Path, options: argparse.Namespace, peers: Path | None
+) -> tuple[list[Figures], dict[str, Path]]:
+    """The figures of the raw file and of each tool's, and the files that there are."""
+    found, files = [Figures(RAW)], {RAW: raw}
+    count(found[0], raw)
+    with opened(raw, options.threads) as worker:
+        found[0].kernels = len(worker.executed())
+        for tool in options.tools:
+            out = folder / f"{tool}.onnx"
+            figures = optimised(tool, raw, out, peers)
+            found.append(figures)
+            if not figures.why:
+                count(figures, out)
+                judge(figures, worker, out, net, options.threads)
+                files[tool] = out
+    return found, files
+
+
+def time_all(
+    found: Sequence[Figures],
+    files: Mapping[str, Path],
+    net: nets.Net,
+    options: argparse.Namespace,
+    comparisons: int,
+) -> None:
+    """Latency on each engine, all files of a network in one run; the slow ones once more."""
+    signature = load(files[RAW]).signature
+    inputs = nets.feeds(net, signature, 1, 128)
+    for engine in options.engines:
+        again = measured(engine, list(files), files, inputs, options, comparisons)
+        slow = [n for n, told in again.items() if n != RAW and cast(float, told["low"]) > SLOWER]
+        if slow:
+            once_more = measured(engine, [RAW, *slow], files, inputs, options, comparisons)
+            for name in slow:
+                again[name] = {**once_more.get(name, {}), "first": again[name]}
+        for figures in found:
+            if figures.tool in again:
+                figures.latency[engine] = again[figures.tool]
+
+
+def measured(
+    engine: str,
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    inputs: Mapping[str, object],
+    options: argparse.Namespace,
+    comparisons: int,
+) -> dict[str, dict[str, object]]:
+    """Name → milliseconds and ratio to the raw file; ``failed`` in place of them, with infinity."""
+    settings = Settings(engine, threads=options.threads)
+    candidates = [
+        Candidate(n, Artifact(files[n], settings), engine, "float32", files[n].stat().st_size)
+        for n in names
+    ]
+    told = measure(candidates, inputs, baseline=RAW, batch=1, rounds=options.rounds)  # type: ignore[arg-type]
+    rows: dict[str, dict[str, object]] = {
+        name: {"failed": why, "low": 0.0, "high": math.inf} for name, why in told.failures.items()
+    }
+    for row in told.rows:
+        if row.speedup is None:
+            continue
+        wider = stretch(told.rounds, comparisons)
+        value = 1 / row.speedup.value
+        low, high = (
+            value * (1 / end / value) ** wider if end > 0 and math.isfinite(end) else bad
+            for end, bad in ((row.speedup.high, 0.0), (row.speedup.low, math.inf))
+        )
+        rows[row.name] = {
+            "ms": row.latency_ms.p50, "ratio": value, "low": low, "high": high,
+            "rounds": told.rounds, "noisy": told.noisy,
+        }  # fmt: skip
+    return rows
+
+
+def stretch(rounds: int, comparisons: int) -> float:
+    """How much wider an interval of 95 % gets, on the scale of logarithms, for all at once.
+
+    The ratio of Student's quantiles: a bootstrap over some twenty rounds has no tails to read so
+    small a probability from.
+    """
+    from scipy.stats import t
+
+    one, every = (t.ppf(1 - 0.05 / (2 * n), max(rounds - 1, 1)) for n in (1, comparisons))
+    return float(every / one)
+
+
+def table(title: str, found: Sequence[Figures], net: nets.Net) -> str:
+    """What every tool left, in 80 columns."""
+    lines = [
+        "", title,
+        f"{'':13}  nodes attention kernels  seconds  memory  outputs",
+    ]  # fmt: skip
+    for figures in found:
+        if figures.why:
+            lines.append(f"{figures.tool:13} failed: {figures.why}"[:80])
+            continue
+        seconds = "" if figures.seconds is None else f"{figures.seconds:.2f}"
+        memory = "" if figures.memory is None else f"{figures.memory:.1f}×"
+        blocks = f"{figures.attention}/{net.attention}" if net.attention else "–"
+        kernels = "–" if figures.kernels is None else figures.kernels
+        outputs = "" if figures.tool == RAW else "equal" if figures.equal else "DIFFER"
+        lines.append(
+            f"{figures.tool:13} {figures.nodes:6} {blocks:>9} {kernels:>7} {seconds:>8} "
+            f"{memory:>7}  {outputs}"
+        )
+    for engine in ENGINES:
+        lines += latencies(engine, found)
+    return "\n".join(lines)
+
+
+def latencies(engine: str, found: Sequence[Figures]) -> list[str]:
+    """The rows of one engine, where it was timed."""
+    lines = []
+    for figures in found:
+        told = figures.latency.get(engine, {})
+        if "failed" in told:
+            lines.append(f"{figures.tool:13} failed: {told['failed']}"[:80])
+        elif "ms" in told:
+            first = "  measured twice" if "first" in told else ""
+            lines.append(
+                f"{figures.tool:13} {told['ms']:8.2f} ms   {told['ratio']:5.3f} "
+                f"({told['low']:.3f} to {told['high']:.3f}){first}"
+            )
+    return [f"on {engine}, × raw", *lines] if lines else []
+
+
+def shortfalls(name: str, found: Sequence[Figures], net: nets.Net) -> list[str]:
+    """Where ours does not hold its bar, one line each."""
+    by = {figures.tool: figures for figures in found}
+    told = []
+    for tool in optimizers.OURS:
+        ours = by.get(tool)
+        if ours is None:
+            continue
+        if ours.why:
+            told.append(f"{tool} failed: {ours.why}")
+            continue
+        checks = (outputs, kernels, peers_nodes, blocks, costs, slower)
+        told += [f"{tool}: {why}" for check in checks for why in check(ours, by, net)]
+        if tool == "for-ort" and name.startswith("bert-") and ours.nodes > BERT_NODES:
+            told.append(f"{tool}: {ours.nodes} nodes, the bar is {BERT_NODES}")
+    return [f"{name} {why}" for why in told]
+
+
+Check = Callable[[Figures, Mapping[str, Figures], "nets.Net"], list[str]]
+
+
+def outputs(ours: Figures, _: Mapping[str, Figures], __: nets.Net) -> list[str]:
+    """They equal the raw file's."""
+    return [] if ours.equal else [f"outputs differ: {ours.differs}"]
+
+
+def kernels(ours: Figures, by: Mapping[str, Figures], _: nets.Net) -> list[str]:
+    """No more than ONNX Runtime makes of the raw file."""
+    own = by[RAW].kernels
+    if own is None or ours.kernels is None or ours.kernels <= own:
+        return []
+    return [f"{ours.kernels} kernels, ONNX Runtime's own are {own}"]
+
+
+def peers_nodes(ours: Figures, by: Mapping[str, Figures], _: nets.Net) -> list[str]:
+    """Portable: no more than onnxsim and OnnxSlim leave where their outputs are equal."""
+    fit = [by[n] for n in ("onnxsim", "onnxslim") if n in by and by[n].equal]
+    best = min(fit, key=lambda peer: peer.nodes, default=None)
+    if ours.tool != "portable" or best is None or ours.nodes <= best.nodes:
+        return []
+    return [f"{ours.nodes} nodes, {best.tool} leaves {best.nodes}"]
+
+
+def blocks(ours: Figures, _: Mapping[str, Figures], net: nets.Net) -> list[str]:
+    """Every attention block is one node, where the target has one for it."""
+    if ours.tool == "portable" or ours.attention == net.attention:
+        return []
+    return [f"{ours.attention} of {net.attention} attention blocks"]
+
+
+def costs(ours: Figures, _: Mapping[str, Figures], net: nets.Net) -> list[str]:
+    """Time and memory of the large model."""
+    told = []
+    if not net.timed and ours.seconds is not None and ours.seconds > LARGE_S:
+        told.append(f"{ours.seconds:.1f} s, the bar is {LARGE_S:.0f} s")
+    if not net.timed and ours.memory is not None and ours.memory > LARGE_MEMORY:
+        told.append(f"{ours.memory:.1f}× its size in memory, the bar is {LARGE_MEMORY:.0f}×")
+    return told
+
+
+def slower(ours: Figures, _: Mapping[str, Figures], __: nets.Net) -> list[str]:
+    """Not slower than the raw file, measured twice."""
+    return [
+        f"{told['ratio']:.3f} × raw on {engine} ({told['low']:.3f} to {told['high']:.3f})"
+        for engine, told in ours.latency.items()
+        if "ms" in told and cast(float, told["low"]) > SLOWER
+    ]
+
+
+def overview(all_found: Mapping[str, Sequence[Figures]]) -> str:
+    """One line for each file: the nodes of ours and of the best, the kernels, the attention."""
+    lines = [
+        "",
+        f"{'':24} {'':16}nodes{'':17} kernels          attn",
+        f"{'':24} {'raw':>6} {'portable':>8} {'sim/slim':>8} {'for-ort':>7} "
+        f"{'raw':>5} {'port.':>5} {'f.-ort':>6} {'for-ort':>7}",
+    ]
+    for name, found in all_found.items():
+        by = {figures.tool: figures for figures in found}
+        fit = [by[n].nodes for n in ("onnxsim", "onnxslim") if n in by and by[n].equal]
+        net = nets.NETS[name.rpartition("-")[0]]
+        mine, own = by.get("portable"), by.get("for-ort")
+        cells = [by[RAW].nodes, mine and mine.nodes, min(fit, default=None), own and own.nodes,
+                 by[RAW].kernels, mine and mine.kernels, own and own.kernels,
+                 f"{own.attention}/{net.attention}" if own and net.attention else None]  # fmt: skip
+        texts = ["–" if cell is None else str(cell) for cell in cells]
+        widths = (6, 8, 8, 7, 5, 5, 6, 7)
+        lines.append(
+            f"{name:24} " + " ".join(f"{text:>{n}}" for text, n in zip(texts, widths, strict=True))
+        )
+    return "\n".join(lines)
+
+
+def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
+    """Names separated by commas, in the order in which they are known."""
+    names = [name for name in text.split(",") if name] or list(known)
+    for name in names:
+        if name not in known:
+            sys.exit(f"unknown {what} '{name}'; expected one of {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default="", help="networks: " + ", ".join(nets.NETS))
+    tools = [*optimizers.OURS, *optimizers.PEERS]
+    parser.add_argument("--tools", default="", help="tools: " + ", ".join(tools))
+    parser.add_argument("--exporters", default="", help="dynamo, torchscript, tf2onnx")
+    parser.add_argument("--engines", default="", help="for latency: " + ", ".join(ENGINES))
+    parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--raw", type=Path, default=BUILD / "raw", help="the exported files")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    options.only = chosen(options.only, list(nets.NETS), "network")
+    options.tools = chosen(options.tools, tools, "tool")
+    options.exporters = chosen(options.exporters, [*nets.PYTORCH, *nets.KERAS], "exporter")
+    options.engines = chosen(options.engines, ENGINES, "engine")
+    return options
+
+
+def main() -> None:
+    """Print a table for each file and an overview; write all figures with ``--json``."""
+    options = arguments()
+    peers = peers_python() if set(options.tools) & set(optimizers.PEERS) else None
+    jobs = [
+        (name, exporter)
+        for name in options.only
+        for exporter in nets.NETS[name].exporters
+        if exporter in options.exporters
+    ]
+    timed = sum(nets.NETS[name].timed for name, _ in jobs)
+    comparisons = max(1, timed * len(options.tools) * len(options.engines))
+    all_found: dict[str, list[Figures]] = {}
+    missed: list[str] = []
+    for name, exporter in jobs:
+        net, title = nets.NETS[name], f"{name}-{exporter}"
+        try:
+            raw = exported(name, exporter, options.raw)
+        except RuntimeError as error:
+            print(f"\n{title}: not exported: {error}")
+            missed.append(f"{title} was not exported: {error}")
+            continue
+        with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+            found, files = all_tools(raw, net, Path(folder), options, peers)
+            if net.timed and not options.no_latency:
+                time_all(found, files, net, options, comparisons)
+        all_found[title] = found
+        missed += shortfalls(title, found, net)
+        size = f"{found[0].size_bytes / 1e6:.3g} MB"
+        print(table(f"{title}, {size}", found, net), flush=True)
+        if options.json:
+            write(options.json, all_found, missed, comparisons)
+    print(overview(all_found))
+    print("\n" + "\n".join(missed or ["every bar holds"]))
+
+
+def write(
+    path: Path, found: Mapping[str, Sequence[Figures]], missed: Sequence[str], comparisons: int
+) -> None:
+    """All figures so far: a run that is interrupted keeps what it has."""
+    data = {
+        "environment": environment(),
+        "comparisons": comparisons,
+        "files": {name: [asdict(figures) for figures in rows] for name, rows in found.items()},
+        "missed": list(missed),
+    }
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
