@@ -168,9 +168,9 @@ def optimize(
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
-    ``recipe`` is passes separated by commas, or what is best for the ``target``: ``portable``
-    (standard operators only) or ``onnxruntime`` (its own as well). ``fix`` gives free dimensions
-    their sizes for good, by name.
+    ``recipe`` is passes separated by commas, where ``default`` stands for those that are best for
+    the ``target``: ``portable`` (standard operators only) or ``onnxruntime`` (its own as well).
+    ``fix`` gives free dimensions their sizes for good, by name.
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
     signature = run_fix(opened, fix).signature if fix else opened.signature
@@ -396,7 +396,7 @@ def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
 def _recipe(text: str, target: str) -> Recipe:
     if target not in RECIPES:
         raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
-    recipe = Recipe.parse(RECIPES[target] if text == "default" else text)
+    recipe = Recipe.parse(text, {"default": RECIPES[target]})
     if not recipe.passes:
         raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
     if recipe.needs():

@@ -152,9 +152,14 @@ class Recipe(Pass):
         return ",".join(map(str, self.passes))
 
     @classmethod
-    def parse(cls, text: str) -> Recipe:
-        """A recipe from its text. Raises ``PluginError`` (unknown pass) or ``InputError``."""
-        return cls(tuple(_parse_pass(part) for part in _split(text)))
+    def parse(cls, text: str, named: Mapping[str, str] | None = None) -> Recipe:
+        """A recipe from its text, in which the names of ``named`` stand for other recipes.
+
+        Raises ``PluginError`` (unknown pass) or ``InputError``.
+        """
+        known = named or {}
+        parts = [step for part in _split(text) for step in _split(known.get(part, part))]
+        return cls(tuple(map(_parse_pass, parts)))
 
 
 def _split(text: str) -> list[str]:
