@@ -14,7 +14,7 @@ the peak less what the process held with imports done, over the file's size. Out
 where the tolerances of `onnxpress verify` hold on two batches, the second shorter.
 
 Latency is relative to the raw file on the same engine: interleaved rounds, one process per
-candidate, batch 1 and 128 tokens. Its intervals are of 95 % over all comparisons of the run
+candidate, batch 1 and 128 tokens. Its intervals are of 95 % over all ratios of ours in the run
 (Bonferroni), and one that lies wholly above 1.03 is measured once more.
 """
 
@@ -26,15 +26,18 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import nets
 import optimizers
+from optimize_figures import ENGINES, RAW, SLOWER, Figures, overview, shortfalls, table
 
 from onnxpress.engine import Session
 from onnxpress.errors import OnnxpressError
@@ -48,35 +51,8 @@ from onnxpress.worker import Worker
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "optimize"
-RAW = "raw"
-ENGINES = ("onnxruntime", "openvino")
 LIMIT_S = 900
-SLOWER = 1.03
-BERT_NODES, LARGE_S, LARGE_MEMORY = 100, 8.0, 3.0
 BLOCKS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
-
-
-@dataclass
-class Figures:
-    """One file: a network as one tool left it. ``why`` says why there is none.
-
-    ``latency`` holds by engine the milliseconds, and the ratio to the raw file with the ends of
-    its interval.
-    """
-
-    tool: str
-    why: str = ""
-    nodes: int = 0
-    attention: int = 0
-    kernels: int | None = None
-    seconds: float | None = None
-    memory: float | None = None
-    guarded_s: float | None = None
-    guarded_memory: float | None = None
-    equal: bool | None = None
-    differs: str = ""
-    size_bytes: int = 0
-    latency: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def peers_python() -> Path:
@@ -128,12 +104,12 @@ def run(words: Sequence[object]) -> Ran:
     return Ran(out[-1] if out else "")
 
 
-def optimised(tool: str, raw: Path, out: Path, peers: Path | None) -> Figures:
+def optimised(tool: str, raw: Path, out: Path, samples: Path, peers: Path | None) -> Figures:
     """Run ``tool`` once (ours twice: with and without the guard), and read what it wrote."""
     figures = Figures(tool)
     script = HERE / "optimizers.py"
     python = sys.executable if tool in optimizers.OURS else peers
-    told = run([python, script, tool, raw, out])
+    told = run([python, script, tool, raw, out, samples])
     if told.why or not out.is_file():
         figures.why = told.why or "wrote no file"
         return figures
@@ -186,11 +162,13 @@ def all_tools(
     """The figures of the raw file and of each tool's, and the files that there are."""
     found, files = [Figures(RAW)], {RAW: raw}
     count(found[0], raw)
+    samples = folder / "samples.npz"
+    np.savez(samples, **nets.feeds(net, load(raw).signature, 2, 16))
     with opened(raw, options.threads) as worker:
         found[0].kernels = len(worker.executed())
         for tool in options.tools:
             out = folder / f"{tool}.onnx"
-            figures = optimised(tool, raw, out, peers)
+            figures = optimised(tool, raw, out, samples, peers)
             found.append(figures)
             if not figures.why:
                 count(figures, out)
@@ -267,139 +245,6 @@ def stretch(rounds: int, comparisons: int) -> float:
     return float(every / one)
 
 
-def table(title: str, found: Sequence[Figures], net: nets.Net) -> str:
-    """What every tool left, in 80 columns."""
-    lines = [
-        "", title,
-        f"{'':13}  nodes attention kernels  seconds  memory  outputs",
-    ]  # fmt: skip
-    for figures in found:
-        if figures.why:
-            lines.append(f"{figures.tool:13} failed: {figures.why}"[:80])
-            continue
-        seconds = "" if figures.seconds is None else f"{figures.seconds:.2f}"
-        memory = "" if figures.memory is None else f"{figures.memory:.1f}×"
-        blocks = f"{figures.attention}/{net.attention}" if net.attention else "–"
-        kernels = "–" if figures.kernels is None else figures.kernels
-        outputs = "" if figures.tool == RAW else "equal" if figures.equal else "DIFFER"
-        lines.append(
-            f"{figures.tool:13} {figures.nodes:6} {blocks:>9} {kernels:>7} {seconds:>8} "
-            f"{memory:>7}  {outputs}"
-        )
-    for engine in ENGINES:
-        lines += latencies(engine, found)
-    return "\n".join(lines)
-
-
-def latencies(engine: str, found: Sequence[Figures]) -> list[str]:
-    """The rows of one engine, where it was timed."""
-    lines = []
-    for figures in found:
-        told = figures.latency.get(engine, {})
-        if "failed" in told:
-            lines.append(f"{figures.tool:13} failed: {told['failed']}"[:80])
-        elif "ms" in told:
-            first = "  measured twice" if "first" in told else ""
-            lines.append(
-                f"{figures.tool:13} {told['ms']:8.2f} ms   {told['ratio']:5.3f} "
-                f"({told['low']:.3f} to {told['high']:.3f}){first}"
-            )
-    return [f"on {engine}, × raw", *lines] if lines else []
-
-
-def shortfalls(name: str, found: Sequence[Figures], net: nets.Net) -> list[str]:
-    """Where ours does not hold its bar, one line each."""
-    by = {figures.tool: figures for figures in found}
-    told = []
-    for tool in optimizers.OURS:
-        ours = by.get(tool)
-        if ours is None:
-            continue
-        if ours.why:
-            told.append(f"{tool} failed: {ours.why}")
-            continue
-        checks = (outputs, kernels, peers_nodes, blocks, costs, slower)
-        told += [f"{tool}: {why}" for check in checks for why in check(ours, by, net)]
-        if tool == "for-ort" and name.startswith("bert-") and ours.nodes > BERT_NODES:
-            told.append(f"{tool}: {ours.nodes} nodes, the bar is {BERT_NODES}")
-    return [f"{name} {why}" for why in told]
-
-
-Check = Callable[[Figures, Mapping[str, Figures], "nets.Net"], list[str]]
-
-
-def outputs(ours: Figures, _: Mapping[str, Figures], __: nets.Net) -> list[str]:
-    """They equal the raw file's."""
-    return [] if ours.equal else [f"outputs differ: {ours.differs}"]
-
-
-def kernels(ours: Figures, by: Mapping[str, Figures], _: nets.Net) -> list[str]:
-    """No more than ONNX Runtime makes of the raw file."""
-    own = by[RAW].kernels
-    if own is None or ours.kernels is None or ours.kernels <= own:
-        return []
-    return [f"{ours.kernels} kernels, ONNX Runtime's own are {own}"]
-
-
-def peers_nodes(ours: Figures, by: Mapping[str, Figures], _: nets.Net) -> list[str]:
-    """Portable: no more than onnxsim and OnnxSlim leave where their outputs are equal."""
-    fit = [by[n] for n in ("onnxsim", "onnxslim") if n in by and by[n].equal]
-    best = min(fit, key=lambda peer: peer.nodes, default=None)
-    if ours.tool != "portable" or best is None or ours.nodes <= best.nodes:
-        return []
-    return [f"{ours.nodes} nodes, {best.tool} leaves {best.nodes}"]
-
-
-def blocks(ours: Figures, _: Mapping[str, Figures], net: nets.Net) -> list[str]:
-    """Every attention block is one node, where the target has one for it."""
-    if ours.tool == "portable" or ours.attention == net.attention:
-        return []
-    return [f"{ours.attention} of {net.attention} attention blocks"]
-
-
-def costs(ours: Figures, _: Mapping[str, Figures], net: nets.Net) -> list[str]:
-    """Time and memory of the large model."""
-    told = []
-    if not net.timed and ours.seconds is not None and ours.seconds > LARGE_S:
-        told.append(f"{ours.seconds:.1f} s, the bar is {LARGE_S:.0f} s")
-    if not net.timed and ours.memory is not None and ours.memory > LARGE_MEMORY:
-        told.append(f"{ours.memory:.1f}× its size in memory, the bar is {LARGE_MEMORY:.0f}×")
-    return told
-
-
-def slower(ours: Figures, _: Mapping[str, Figures], __: nets.Net) -> list[str]:
-    """Not slower than the raw file, measured twice."""
-    return [
-        f"{told['ratio']:.3f} × raw on {engine} ({told['low']:.3f} to {told['high']:.3f})"
-        for engine, told in ours.latency.items()
-        if "ms" in told and cast(float, told["low"]) > SLOWER
-    ]
-
-
-def overview(all_found: Mapping[str, Sequence[Figures]]) -> str:
-    """One line for each file: the nodes of ours and of the best, the kernels, the attention."""
-    lines = [
-        "",
-        f"{'':24} {'':16}nodes{'':17} kernels          attn",
-        f"{'':24} {'raw':>6} {'portable':>8} {'sim/slim':>8} {'for-ort':>7} "
-        f"{'raw':>5} {'port.':>5} {'f.-ort':>6} {'for-ort':>7}",
-    ]
-    for name, found in all_found.items():
-        by = {figures.tool: figures for figures in found}
-        fit = [by[n].nodes for n in ("onnxsim", "onnxslim") if n in by and by[n].equal]
-        net = nets.NETS[name.rpartition("-")[0]]
-        mine, own = by.get("portable"), by.get("for-ort")
-        cells = [by[RAW].nodes, mine and mine.nodes, min(fit, default=None), own and own.nodes,
-                 by[RAW].kernels, mine and mine.kernels, own and own.kernels,
-                 f"{own.attention}/{net.attention}" if own and net.attention else None]  # fmt: skip
-        texts = ["–" if cell is None else str(cell) for cell in cells]
-        widths = (6, 8, 8, 7, 5, 5, 6, 7)
-        lines.append(
-            f"{name:24} " + " ".join(f"{text:>{n}}" for text, n in zip(texts, widths, strict=True))
-        )
-    return "\n".join(lines)
-
-
 def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
     """Names separated by commas, in the order in which they are known."""
     names = [name for name in text.split(",") if name] or list(known)
@@ -423,7 +268,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--raw", type=Path, default=BUILD / "raw", help="the exported files")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--show", type=Path, help="print what an earlier run wrote, and stop")
     options = parser.parse_args()
     options.only = chosen(options.only, list(nets.NETS), "network")
     options.tools = chosen(options.tools, tools, "tool")
@@ -435,6 +281,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Print a table for each file and an overview; write all figures with ``--json``."""
     options = arguments()
+    if options.show:
+        show(json.loads(options.show.read_text(encoding="utf-8")))
+        return
     peers = peers_python() if set(options.tools) & set(optimizers.PEERS) else None
     jobs = [
         (name, exporter)
@@ -443,7 +292,8 @@ def main() -> None:
         if exporter in options.exporters
     ]
     timed = sum(nets.NETS[name].timed for name, _ in jobs)
-    comparisons = max(1, timed * len(options.tools) * len(options.engines))
+    judged = [tool for tool in options.tools if tool in optimizers.OURS] or options.tools
+    comparisons = max(1, timed * len(judged) * len(options.engines))
     all_found: dict[str, list[Figures]] = {}
     missed: list[str] = []
     for name, exporter in jobs:
@@ -459,13 +309,26 @@ def main() -> None:
             if net.timed and not options.no_latency:
                 time_all(found, files, net, options, comparisons)
         all_found[title] = found
-        missed += shortfalls(title, found, net)
-        size = f"{found[0].size_bytes / 1e6:.3g} MB"
-        print(table(f"{title}, {size}", found, net), flush=True)
+        missed += shortfalls(title, found)
+        print(table(title, found), flush=True)
         if options.json:
             write(options.json, all_found, missed, comparisons)
+    conclude(all_found, missed)
+
+
+def conclude(all_found: Mapping[str, Sequence[Figures]], missed: Sequence[str]) -> None:
+    """The overview, and where the bars are missed."""
     print(overview(all_found))
     print("\n" + "\n".join(missed or ["every bar holds"]))
+
+
+def show(data: Mapping[str, Any]) -> None:
+    """The tables of an earlier run, and today's bars."""
+    all_found = {title: [Figures(**row) for row in rows] for title, rows in data["files"].items()}
+    for title, found in all_found.items():
+        print(table(title, found))
+    missed = [line for title, found in all_found.items() for line in shortfalls(title, found)]
+    conclude(all_found, missed)
 
 
 def write(

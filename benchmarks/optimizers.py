@@ -1,10 +1,10 @@
 """One run of one optimiser from file to file, in a process of its own.
 
-    python benchmarks/optimizers.py TOOL IN OUT
+    python benchmarks/optimizers.py TOOL IN OUT [SAMPLES]
 
 prints a JSON object: the seconds to read, optimise and write (imports left out), and the resident
 bytes before (imports done, no model) and at most. Peers run in an environment of their own, so
-each is imported alone.
+each is imported alone. SAMPLES, an .npz file, is what our guard compares outputs on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 Run = Callable[[str, str], None]
+SAMPLES = sys.argv[4] if len(sys.argv) > 4 else None
 
 
 def onnxpress_as_called(target: str) -> Run:
@@ -31,7 +32,7 @@ def onnxpress_as_called(target: str) -> Run:
     Recipe.parse(RECIPES[target])
 
     def run(source: str, out: str) -> None:
-        api.optimize(source, target=target).model.save(out)
+        api.optimize(source, target=target, samples=SAMPLES).model.save(out)
 
     return run
 
@@ -149,7 +150,7 @@ def resident(most: bool) -> int:
 
 def main() -> None:
     """See the top of this file."""
-    tool, source, out = sys.argv[1:]
+    tool, source, out = sys.argv[1:4]
     run = TOOLS[tool]()
     base = resident(most=False)
     started = time.perf_counter()
