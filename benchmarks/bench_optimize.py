@@ -170,10 +170,15 @@ def all_tools(
             out = folder / f"{tool}.onnx"
             figures = optimised(tool, raw, out, samples, peers)
             found.append(figures)
-            if not figures.why:
+            if figures.why:
+                continue
+            try:
                 count(figures, out)
-                judge(figures, worker, out, net, options.threads)
-                files[tool] = out
+            except OnnxpressError as error:
+                figures.why = f"wrote a file that cannot be read: {error}"
+                continue
+            judge(figures, worker, out, net, options.threads)
+            files[tool] = out
     return found, files
 
 
@@ -269,7 +274,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--raw", type=Path, default=BUILD / "raw", help="the exported files")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--show", type=Path, help="print what an earlier run wrote, and stop")
+    parser.add_argument("--show", type=Path, nargs="+", help="print earlier figures, and stop")
     options = parser.parse_args()
     options.only = chosen(options.only, list(nets.NETS), "network")
     options.tools = chosen(options.tools, tools, "tool")
@@ -282,7 +287,7 @@ def main() -> None:
     """Print a table for each file and an overview; write all figures with ``--json``."""
     options = arguments()
     if options.show:
-        show(json.loads(options.show.read_text(encoding="utf-8")))
+        show([json.loads(path.read_text(encoding="utf-8")) for path in options.show])
         return
     peers = peers_python() if set(options.tools) & set(optimizers.PEERS) else None
     jobs = [
@@ -322,13 +327,13 @@ def conclude(all_found: Mapping[str, Sequence[Figures]], missed: Sequence[str]) 
     print("\n" + "\n".join(missed or ["every bar holds"]))
 
 
-def show(data: Mapping[str, Any]) -> None:
-    """The tables of an earlier run, and today's bars."""
-    all_found = {title: [Figures(**row) for row in rows] for title, rows in data["files"].items()}
+def show(runs: Sequence[Mapping[str, Any]]) -> None:
+    """The tables of earlier runs, the last figures of each file, and today's bars."""
+    rows = {title: found for run in runs for title, found in run["files"].items()}
+    all_found = {title: [Figures(**row) for row in found] for title, found in rows.items()}
     for title, found in all_found.items():
         print(table(title, found))
-    missed = [line for title, found in all_found.items() for line in shortfalls(title, found)]
-    conclude(all_found, missed)
+    conclude(all_found, [line for title in rows for line in shortfalls(title, all_found[title])])
 
 
 def write(

@@ -161,12 +161,11 @@ def slower(ours: Figures, _: Mapping[str, Figures], __: nets.Net) -> list[str]:
 
 
 def overview(all_found: Mapping[str, Sequence[Figures]]) -> str:
-    """One line for each file: the nodes of ours and of the best, the kernels, the attention."""
+    """One line for each file. Peers' nodes: the fewest of onnxsim and OnnxSlim, outputs equal."""
     lines = [
         "",
-        f"{'':24} {'':16}nodes{'':17} kernels          attn",
-        f"{'':24} {'raw':>6} {'portable':>8} {'sim/slim':>8} {'for-ort':>7} "
-        f"{'raw':>5} {'port.':>5} {'f.-ort':>6} {'for-ort':>7}",
+        f"{'':25} nodes{'':18} kernels{'':10} attention",
+        f"{'':25}   raw port. peers f-ort   raw port. f-ort     f-ort",
     ]
     for name, found in all_found.items():
         by = {figures.tool: figures for figures in found}
@@ -178,8 +177,5 @@ def overview(all_found: Mapping[str, Sequence[Figures]]) -> str:
                  by[RAW].kernels, mine and mine.kernels, own and own.kernels,
                  f"{own.attention}/{net.attention}" if own and net.attention else None]  # fmt: skip
         texts = ["–" if cell is None else str(cell) for cell in cells]
-        widths = (6, 8, 8, 7, 5, 5, 6, 7)
-        lines.append(
-            f"{name:24} " + " ".join(f"{text:>{n}}" for text, n in zip(texts, widths, strict=True))
-        )
+        lines.append(f"{name:25} " + " ".join(f"{t:>5}" for t in texts[:-1]) + f" {texts[-1]:>9}")
     return "\n".join(lines)
