@@ -21,8 +21,8 @@ Run = Callable[[str, str], None]
 SAMPLES = sys.argv[4] if len(sys.argv) > 4 else None
 
 
-def onnxpress_as_called(target: str) -> Run:
-    """With the guard, as ``onnxpress optimize --target`` does it."""
+def onnxpress(target: str, verify: bool) -> Run:
+    """As ``onnxpress optimize --target`` does it, or without the guard: then nothing is run."""
     import onnxruntime  # noqa: F401  # the guard's, imported here like the passes
 
     from onnxpress import api
@@ -32,28 +32,7 @@ def onnxpress_as_called(target: str) -> Run:
     Recipe.parse(RECIPES[target])
 
     def run(source: str, out: str) -> None:
-        api.optimize(source, target=target, samples=SAMPLES).model.save(out)
-
-    return run
-
-
-def onnxpress_alone(target: str) -> Run:
-    """The passes of a target round after round, without the guard: nothing is run."""
-    from onnxpress.model import load
-    from onnxpress.recipe import Recipe
-    from onnxpress.verbs.optimize import MOST_ROUNDS, RECIPES
-
-    recipe = Recipe.parse(RECIPES[target])
-
-    def run(source: str, out: str) -> None:
-        model = load(source)
-        for _ in range(MOST_ROUNDS):
-            before = model
-            for step in recipe.passes:
-                model, _ = step.apply(model)
-            if model is before:
-                break
-        model.save(out)
+        api.optimize(source, target=target, samples=SAMPLES, verify=verify).model.save(out)
 
     return run
 
@@ -135,8 +114,8 @@ PEERS: Mapping[str, Callable[[], Run]] = {
     "ort-all": partial(onnxruntime, "ALL"),
 }
 TOOLS: Mapping[str, Callable[[], Run]] = {
-    **{name: partial(onnxpress_as_called, target) for name, target in OURS.items()},
-    **{f"{name}-alone": partial(onnxpress_alone, target) for name, target in OURS.items()},
+    **{name: partial(onnxpress, target, True) for name, target in OURS.items()},
+    **{f"{name}-alone": partial(onnxpress, target, False) for name, target in OURS.items()},
     **PEERS,
 }
 

@@ -35,9 +35,10 @@ from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
-from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
@@ -102,7 +103,9 @@ def verify(
         known = one.signature if first.kind == "onnx" else two.signature
         if samples is not None:  # else nothing is prepared, and nobody need know how
             processing = processing or first.processing or second.processing
-        shows = first if first.example else second
+        shows: Origin | Model = first if first.example else second
+        if first.example is second.example is None and "onnx" in (first.kind, second.kind):
+            shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
         batches = _batches(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
@@ -132,7 +135,9 @@ def export(
     What was written is compared with it on ``samples`` (or random feeds).
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
     return run_export(opened, to, Path(output), batches)
 
 
@@ -149,7 +154,7 @@ def change_opset(
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed)
+    batches = _batches(opened.signature, samples, None, None, None, seed, opened)
     return run_change_opset(opened, to, batches)
 
 
@@ -165,17 +170,19 @@ def optimize(
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
+    verify: bool = True,
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
     ``recipe`` is passes separated by commas, where ``default`` stands for those that are best for
     the ``target``: ``portable`` (standard operators only) or ``onnxruntime`` (its own as well).
-    ``fix`` gives free dimensions their sizes for good, by name.
+    ``fix`` gives free dimensions their sizes for good, by name. Without ``verify`` nothing is run
+    and nothing proven.
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
-    signature = run_fix(opened, fix).signature if fix else opened.signature
-    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed)
-    return run_optimize(opened, batches, steps, fixed=fix)
+    fixed = run_fix(opened, fix) if fix else opened
+    batches = _batches(fixed.signature, samples, task, _processing(preprocess), limit, seed, fixed)
+    return run_optimize(opened, batches if verify else None, steps, fixed=fix)
 
 
 def quantize(
@@ -399,9 +406,10 @@ def _recipe(text: str, target: str) -> Recipe:
     recipe = Recipe.parse(text, {"default": RECIPES[target]})
     if not recipe.passes:
         raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
-    if recipe.needs():
-        raise InputError(f"recipe {text} needs calibration", "passes that rewrite exactly",
-                         "use 'onnxpress quantize'")  # fmt: skip
+    for step in recipe.passes:
+        if step.rtol is None:
+            raise InputError(f"{step.name} changes what a model answers",
+                             "passes that rewrite exactly", "use 'onnxpress quantize'")  # fmt: skip
     return recipe
 
 
@@ -419,20 +427,18 @@ def _batches(
     processing: Processing | None,
     limit: int | None,
     seed: int,
-    origin: Origin | None = None,
+    shows: Origin | Model,
 ) -> Callable[[], Iterable[Feeds]]:
     """Feeds to compare on: all samples, or random ones of several sizes.
 
-    The random ones are of the kind that ``origin`` shows.
+    The random ones are of the kind that an origin's example or a model's graph shows.
     """
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        example, drawn = (origin.example, origin.drawn) if origin else (None, ())
-        return lambda: (
-            random_feeds(signature, size, seed + size, example, drawn=drawn) for size in sizes
-        )
+        known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
+        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")
