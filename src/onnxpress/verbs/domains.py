@@ -16,8 +16,8 @@ from onnxpress.values import constant, is_op
 from onnxpress.verbs.feeds import masked, random_feeds
 
 MOVING = (
-    *("Cast", "Expand", "Flatten", "Identity", "Reshape"),
-    *("Slice", "Squeeze", "Transpose", "Unsqueeze"),
+    *("Cast", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity"),
+    *("Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
 """Operators whose output holds the values of their first input, and no others."""
 TESTING = ("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where")
@@ -98,9 +98,9 @@ def _readers(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
     while left:
         for user, place in left.pop().uses():
             yield user, place
-            if place == 0 and is_op(user, *MOVING) and user.outputs[0] not in seen:
-                seen.add(user.outputs[0])
-                left.append(user.outputs[0])
+            if place == 0 and is_op(user, *MOVING):
+                left.extend(each for each in user.outputs if each not in seen)
+                seen.update(user.outputs)
 
 
 def _limit(value: ir.Value, shapes: Shapes) -> int | None:
