@@ -30,6 +30,7 @@ class Figures:
     attention: int = 0
     kernels: int | None = None
     seconds: float | None = None
+    cpu_s: float | None = None
     memory: float | None = None
     guarded_s: float | None = None
     guarded_memory: float | None = None

@@ -2,9 +2,10 @@
 
     python benchmarks/optimizers.py TOOL IN OUT [SAMPLES]
 
-prints a JSON object: the seconds to read, optimise and write (imports left out), and the resident
-bytes before (imports done, no model) and at most. Peers run in an environment of their own, so
-each is imported alone. SAMPLES, an .npz file, is what our guard compares outputs on.
+prints a JSON object: the seconds to read, optimise and write (imports left out), those of all
+cores together, and the resident bytes before (imports done, no model) and at most. Peers run in
+an environment of their own, so each is imported alone. SAMPLES, an .npz file, is what our guard
+compares outputs on.
 """
 
 from __future__ import annotations
@@ -132,10 +133,14 @@ def main() -> None:
     tool, source, out = sys.argv[1:4]
     run = TOOLS[tool]()
     base = resident(most=False)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     run(source, out)
-    seconds = time.perf_counter() - started
-    told = {"seconds": seconds, "base_bytes": base, "peak_bytes": resident(most=True)}
+    told = {
+        "seconds": time.perf_counter() - started,
+        "cpu_s": time.process_time() - cpu,
+        "base_bytes": base,
+        "peak_bytes": resident(most=True),
+    }
     print(json.dumps(told))
 
 
