@@ -187,9 +187,10 @@ def optimize(
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
-    ``recipe`` is passes separated by commas, or what is best for the ``target``: ``portable``
-    (standard operators only) or ``onnxruntime`` (its own as well). ``fix`` gives free dimensions
-    their sizes for good, by name. Without ``verify`` nothing is run and nothing proven.
+    ``recipe`` is passes separated by commas, where ``default`` stands for those that are best for
+    the ``target``: ``portable`` (standard operators only) or ``onnxruntime`` (its own as well).
+    ``fix`` gives free dimensions their sizes for good, by name. Without ``verify`` nothing is run
+    and nothing proven.
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
     fixed = run_fix(opened, fix) if fix else opened

@@ -14,7 +14,7 @@ def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     output: options.Output = Path("optimized.onnx"),
     recipe: Annotated[
-        str, typer.Option(help="'default', or passes separated by commas.")
+        str, typer.Option(help="Passes separated by commas; 'default' is the target's own.")
     ] = "default",
     target: Annotated[
         Literal["portable", "onnxruntime"],
