@@ -1,8 +1,8 @@
 """onnxpress: press a trained model into the fastest faithful form for this machine, and prove it.
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
-``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``optimize``, ``quantize``,
-``measure``. All names are loaded when they are first used; importing onnxpress imports no
+``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``optimize``,
+``quantize``, ``measure``. All names are loaded when they are first used; importing onnxpress imports no
 framework.
 """
 
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "press": "onnxpress.api",
+    "check": "onnxpress.api",
     "convert": "onnxpress.api",
     "change_opset": "onnxpress.api",
     "export": "onnxpress.api",
@@ -40,6 +41,7 @@ __all__ = [
     "Samples",
     "__version__",
     "change_opset",
+    "check",
     "convert",
     "export",
     "inspect",
@@ -55,6 +57,7 @@ __all__ = [
 if TYPE_CHECKING:
     from onnxpress.api import (
         change_opset,
+        check,
         convert,
         export,
         inspect,
