@@ -1,9 +1,9 @@
 """onnxpress: press a trained model into the fastest faithful form for this machine, and prove it.
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
-``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``optimize``,
-``quantize``, ``measure``. All names are loaded when they are first used; importing onnxpress imports no
-framework.
+``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
+``optimize``, ``quantize``, ``measure``. All names are loaded when they are first used; importing
+onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _HOME = {
     "press": "onnxpress.api",
     "check": "onnxpress.api",
     "convert": "onnxpress.api",
+    "diff": "onnxpress.api",
     "change_opset": "onnxpress.api",
     "export": "onnxpress.api",
     "verify": "onnxpress.api",
@@ -43,6 +44,7 @@ __all__ = [
     "change_opset",
     "check",
     "convert",
+    "diff",
     "export",
     "inspect",
     "load",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         change_opset,
         check,
         convert,
+        diff,
         export,
         inspect,
         measure,

@@ -37,6 +37,8 @@ from onnxpress.verbs.check import Checked, target_of
 from onnxpress.verbs.check import check as run_check
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.diff import Difference
+from onnxpress.verbs.diff import diff as run_diff
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
 from onnxpress.verbs.feeds import random_feeds, sample_feeds
@@ -150,6 +152,14 @@ def check(
         return run_check(opened, target)
     batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
     return run_check(opened, target, batches)
+
+
+def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
+    """What was added, removed, changed and merged between two ONNX models, whatever the names.
+
+    Raises ``ModelError`` where one of them is no ONNX.
+    """
+    return run_diff(_model(a, None), _model(b, None))
 
 
 def export(

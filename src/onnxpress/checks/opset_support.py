@@ -48,6 +48,10 @@ def _since(number: int) -> str:
 
 
 def _converts(model: Model, to: int) -> str:
+    """What no ONNX Runtime opens cannot be converted with proof, only exported again."""
+    released = max(number for number, needs in NEEDS.items() if needs.onnxruntime)
+    if opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir:
+        return f"export it again: onnxpress convert SOURCE --opset {to} -o opset{to}.onnx"
     return f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
 
 

@@ -88,7 +88,9 @@ def in_opset(model: Model, to: int) -> tuple[Model, str]:
             reasons.append(f"{name}: {(plain[0] if plain else told)[:200]}")
             continue
         converted.path = None
-        converted.journal.add(f"opset {before} to {to} by {name}", 1)
+        ir_version = converted.ir.ir_version
+        step = f"opset {before} to {to} by {name}" if before != to else f"IR version {ir_version}"
+        converted.journal.add(step, 1)
         return converted, name
     raise ModelError(
         f"opset {before} cannot be converted to {to} ({'; '.join(reasons)})", "another opset"

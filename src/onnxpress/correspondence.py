@@ -1,0 +1,457 @@
+"""Which values and nodes of one graph are which of another, whatever they are called.
+
+Four kinds of evidence, strongest first: the same computation of the same inputs and constants
+(a hash from the inputs forward, as in value numbering); inputs and outputs by name or place;
+names of values, where most names of one graph are the other's too; and the same operator beside
+values that are known to be the same, backward from outputs and forward from inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import onnx.defs
+import onnx.helper
+import onnx_ir as ir
+
+from onnxpress.matching import COMMUTATIVE
+from onnxpress.redundancy import NoOps
+from onnxpress.values import STANDARD, constant_tensor, is_op, subgraphs
+
+DERIVED = 0.5
+"""From this share of node outputs on that are called and made alike, names are evidence."""
+
+WINDOW = {"dilations": 1, "pads": 0, "strides": 1}
+"""Attributes of convolutions and pooling → what each of their numbers is by default."""
+MOST_STEPS = 4
+"""How many nodes may lie between a value and what takes its place."""
+
+Pair = tuple[ir.Value, ir.Value]
+
+
+class Correspondence:
+    """Of graph ``a`` in ``b``. ``nodes`` maps a node of ``a`` to the one of ``b`` that it is.
+
+    ``values`` maps values of ``a`` to their equals in ``b``, several to one where ``b`` has
+    merged them. Constants are none of them: they are compared by content.
+    """
+
+    def __init__(self, a: ir.Model, b: ir.Model) -> None:
+        self.a, self.b = a.graph, b.graph
+        self.copies = Copies(a, b)
+        self.hashes = Hashes(self.copies)
+        self.nodes: dict[ir.Node, ir.Node] = {}
+        self.values: dict[ir.Value, ir.Value] = {}
+        self._of: dict[ir.Value, list[ir.Value]] = defaultdict(list)
+        self._taken: set[ir.Node] = set()
+        self._waiting: list[Pair] = []
+        self._ports()
+        self._same_computation()
+        self._same_names()
+        while self._backward() or self._forward(exact=True) or self._forward(exact=False):
+            pass
+
+    def ports(self, kind: Literal["inputs", "outputs"]) -> tuple[list[ir.Value], list[ir.Value]]:
+        """The inputs (initializers left out) or outputs of both graphs."""
+        if kind == "inputs":
+            return _inputs(self.a), _inputs(self.b)
+        return list(self.a.outputs), list(self.b.outputs)
+
+    def operands(self, a: ir.Node, b: ir.Node) -> list[Pair]:
+        """The inputs of two nodes side by side; of a commutative operator as they fit."""
+        first, second = ([v and self.copies.root(v) for v in node.inputs] for node in (a, b))
+        if is_op(a, *COMMUTATIVE) and len(first) == 2 and self._is_swapped(first, second):
+            second.reverse()
+        return [
+            (one, two)
+            for one, two in zip(first, second, strict=False)
+            if one is not None and two is not None
+        ]
+
+    def originals(self, value: ir.Value) -> list[ir.Value]:
+        """The values of ``a`` that ``value`` of ``b`` is, the first found first."""
+        return self._of.get(value, [])
+
+    def _join(self, a: ir.Value, b: ir.Value) -> None:
+        for one, two in dict.fromkeys([(a, b), (self.copies.root(a), self.copies.root(b))]):
+            if one not in self.values:
+                self.values[one] = two
+                self._of[two].append(one)
+                self._waiting.append((one, two))
+
+    def _match(self, a: ir.Node, b: ir.Node) -> None:
+        self.nodes[a] = b
+        self._taken.add(b)
+        for one, two in zip(a.outputs, b.outputs, strict=False):
+            self._join(one, two)
+
+    def _ports(self) -> None:
+        for first, second in (self.ports("inputs"), self.ports("outputs")):
+            for one, two in _paired(first, second):
+                self._join(one, two)
+
+    def _same_computation(self) -> None:
+        """Inputs that are the same get the same hash; all else follows from the operators."""
+        for value in _inputs(self.a):
+            if value in self.values:
+                self.hashes.know(self.values[value], self.hashes.of(value))
+        waiting: dict[bytes, list[ir.Node]] = defaultdict(list)
+        for node in self.b:
+            waiting[self.hashes.node(node)].append(node)
+        merged: dict[bytes, ir.Node] = {}
+        for node in self.a:
+            key = self.hashes.node(node)
+            if waiting[key]:
+                merged[key] = waiting[key].pop(0)
+                self._match(node, merged[key])
+            elif key in merged:  # the same thing was computed twice
+                for one, two in zip(node.outputs, merged[key].outputs, strict=True):
+                    self._join(one, two)
+
+    def _same_names(self) -> None:
+        """A value of the same name, in graphs of which one is made of the other."""
+        named = {v.name: v for node in self.b for v in node.outputs if v.name}
+        pairs = [
+            (value, named[value.name])
+            for node in self.a
+            for value in node.outputs
+            if value.name in named
+        ]
+        alike = sum(_operator(one) == _operator(two) for one, two in pairs)
+        if alike < DERIVED * min(len(named), sum(len(node.outputs) for node in self.a)):
+            return
+        for one, two in pairs:
+            if not self._of.get(two):
+                self._join(one, two)
+
+    def _backward(self) -> bool:
+        """Of values that are the same: their nodes, then their nodes' inputs."""
+        found = False
+        while self._waiting:
+            a, b = self._waiting.pop()
+            one, two = a.producer(), b.producer()
+            if one is None or two is None or a.index() != b.index():
+                continue
+            if self.nodes.get(one) is not two:
+                if one in self.nodes or two in self._taken or not self._alike(one, two):
+                    continue
+                self._match(one, two)
+                found = True
+            for first, second in self._operands(one, two):
+                if not self._of.get(second) or self._comes_from(first, second):
+                    self._join(first, second)
+        return found
+
+    def _comes_from(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether ``a`` is made of what ``b`` is, by nodes that ``b``'s graph does without."""
+        value: ir.Value | None = a
+        for _ in range(MOST_STEPS):
+            node = value.producer() if value is not None else None
+            if node is None or node in self.nodes:
+                return False
+            taken = (self.copies.root(v) for v in node.inputs if v is not None and not self.copies.is_constant(v))
+            value = next(taken, None)
+            if value is not None and self.values.get(value) is b:
+                return True
+        return False
+
+    def _forward(self, *, exact: bool) -> bool:
+        """Nodes of ``b`` whose inputs are all known; but one where it is not certain."""
+        found = False
+        for node in self.b:
+            if node in self._taken:
+                continue
+            follower = next(self._followers(node, exact=exact), None)
+            if follower is not None:
+                self._match(follower, node)
+                if not exact:
+                    return True
+                found = True
+        return found
+
+    def _followers(self, node: ir.Node, *, exact: bool) -> Iterator[ir.Node]:
+        taken = (self.copies.root(value) for value in node.inputs if value is not None)
+        first = next((value for value in taken if self._of.get(value)), None)
+        for a in self._of[first] if first is not None else ():
+            for user in dict.fromkeys(self.copies.readers(a)):
+                if user.graph is self.a and self._follows(user, node, exact=exact):
+                    yield user
+
+    def _follows(self, a: ir.Node, b: ir.Node, *, exact: bool) -> bool:
+        if a in self.nodes or not self._alike(a, b):
+            return False
+        if any(
+            (one in self.values and self.values[one] is not two)
+            or (self._of.get(two) and one not in self._of[two])
+            for one, two in zip(a.outputs, b.outputs, strict=True)
+        ):
+            return False
+        if exact and (
+            len(a.inputs) != len(b.inputs)
+            or self.hashes.attributes(a) != self.hashes.attributes(b)
+        ):
+            return False
+        for one, two in self._operands(a, b):
+            if self.values.get(one) is not two:
+                return False
+        if not exact:
+            return True
+        pairs = self.operands(a, b)
+        return all(
+            self.hashes.of(one) == self.hashes.of(two)
+            for one, two in pairs
+            if self.copies.is_constant(one) and self.copies.is_constant(two)
+        )
+
+    def _alike(self, a: ir.Node, b: ir.Node) -> bool:
+        """The same operator of as many values; constants, such as a bias, may come and go."""
+        same = (_domain(a), a.op_type) == (_domain(b), b.op_type)
+        return same and len(a.outputs) == len(b.outputs) and self._arity(a) == self._arity(b)
+
+    def _arity(self, node: ir.Node) -> int:
+        return sum(v is not None and not self.copies.is_constant(v) for v in node.inputs)
+
+    def _operands(self, a: ir.Node, b: ir.Node) -> list[Pair]:
+        """Those that are no constants in either graph."""
+        return [
+            (one, two)
+            for one, two in self.operands(a, b)
+            if not self.copies.is_constant(one) and not self.copies.is_constant(two)
+        ]
+
+    def _is_swapped(
+        self, a: Sequence[ir.Value | None], b: Sequence[ir.Value | None]
+    ) -> bool:
+        straight = self._fit(a[0], b[0]) + self._fit(a[1], b[1])
+        return self._fit(a[0], b[1]) + self._fit(a[1], b[0]) > straight
+
+    def _fit(self, a: ir.Value | None, b: ir.Value | None, depth: int = 6) -> float:
+        """How much two values look the same: known to be, or made by the same operators."""
+        if a is None or b is None:
+            return float(a is b)
+        a, b = self.copies.root(a), self.copies.root(b)
+        if a in self.values:
+            return 8.0 if self.values[a] is b else 0.0
+        if self.copies.is_constant(a) or self.copies.is_constant(b):
+            return float(self.copies.is_constant(a) and self.copies.is_constant(b))
+        one, two = a.producer(), b.producer()
+        if depth == 0 or one is None or two is None or not self._alike(one, two):
+            return 0.0
+        pairs = zip(one.inputs, two.inputs, strict=False)
+        below = [self._fit(x, y, depth - 1) for x, y in pairs]
+        return 1 + max(below, default=0.0) / 2
+
+
+class Copies:
+    """Knows which values only repeat others: what ``Identity`` gives, ``x · 1``, and so on."""
+
+    def __init__(self, *models: ir.Model) -> None:
+        self._roots: dict[ir.Value, ir.Value] = {}
+        for model in models:
+            no_ops = NoOps(model)
+            for node in ir.traversal.RecursiveGraphIterator(model.graph):
+                found = no_ops.find(node)
+                if found is not None:
+                    self._roots[node.outputs[0]] = self.root(found[0])
+
+    def root(self, value: ir.Value) -> ir.Value:
+        """What ``value`` repeats; itself where it is new."""
+        return self._roots.get(value, value)
+
+    def is_constant(self, value: ir.Value) -> bool:
+        """Whether it is an initializer, what a ``Constant`` node gives, or repeats one."""
+        return constant_tensor(self.root(value)) is not None
+
+    def readers(self, value: ir.Value) -> Iterator[ir.Node]:
+        """The nodes that read ``value`` or what repeats it."""
+        for user, _ in value.uses():
+            yield user
+            if user.outputs[0] in self._roots and self.root(user.outputs[0]) is self.root(value):
+                yield from self.readers(user.outputs[0])
+
+
+class Hashes:
+    """A hash of each value: of its operator, attributes and inputs, down to the graph's inputs."""
+
+    def __init__(self, copies: Copies) -> None:
+        self._copies = copies
+        self._values: dict[ir.Value, bytes] = {}
+        self._nodes: dict[ir.Node, bytes] = {}
+        self._tensors: dict[int, tuple[ir.TensorProtocol, bytes]] = {}
+
+    def know(self, value: ir.Value, key: bytes) -> None:
+        self._values[value] = key
+
+    def of(self, value: ir.Value) -> bytes:
+        """Of an input: its own, unless ``know`` told another."""
+        if value not in self._values:
+            tensor, node = constant_tensor(value), value.producer()
+            if tensor is not None:
+                key = self.tensor(tensor)
+            elif self._copies.root(value) is not value:
+                key = self.of(self._copies.root(value))
+            elif node is not None:
+                key = self.node(node) + bytes([value.index() or 0])
+            else:
+                key = _digest(f"input {len(self._values)} {id(value)}")
+            self._values[value] = key
+        return self._values[value]
+
+    def node(self, node: ir.Node) -> bytes:
+        """Graphs are deep, so inputs' hashes are made first, in the order of the graph."""
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            if top in self._nodes:
+                stack.pop()
+                continue
+            waiting = [
+                made
+                for value in _reads(top)
+                if value not in self._values
+                if (made := value.producer()) is not None
+                and made not in self._nodes
+                and constant_tensor(value) is None
+                and made.graph is top.graph
+            ]
+            if waiting:
+                stack += waiting
+                continue
+            self._nodes[top] = self._made(top)
+            stack.pop()
+        return self._nodes[node]
+
+    def _made(self, node: ir.Node) -> bytes:
+        inputs = [b"" if value is None else self.of(value) for value in node.inputs]
+        if is_op(node, *COMMUTATIVE):
+            inputs.sort()
+        head = f"{_domain(node)}::{node.op_type} {len(node.outputs)}"
+        return _digest(head, self.attributes(node), *inputs)
+
+    def attributes(self, node: ir.Node) -> bytes:
+        """Of all attributes that say more than their default."""
+        told = attributes(node)
+        return _digest(*(self.attribute(told[name]) for name in sorted(told)))
+
+    def attribute(self, attribute: ir.Attr) -> bytes:
+        head = f"{attribute.name}:{attribute.type}"
+        if attribute.is_ref():
+            return _digest(head, str(attribute.ref_attr_name))
+        if attribute.type == ir.AttributeType.TENSOR:
+            return _digest(head, self.tensor(attribute.as_tensor()))
+        if attribute.type == ir.AttributeType.GRAPH:
+            return _digest(head, self.graph(attribute.as_graph()))
+        if attribute.type == ir.AttributeType.GRAPHS:
+            return _digest(head, *(self.graph(graph) for graph in attribute.as_graphs()))
+        return _digest(head, repr(attribute.value))
+
+    def graph(self, graph: ir.Graph) -> bytes:
+        """Of a branch or a body: its inputs by place, what it reads outside by its hash."""
+        for index, value in enumerate(graph.inputs):
+            self._values.setdefault(value, _digest(f"argument {index} at depth {_depth(graph)}"))
+        return _digest(*(self.of(value) for value in graph.outputs))
+
+    def tensor(self, tensor: ir.TensorProtocol) -> bytes:
+        """Of type, shape and content; read once for each tensor that is shared."""
+        if id(tensor) not in self._tensors:
+            head = f"{tensor.dtype} {tuple(tensor.shape)}"
+            if tensor.dtype == ir.DataType.STRING:
+                content = repr(tensor.numpy().tolist()).encode()
+            else:
+                content = tensor.tobytes()
+            self._tensors[id(tensor)] = tensor, _digest(head, content)
+        return self._tensors[id(tensor)][1]
+
+
+def attributes(node: ir.Node) -> dict[str, ir.Attr]:
+    """The attributes that say more than their operator's default."""
+    defaults = _defaults(_domain(node), node.op_type)
+    return {
+        name: attribute
+        for name, attribute in node.attributes.items()
+        if attribute.is_ref() or attribute.value != defaults.get(name, _nothing(name, attribute))
+    }
+
+
+@functools.cache
+def _defaults(domain: str, op: str) -> Mapping[str, object]:
+    if not onnx.defs.has(op, domain):
+        return {}
+    schema = onnx.defs.get_schema(op, domain)
+    known = {
+        name: onnx.helper.get_attribute_value(attribute.default_value)
+        for name, attribute in schema.attributes.items()
+        if attribute.default_value.name
+    }
+    return {name: v.decode() if isinstance(v, bytes) else v for name, v in known.items()}
+
+
+def _nothing(name: str, attribute: ir.Attr) -> object:
+    """What a window's attribute is along each axis where it is left out."""
+    if name not in WINDOW or attribute.type != ir.AttributeType.INTS:
+        return None
+    return type(attribute.value)([WINDOW[name]] * len(attribute.value))
+
+
+def _digest(*parts: str | bytes) -> bytes:
+    total = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.digest()
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node and the graphs that it carries read."""
+    yield from (value for value in node.inputs if value is not None)
+    for graph in subgraphs(node):
+        for inner in graph:
+            yield from (value for value in _reads(inner) if value.graph is not graph)
+
+
+def _depth(graph: ir.Graph) -> int:
+    """How many nodes carry the graph."""
+    depth, node = 0, graph.parent_node
+    while node is not None:
+        depth += 1
+        node = node.graph.parent_node if isinstance(node.graph, ir.Graph) else None
+    return depth
+
+
+def _paired(a: Sequence[ir.Value], b: Sequence[ir.Value]) -> list[Pair]:
+    """By name where both have it, the rest in their order where type and rank are the same."""
+    names = {value.name: value for value in b}
+    pairs = [(value, names[value.name]) for value in a if value.name in names]
+    left = [value for value in a if value.name not in names]
+    known = {value.name for value in a}
+    others = [value for value in b if value.name not in known]
+    if len(a) != len(b):
+        return pairs
+    return pairs + [
+        (one, two)
+        for one, two in zip(left, others, strict=True)
+        if (one.dtype, _rank(one)) == (two.dtype, _rank(two))
+    ]
+
+
+def _rank(value: ir.Value) -> int | None:
+    return None if value.shape is None else len(value.shape)
+
+
+def _inputs(graph: ir.Graph) -> list[ir.Value]:
+    return [value for value in graph.inputs if value.name not in graph.initializers]
+
+
+def _operator(value: ir.Value) -> tuple[str, str]:
+    node = value.producer()
+    assert node is not None
+    return _domain(node), node.op_type
+
+
+def _domain(node: ir.Node) -> str:
+    return "" if node.domain in STANDARD else node.domain
