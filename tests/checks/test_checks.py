@@ -11,7 +11,7 @@ import pytest
 
 import onnxpress
 from onnxpress.calibrator import Range
-from onnxpress.check import ARM, X86, Finding, Kernels, Target
+from onnxpress.finding import ARM, X86, Finding, Kernels, Target
 from onnxpress.checks.cpu_fallback import CpuFallback
 from onnxpress.checks.custom_operators import CustomOperators
 from onnxpress.checks.dynamic_axes import DynamicAxes

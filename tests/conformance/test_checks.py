@@ -13,7 +13,7 @@ import pytest
 import zoo
 from onnxpress import registry
 from onnxpress.calibrator import Range
-from onnxpress.check import ANYWHERE, ARM, X86, Check, Finding, Kernels, Level, Target
+from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Kernels, Level, Target
 from onnxpress.model import Model, load
 from zoo.disguise import disguise
 from zoo.graphs import serialized

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import Model
 from onnxpress.shapes import Shapes
 from onnxpress.values import STANDARD, name_of

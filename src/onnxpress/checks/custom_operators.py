@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import ClassVar
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.custom_ops import FLAG, PACKAGES
 from onnxpress.errors import EXTRAS
 from onnxpress.model import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from onnxpress.check import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
 from onnxpress.model import Model
 from onnxpress.signature import TensorSpec
 

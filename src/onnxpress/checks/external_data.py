@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.external_data import external_tensors, fault
 from onnxpress.model import Model
 

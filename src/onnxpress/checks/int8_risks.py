@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.check import ANYWHERE, X86, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, X86, Check, Finding, Target, file_of
 from onnxpress.model import Model
 from onnxpress.shapes import Shapes
 from onnxpress.values import constant, is_op, name_of

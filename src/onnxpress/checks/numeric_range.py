@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target
+from onnxpress.finding import ANYWHERE, Check, Finding, Target
 from onnxpress.model import Model
 from onnxpress.values import all_values, constant_tensor, is_op
 

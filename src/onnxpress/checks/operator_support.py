@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import Model
 from onnxpress.opsets import newest, newest_ir
 from onnxpress.values import name_of, opset

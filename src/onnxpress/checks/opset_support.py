@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from onnxpress.check import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
 from onnxpress.model import Model
 from onnxpress.opsets import GUARANTEED, NEEDS, newest, newest_ir, newest_ml
 from onnxpress.values import opset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of, output_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of, output_of
 from onnxpress.model import Model
 from onnxpress.redundancy import NoOps, dead_nodes
 from onnxpress.values import can_forward, name_of

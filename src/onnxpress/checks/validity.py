@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from onnxpress.check import ANYWHERE, Check, Finding, Target, file_of
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.errors import ModelError
 from onnxpress.model import MAPPED_BYTES, Model, check
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from onnxpress import registry
 from onnxpress.calibrator import Calibrator, Range
-from onnxpress.check import ANYWHERE, ARM, X86, Check, Finding, Target
+from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
 from onnxpress.errors import InputError
 from onnxpress.external_data import external_tensors, fault
 from onnxpress.machine import ISA_OF_FLAG, this_machine

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onnxpress import registry
-from onnxpress.check import Check, Finding
+from onnxpress.finding import Check, Finding
 from onnxpress.engine import Engine, require
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxpress import registry
-from onnxpress.check import Kernels
+from onnxpress.finding import Kernels
 from onnxpress.engine import Engine
 from onnxpress.errors import EngineError, MissingExtra
 from onnxpress.model import MAPPED_BYTES, Model
