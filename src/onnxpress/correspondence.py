@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal
 
 import onnx.defs
@@ -51,6 +51,7 @@ class Correspondence:
         self._waiting: list[Pair] = []
         self._ports()
         self._same_computation()
+        self._backward()
         self._same_names()
         while self._backward() or self._forward(exact=True) or self._forward(exact=False):
             pass
@@ -113,7 +114,11 @@ class Correspondence:
                     self._join(one, two)
 
     def _same_names(self) -> None:
-        """A value of the same name, in graphs of which one is made of the other."""
+        """Values of the same name, in graphs of which one is made of the other.
+
+        From the outputs back, so that structure comes first: a pass may leave a node's name and
+        let the node do more than before.
+        """
         named = {v.name: v for node in self.b for v in node.outputs if v.name}
         pairs = [
             (value, named[value.name])
@@ -124,9 +129,10 @@ class Correspondence:
         alike = sum(_operator(one) == _operator(two) for one, two in pairs)
         if alike < DERIVED * min(len(named), sum(len(node.outputs) for node in self.a)):
             return
-        for one, two in pairs:
+        for one, two in reversed(pairs):
             if not self._of.get(two):
                 self._join(one, two)
+                self._backward()
 
     def _backward(self) -> bool:
         """Of values that are the same: their nodes, then their nodes' inputs."""
@@ -166,11 +172,16 @@ class Correspondence:
             if node in self._taken:
                 continue
             follower = next(self._followers(node, exact=exact), None)
-            if follower is not None:
+            if follower is None:
+                continue
+            if exact:
                 self._match(follower, node)
-                if not exact:
-                    return True
                 found = True
+                continue
+            read_alike = self._read_by(follower.outputs[0]) == self._read_by(node.outputs[0])
+            if read_alike or not self._stands_for_more(follower, node):
+                self._match(follower, node)
+            return True
         return found
 
     def _followers(self, node: ir.Node, *, exact: bool) -> Iterator[ir.Node]:
@@ -186,7 +197,7 @@ class Correspondence:
             return False
         if any(
             (one in self.values and self.values[one] is not two)
-            or (self._of.get(two) and one not in self._of[two])
+            or (not exact and self._of.get(two) and one not in self._of[two])
             for one, two in zip(a.outputs, b.outputs, strict=True)
         ):
             return False
@@ -195,25 +206,59 @@ class Correspondence:
             or self.hashes.attributes(a) != self.hashes.attributes(b)
         ):
             return False
-        for one, two in self._operands(a, b):
-            if self.values.get(one) is not two:
+        for one, two in self.operands(a, b):
+            fixed = self.copies.is_constant(one), self.copies.is_constant(two)
+            if any(fixed):
+                if exact and not (all(fixed) and self.same(one, two)):
+                    return False
+            elif not self.same(one, two):
                 return False
-        if not exact:
+        return True
+
+    def same(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether two values, or constants, are known to be the same."""
+        if self.values.get(self.copies.root(a)) is self.copies.root(b):
             return True
-        pairs = self.operands(a, b)
-        return all(
-            self.hashes.of(one) == self.hashes.of(two)
-            for one, two in pairs
-            if self.copies.is_constant(one) and self.copies.is_constant(two)
-        )
+        return self.hashes.of(a) == self.hashes.of(b)
+
+    def _stands_for_more(self, a: ir.Node, b: ir.Node) -> bool:
+        """Joins what ``a`` and the nodes after it make with what ``b`` makes, or the other way.
+
+        So where ``b`` is read by other operators than ``a``, as a convolution is that has taken in
+        its BatchNormalization.
+        """
+        one, two = a.outputs[0], b.outputs[0]
+        for later in self._chain(one, self.nodes):
+            if self._read_by(later) == self._read_by(two):
+                self._join(later, two)
+                return True
+        for later in self._chain(two, self._taken):
+            if self._read_by(one) == self._read_by(later):
+                self._join(one, later)
+                return True
+        return False
+
+    def _chain(self, value: ir.Value, known: Container[ir.Node]) -> Iterator[ir.Value]:
+        """What is made of ``value`` alone, node by node, as long as one node reads it."""
+        for _ in range(MOST_STEPS):
+            users = {user for user, _ in value.uses()}
+            if len(users) != 1 or value.is_graph_output():
+                return
+            later = users.pop()
+            if later in known:
+                return
+            value = later.outputs[0]
+            yield value
+
+    def _read_by(self, value: ir.Value) -> list[str]:
+        """The operators that read it; no-ops are none."""
+        users = (u for u in self.copies.readers(value) if not self.copies.is_copy(u))
+        told = sorted(f"{_domain(user)}::{user.op_type}" for user in users)
+        return [*told, "output"] if value.is_graph_output() else told
 
     def _alike(self, a: ir.Node, b: ir.Node) -> bool:
-        """The same operator of as many values; constants, such as a bias, may come and go."""
         same = (_domain(a), a.op_type) == (_domain(b), b.op_type)
-        return same and len(a.outputs) == len(b.outputs) and self._arity(a) == self._arity(b)
-
-    def _arity(self, node: ir.Node) -> int:
-        return sum(v is not None and not self.copies.is_constant(v) for v in node.inputs)
+        return same and len(a.outputs) == len(b.outputs)
 
     def _operands(self, a: ir.Node, b: ir.Node) -> list[Pair]:
         """Those that are no constants in either graph."""
@@ -261,6 +306,10 @@ class Copies:
     def root(self, value: ir.Value) -> ir.Value:
         """What ``value`` repeats; itself where it is new."""
         return self._roots.get(value, value)
+
+    def is_copy(self, node: ir.Node) -> bool:
+        """Whether the node is one of these no-ops."""
+        return node.outputs[0] in self._roots
 
     def is_constant(self, value: ir.Value) -> bool:
         """Whether it is an initializer, what a ``Constant`` node gives, or repeats one."""

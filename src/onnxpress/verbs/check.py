@@ -131,11 +131,12 @@ def _version(text: str) -> str:
 def _provider(text: str) -> tuple[str, dict[str, str]]:
     name, _, rest = text.partition(":")
     known = sorted({*PROVIDERS, *_all_providers()})
-    short = {item.lower().removesuffix("executionprovider"): item for item in known}
-    full = short.get(name.strip().lower().removesuffix("executionprovider"))
+    called = {item.lower(): item for item in known}
+    called |= {item.lower().removesuffix("executionprovider"): item for item in known}
+    full = called.get(name.strip().lower())
     if full is None:
-        near = difflib.get_close_matches(name.lower(), short, n=3, cutoff=0.4)
-        told = ", ".join(short[item] for item in near) or ", ".join(known)
+        near = difflib.get_close_matches(name.strip().lower(), called, n=4, cutoff=0.5)
+        told = ", ".join(dict.fromkeys(called[item] for item in near)) or ", ".join(known)
         raise InputError(f"unknown provider '{name}'", f"one such as {told}")
     pairs = [pair.partition("=") for pair in re.split(r",(?=\w+=)", rest) if pair]
     for key, equals, _ in pairs:

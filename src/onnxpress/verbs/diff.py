@@ -240,7 +240,7 @@ def _node_changes(found: Correspondence) -> Iterator[Changed]:
                 seen.add((id(first), id(second)))
                 if found.hashes.tensor(first) != found.hashes.tensor(second):
                     yield _weights(name_of(b), str(two.name), first, second)
-            elif found.copies.is_constant(one) or found.values.get(one) is not two:
+            elif found.copies.is_constant(one) or not found.same(one, two):
                 if found.copies.is_constant(two):  # folded: told as merged
                     continue
                 yield Changed("input", name_of(b), "reads", str(one.name), str(two.name))

@@ -46,7 +46,18 @@ def kernels(model: Model, provider: str = "") -> Kernels:
         except EngineError as error:
             missing = _missing(model, engine, Path(folder)) if LACKS.search(str(error)) else {}
             return Kernels(missing=missing, refusal=_reason(error))
-        return Kernels(casts=casts, assigned=_assigned(path, provider) if provider else {})
+        if not provider:
+            return Kernels(casts=casts)
+        named = _named(model).save(Path(folder) / "named.onnx", MAPPED_BYTES)
+        return Kernels(casts=casts, assigned=_assigned(named, provider))
+
+
+def _named(model: Model) -> Model:
+    """A clone whose nodes all have the names that findings call them by."""
+    clone = model.clone()
+    for node in clone.nodes():
+        node.name = name_of(node)
+    return clone
 
 
 def _missing(model: Model, engine: Engine, folder: Path) -> dict[str, str]:
