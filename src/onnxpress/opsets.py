@@ -47,7 +47,7 @@ def newest(runtime: str) -> int:
 
 
 def newest_ir(runtime: str) -> int:
-    """The newest IR version that ONNX Runtime ``runtime`` reads: that of the onnx it is built on."""
+    """The newest IR version that ONNX Runtime ``runtime`` reads: that of its onnx."""
     return NEEDS[newest(runtime)].ir
 
 

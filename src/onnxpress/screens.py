@@ -168,7 +168,9 @@ def show_checked(result: Result, *, verbose: bool = False) -> None:
         names = ", ".join(name for name, reason in result["skipped"].items() if reason == why)
         out.print(f"· not done, as {why}: {names}", style="dim", markup=False)
     levels = [finding["level"] for finding in result["findings"]]
-    told = [f"{count} {level}{'s' * (count > 1)}" for level in MARKS if (count := levels.count(level))]
+    told = [
+        f"{count} {level}{'s' * (count > 1)}" for level in MARKS if (count := levels.count(level))
+    ]
     answer = ", ".join(told).replace("infos", "notes").replace("info", "note") or "nothing found"
     out.print(f"{result['model']}: {answer}", style="bold", markup=False)
 

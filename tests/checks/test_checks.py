@@ -11,7 +11,6 @@ import pytest
 
 import onnxpress
 from onnxpress.calibrator import Range
-from onnxpress.finding import ARM, X86, Finding, Kernels, Target
 from onnxpress.checks.cpu_fallback import CpuFallback
 from onnxpress.checks.custom_operators import CustomOperators
 from onnxpress.checks.dynamic_axes import DynamicAxes
@@ -21,6 +20,7 @@ from onnxpress.checks.numeric_range import NumericRange
 from onnxpress.checks.operator_support import OperatorSupport
 from onnxpress.checks.opset_support import OpsetSupport
 from onnxpress.checks.validity import Validity
+from onnxpress.finding import ARM, X86, Finding, Kernels, Target
 from onnxpress.model import Model, peek
 from zoo.graphs import parse
 
@@ -131,7 +131,9 @@ class TestInt8Risks:
         assert Int8Risks().findings(parse(text, w=np.ones((3, 2), np.float32)), OLD_CPU) == []
 
     def test_arm_does_not_saturate_and_is_slow_without_dot_products(self) -> None:
-        findings = Int8Risks().findings(self.product("u8s8"), Target(architecture=ARM, isa=("NEON",)))
+        findings = Int8Risks().findings(
+            self.product("u8s8"), Target(architecture=ARM, isa=("NEON",))
+        )
         assert [f.op for f in findings] == [""]
         dot = Target(architecture=ARM, isa=("NEON", "DOTPROD"))
         assert Int8Risks().findings(self.product("u8s8"), dot) == []
@@ -282,9 +284,7 @@ class TestExternalData:
             ("hard.bin", "is a hard link"),
         ],
     )
-    def test_what_load_refuses_is_a_finding(
-        self, location: str, what: str, tmp_path: Path
-    ) -> None:
+    def test_what_load_refuses_is_a_finding(self, location: str, what: str, tmp_path: Path) -> None:
         folder = tmp_path / "model"
         folder.mkdir()
         (tmp_path / "w.bin").write_bytes(bytes(12))

@@ -157,10 +157,10 @@ def test_findings_alike_are_one_on_the_screen(shell: Shell, tmp_path: Path) -> N
     assert code == 3
     assert "✗ operator_support: " in out
     assert out.count("no Erf for double") == 1
-    assert "3 errors" in out
+    assert out.split()[-2:] == ["3", "errors"]
     assert shell("check", path, "-q") == (3, "", "")
     clean = parse(LARGE).save(tmp_path / "clean.onnx")
-    assert shell("check", clean)[1].endswith("nothing found\n")
+    assert shell("check", clean)[1].split()[-2:] == ["nothing", "found"]
 
 
 def test_a_warning_is_no_failure(shell: Shell, tmp_path: Path) -> None:

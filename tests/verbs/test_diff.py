@@ -87,7 +87,12 @@ def test_attention_of_a_transformer_merged(zoo_model: ZooModel) -> None:
 def test_weights_say_how_many_and_by_how_much() -> None:
     found = diff(chain(), chain(w=np.array([1, 2.5, 3], np.float32)))
     [change] = found.changed
-    assert (change.kind, change.elements, change.size, change.max_abs_diff) == ("weights", 1, 3, 0.5)
+    assert (change.kind, change.elements, change.size, change.max_abs_diff) == (
+        "weights",
+        1,
+        3,
+        0.5,
+    )
     assert not found.equal
     assert (found.added, found.removed, found.merged) == ((), (), ())
 
@@ -128,7 +133,9 @@ def test_attributes_but_not_defaults_that_are_written_out() -> None:
 
 
 def test_a_node_that_reads_something_else() -> None:
-    text = "(float[N,3] x) => (float[N,3] y) {{ a = Relu(x) b = Tanh(x) c = Exp(a) y = Sub({}, b) }}"
+    text = (
+        "(float[N,3] x) => (float[N,3] y) {{ a = Relu(x) b = Tanh(x) c = Exp(a) y = Sub({}, b) }}"
+    )
     found = diff(parse(text.format("c")), parse(text.format("a")))
     assert not found.equal
     told = {node.op for node in found.removed} | {kind for kind, _ in kinds(found)}
@@ -167,6 +174,18 @@ def test_branches_are_compared() -> None:
     model = parse(text.format("Exp"))
     assert diff(model, renamed(model)).equal
     assert kinds(diff(model, parse(text.format("Tanh")))) == [("attribute", "else_branch")]
+
+
+def test_loops_are_compared() -> None:
+    text = """(float[3] x, int64 n, bool q) => (float[3] y) {{
+        y = Loop(n, q, x)<body = g (int64 i, bool c, float[3] a) => (bool d, float[3] b) {{
+            d = Identity(c) h = Mul(a, w) b = {}(h) }}> }}"""
+    model = parse(text.format("Relu"), w=np.ones(3, np.float32))
+    assert diff(model, renamed(model)).equal
+    other = parse(text.format("Tanh"), w=np.ones(3, np.float32))
+    assert kinds(diff(model, other)) == [("attribute", "body")]
+    weights = parse(text.format("Relu"), w=np.zeros(3, np.float32))
+    assert not diff(model, weights).equal
 
 
 def test_signature_opsets_ir_version_and_metadata() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from typing import ClassVar
 
-from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.custom_ops import FLAG, PACKAGES
 from onnxpress.errors import EXTRAS
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import Model
 from onnxpress.values import name_of
 

@@ -25,7 +25,7 @@ PROFILES: Mapping[str, str] = {
     "NvTensorRTRTXExecutionProvider": "nv_profile",
 }
 """Provider whose options tell the ranges of free dimensions → how these options begin."""
-NPU = ("error", "OpenVINO on an NPU takes no free dimensions")
+NPU: tuple[Level, str] = ("error", "OpenVINO on an NPU takes no free dimensions")
 
 
 class DynamicAxes(Check):

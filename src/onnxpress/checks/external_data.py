@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.external_data import external_tensors, fault
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import Model
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.errors import ModelError
+from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import MAPPED_BYTES, Model, check
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from onnxpress import registry
 from onnxpress.calibrator import Calibrator, Range
-from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
 from onnxpress.errors import InputError
 from onnxpress.external_data import external_tensors, fault
+from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
 from onnxpress.machine import ISA_OF_FLAG, this_machine
 from onnxpress.model import Model
 from onnxpress.signature import Feeds
@@ -173,7 +173,9 @@ def _has_libraries(model: Model) -> bool:
 def _available() -> Sequence[str]:
     import onnxruntime
 
-    return [name for name in onnxruntime.get_available_providers() if name != "CPUExecutionProvider"]
+    return [
+        name for name in onnxruntime.get_available_providers() if name != "CPUExecutionProvider"
+    ]
 
 
 def _all_providers() -> Sequence[str]:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.correspondence import Correspondence, Hashes, attributes
+from onnxpress.correspondence import Correspondence
 from onnxpress.model import JOURNAL_KEY, Model
+from onnxpress.numbering import Hashes, attributes
 from onnxpress.values import constant_tensor, is_op, name_of
 
 LONGEST = 80
@@ -50,7 +51,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Merged:
-    """Nodes of the first model, and the nodes or ``constants`` of the second that stand for them."""
+    """Nodes of the first model, and what stands for them: nodes or ``constants`` of the second."""
 
     before: tuple[NodeName, ...]
     after: tuple[NodeName, ...]
@@ -68,9 +69,9 @@ class Merged:
 class Difference:
     """What was done to get from the first model to the second.
 
-    ``nodes`` counts the nodes of both, ``same`` those that are unchanged. ``renamed`` maps names of inputs and outputs to
-    their new ones; names alone are no difference. ``journal`` holds the steps that the second
-    model has taken since the first, where its journal goes on from there.
+    ``nodes`` counts the nodes of both, ``same`` those that are unchanged. ``renamed`` maps names
+    of inputs and outputs to their new ones; names alone are no difference. ``journal`` holds the
+    steps that the second model has taken since the first, where its journal goes on from there.
     """
 
     added: tuple[NodeName, ...]
@@ -125,7 +126,12 @@ class _Groups:
 
     def __init__(self, found: Correspondence) -> None:
         self._found = found
-        kept = {found.hashes.of(v) for node in found.b for v in node.inputs if v and found.copies.is_constant(v)}
+        kept = {
+            found.hashes.of(v)
+            for node in found.b
+            for v in node.inputs
+            if v and found.copies.is_constant(v)
+        }
         self._left = {
             node: None
             for node in found.a
@@ -134,7 +140,10 @@ class _Groups:
         }
         taken = set(found.nodes.values())
         known = {
-            found.hashes.of(v) for node in found.a for v in node.inputs if v and found.copies.is_constant(v)
+            found.hashes.of(v)
+            for node in found.a
+            for v in node.inputs
+            if v and found.copies.is_constant(v)
         }
         self._new = {
             node: None
@@ -202,7 +211,12 @@ class _Groups:
         order = {node: index for index, node in enumerate(self._found.a)}
         for a, b in self._found.nodes.items():
             for one, two in zip(a.inputs, b.inputs, strict=False):
-                if one is None or two is None or self._found.copies.is_constant(one) or not self._found.copies.is_constant(two):
+                if (
+                    one is None
+                    or two is None
+                    or self._found.copies.is_constant(one)
+                    or not self._found.copies.is_constant(two)
+                ):
                     continue
                 cone = self._cone([one])
                 if cone:
@@ -232,7 +246,10 @@ def _node_changes(found: Correspondence) -> Iterator[Changed]:
         yield from _attributes(a, b, found.hashes)
         for one, two in found.operands(a, b):
             if found.copies.is_constant(one) and found.copies.is_constant(two):
-                first, second = constant_tensor(found.copies.root(one)), constant_tensor(found.copies.root(two))
+                first, second = (
+                    constant_tensor(found.copies.root(one)),
+                    constant_tensor(found.copies.root(two)),
+                )
                 assert first is not None
                 assert second is not None
                 if (id(first), id(second)) in seen:
@@ -256,9 +273,7 @@ def _attributes(a: ir.Node, b: ir.Node, hashes: Hashes) -> Iterator[Changed]:
             yield Changed("attribute", name_of(b), name, _told(one), _told(two))
 
 
-def _weights(
-    node: str, name: str, one: ir.TensorProtocol, two: ir.TensorProtocol
-) -> Changed:
+def _weights(node: str, name: str, one: ir.TensorProtocol, two: ir.TensorProtocol) -> Changed:
     before, after = f"{_dtype(one)}{list(one.shape)}", f"{_dtype(two)}{list(two.shape)}"
     if tuple(one.shape) != tuple(two.shape) or ir.DataType.STRING in (one.dtype, two.dtype):
         return Changed("weights", node, name, before, after)
@@ -280,7 +295,9 @@ def _types(one: ir.Value, two: ir.Value) -> Iterator[Changed]:
 def _differ(a: ir.Shape, b: ir.Shape) -> bool:
     """Numbers only: a dimension may get another name, and a formula its value."""
     return len(a) != len(b) or any(
-        one != two for one, two in zip(a, b, strict=True) if isinstance(one, int) and isinstance(two, int)
+        one != two
+        for one, two in zip(a, b, strict=True)
+        if isinstance(one, int) and isinstance(two, int)
     )
 
 
@@ -304,8 +321,8 @@ def _versions(a: Model, b: Model) -> Iterator[Changed]:
     before, after = a.ir.opset_imports, b.ir.opset_imports
     for domain in sorted({*before, *after}):
         if before.get(domain) != after.get(domain):
-            told = [str(opsets[domain]) if domain in opsets else "" for opsets in (before, after)]
-            yield Changed("opset", domain or "ai.onnx", "opset", *told)
+            one, two = str(before.get(domain, "")), str(after.get(domain, ""))
+            yield Changed("opset", domain or "ai.onnx", "opset", one, two)
     if a.ir.ir_version != b.ir.ir_version:
         yield Changed("ir_version", "model", "", str(a.ir.ir_version), str(b.ir.ir_version))
     for key in sorted({*a.metadata, *b.metadata} - {JOURNAL_KEY}):

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onnxpress import registry
-from onnxpress.finding import Check, Finding
 from onnxpress.engine import Engine, require
+from onnxpress.finding import Check, Finding
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.settings import Settings

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnxpress import registry
-from onnxpress.finding import Kernels
 from onnxpress.engine import Engine
 from onnxpress.errors import EngineError, MissingExtra
+from onnxpress.finding import Kernels
 from onnxpress.model import MAPPED_BYTES, Model
 from onnxpress.settings import Settings
 from onnxpress.shapes import Shapes
@@ -90,7 +90,7 @@ def _alone(node: ir.Node, model: Model, types: Shapes) -> ir.Model:
         given[value] = ir.Value(
             name=f"x{len(given)}",
             type=ir.TensorType(dtype) if dtype is not None else None,
-            shape=ir.Shape(tensor.shape) if tensor is not None else value.shape,
+            shape=ir.Shape(tensor.shape.numpy()) if tensor is not None else value.shape,
             const_value=tensor if small else None,
         )
     inner = ir.Node(
@@ -151,7 +151,9 @@ def _assigned(path: Path, provider: str) -> dict[str, str]:
 
 
 def _has_float16(model: Model) -> bool:
-    types = (value.dtype for node in model.nodes() for value in (*node.inputs, *node.outputs) if value)
+    types = (
+        value.dtype for node in model.nodes() for value in (*node.inputs, *node.outputs) if value
+    )
     return ir.DataType.FLOAT16 in types
 
 
