@@ -133,8 +133,9 @@ def test_the_version_is_the_packages(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["inspect", "m.onnx"], ["doctor"], ["check", "m.onnx"], ["diff", "m.onnx", "m.onnx"], ["optimize", "m.onnx"],
-              ["verify", "m.onnx", "m.onnx"], ["run", "bundle", "x.npz"]]
+    "words", [["inspect", "m.onnx"], ["doctor"], ["optimize", "m.onnx"], ["check", "m.onnx"],
+              ["diff", "m.onnx", "m.onnx"], ["verify", "m.onnx", "m.onnx"],
+              ["run", "bundle", "x.npz"]]
 )  # fmt: skip
 def test_json_is_one_object_and_nothing_else(words: list[str], run: Run, tmp_path: Path) -> None:
     import numpy as np

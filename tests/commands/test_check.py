@@ -14,6 +14,7 @@ import pytest
 
 import onnxpress
 from conftest import Shell
+from onnxpress.recipe import Recipe
 from zoo.graphs import parse
 
 DOUBLE = """(double[N,4] x) => (double[N,4] y)
@@ -127,6 +128,21 @@ def test_isa_and_provider_options_are_the_targets(checked: Checked, tmp_path: Pa
     assert code == 3
     [error] = [finding for finding in data["findings"] if finding["level"] == "error"]
     assert (error["check"], error["where"]) == ("dynamic_axes", "x")
+
+
+@pytest.mark.parametrize(("bits", "saturating"), [(8, True), (7, False)])
+def test_what_quantize_makes_saturates_without_vnni_unless_weights_keep_7_bits(
+    bits: int, saturating: bool, zoo_model: Callable[[str], Path], checked: Checked, tmp_path: Path
+) -> None:
+    recipe = Recipe.parse(f"quantize_dynamic(weight_bits={bits})")
+    path = recipe.apply(onnxpress.load(zoo_model("mlp")))[0].save(tmp_path / "int8.onnx")
+    code, data = checked(path, "--isa", "AVX2,FMA")
+    found = [f for f in data["findings"] if f["check"] == "int8_risks"]
+    assert code == 0
+    assert any("saturates" in f["what"] for f in found) == saturating
+    assert any("may be slower" in f["what"] for f in found)
+    _, data = checked(path, "--isa", "AVX2,AVX512_VNNI")
+    assert not [f for f in data["findings"] if f["check"] == "int8_risks"]
 
 
 @pytest.mark.parametrize(
