@@ -39,9 +39,10 @@ from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
 from onnxpress.verbs.diff import Difference
 from onnxpress.verbs.diff import diff as run_diff
+from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
-from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
@@ -106,7 +107,9 @@ def verify(
         known = one.signature if first.kind == "onnx" else two.signature
         if samples is not None:  # else nothing is prepared, and nobody need know how
             processing = processing or first.processing or second.processing
-        shows = first if first.example else second
+        shows: Origin | Model = first if first.example else second
+        if first.example is second.example is None and "onnx" in (first.kind, second.kind):
+            shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
         batches = _batches(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
@@ -150,7 +153,9 @@ def check(
     opened = _model(opened, custom_ops)
     if samples is None:
         return run_check(opened, target)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
     return run_check(opened, target, batches)
 
 
@@ -179,7 +184,9 @@ def export(
     What was written is compared with it on ``samples`` (or random feeds).
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
     return run_export(opened, to, Path(output), batches)
 
 
@@ -196,7 +203,7 @@ def change_opset(
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed)
+    batches = _batches(opened.signature, samples, None, None, None, seed, opened)
     return run_change_opset(opened, to, batches)
 
 
@@ -212,17 +219,18 @@ def optimize(
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
+    verify: bool = True,
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
     ``recipe`` is passes separated by commas, or what is best for the ``target``: ``portable``
     (standard operators only) or ``onnxruntime`` (its own as well). ``fix`` gives free dimensions
-    their sizes for good, by name.
+    their sizes for good, by name. Without ``verify`` nothing is run and nothing proven.
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
-    signature = run_fix(opened, fix).signature if fix else opened.signature
-    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed)
-    return run_optimize(opened, batches, steps, fixed=fix)
+    fixed = run_fix(opened, fix) if fix else opened
+    batches = _batches(fixed.signature, samples, task, _processing(preprocess), limit, seed, fixed)
+    return run_optimize(opened, batches if verify else None, steps, fixed=fix)
 
 
 def quantize(
@@ -443,12 +451,13 @@ def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
 def _recipe(text: str, target: str) -> Recipe:
     if target not in RECIPES:
         raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
-    recipe = Recipe.parse(RECIPES[target] if text == "default" else text)
+    recipe = Recipe.parse(text, {"default": RECIPES[target]})
     if not recipe.passes:
         raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
-    if recipe.needs():
-        raise InputError(f"recipe {text} needs calibration", "passes that rewrite exactly",
-                         "use 'onnxpress quantize'")  # fmt: skip
+    for step in recipe.passes:
+        if step.rtol is None:
+            raise InputError(f"{step.name} changes what a model answers",
+                             "passes that rewrite exactly", "use 'onnxpress quantize'")  # fmt: skip
     return recipe
 
 
@@ -466,20 +475,18 @@ def _batches(
     processing: Processing | None,
     limit: int | None,
     seed: int,
-    origin: Origin | None = None,
+    shows: Origin | Model,
 ) -> Callable[[], Iterable[Feeds]]:
     """Feeds to compare on: all samples, or random ones of several sizes.
 
-    The random ones are of the kind that ``origin`` shows.
+    The random ones are of the kind that an origin's example or a model's graph shows.
     """
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        example, drawn = (origin.example, origin.drawn) if origin else (None, ())
-        return lambda: (
-            random_feeds(signature, size, seed + size, example, drawn=drawn) for size in sizes
-        )
+        known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
+        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")

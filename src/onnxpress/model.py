@@ -21,7 +21,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 import onnx_ir.passes.common
 
-from onnxpress.errors import ModelError
+from onnxpress.errors import ModelError, first_line
 from onnxpress.external_data import (
     check_external_data,
     data_files,
@@ -266,7 +266,7 @@ def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
         _check_values(graph, path)
     except (*UNREADABLE, OSError) as error:
         raise ModelError(
-            f"{path} cannot be read as ONNX ({_first_line(error)})", "a whole ONNX file"
+            f"{path} cannot be read as ONNX ({first_line(error)})", "a whole ONNX file"
         ) from error
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
@@ -282,7 +282,7 @@ def check(path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(
-            f"{path.name} is not valid ONNX ({_first_line(error)})",
+            f"{path.name} is not valid ONNX ({first_line(error)})",
             "a model that onnx's checker takes",
         ) from error
 
@@ -336,10 +336,3 @@ def _scales(value: ir.Value) -> bool:
     first = {"QuantizeLinear": 1, "DequantizeLinear": 1, "MatMulInteger": 2, "ConvInteger": 2}
     uses = value.uses()
     return bool(uses) and all(index >= first.get(node.op_type, index + 1) for node, index in uses)
-
-
-def _first_line(error: Exception) -> str:
-    """Of the error that began it: onnx-ir wraps each error in one for every level of the graph."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

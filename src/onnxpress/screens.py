@@ -303,7 +303,10 @@ def show_optimized(result: Result, *, verbose: bool = False) -> None:
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB",
         markup=False,
     )
-    show_verified(result["verified"], "")
+    if result["verified"] is None:
+        warn("nothing was compared (--no-verify)")
+    else:
+        show_verified(result["verified"], "")
 
 
 def show_quantized(result: Result) -> None:
