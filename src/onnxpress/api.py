@@ -18,7 +18,7 @@ from onnxpress.custom_ops import check_library
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import check_threads
-from onnxpress.model import Model, load
+from onnxpress.model import Model, load, peek
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
 from onnxpress.pressing.press import press_plan
@@ -33,8 +33,12 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exporter, ExportOptions, OpenOptions, Origin, open_source
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
+from onnxpress.verbs.check import Checked, target_of
+from onnxpress.verbs.check import check as run_check
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.diff import Difference
+from onnxpress.verbs.diff import diff as run_diff
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
@@ -129,6 +133,51 @@ def inspect(
 def listing(model: str | Path | Model) -> Iterator[str]:
     """An ONNX model as text, a line for each node, with shapes."""
     return run_listing(_model(model, None))
+
+
+def check(
+    model: str | Path | Model,
+    *,
+    runtime: str | None = None,
+    isa: Sequence[str] | str = (),
+    provider: str | None = None,
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
+) -> Checked:
+    """What is wrong with an ONNX model, or will be on its target, each finding with its fix.
+
+    The target is this machine and the ONNX Runtime that is installed, but for ``runtime``
+    (``onnxruntime==1.16``), ``isa`` (``AVX2``, or several by commas) and ``provider``
+    (``CUDAExecutionProvider``, or ``NAME:key=value,…``). With ``samples`` activations are watched
+    too. External data that ``load`` refuses is a finding. Raises ``ModelError`` for what is no
+    ONNX, ``InputError`` for an unknown target.
+    """
+    sets = [part for part in isa.split(",") if part.strip()] if isinstance(isa, str) else isa
+    target = target_of(runtime, sets, provider)
+    if isinstance(model, Model):
+        opened = model.clone()
+        opened.path = None  # the file need not be what the model is now
+    else:
+        opened = peek(model)
+    opened = _model(opened, custom_ops)
+    if samples is None:
+        return run_check(opened, target)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
+    return run_check(opened, target, batches)
+
+
+def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
+    """What was added, removed, changed and merged between two ONNX models, whatever the names.
+
+    Raises ``ModelError`` where one of them is no ONNX.
+    """
+    return run_diff(_model(a, None), _model(b, None))
 
 
 def export(

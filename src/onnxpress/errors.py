@@ -48,6 +48,7 @@ EXTRAS = {
     "joblib": "sklearn",
     "threadpoolctl": "sklearn",
     "pycocotools": "detection",
+    "netron": "view",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
 }

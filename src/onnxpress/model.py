@@ -256,6 +256,14 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
     nothing makes, and for external data that is missing or leaves the model's folder (absolute
     paths, ``..``, links; CVE-2022-25882).
     """
+    model = peek(path, custom_ops)
+    assert model.path is not None
+    check_external_data(model.ir, model.path)
+    return model
+
+
+def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
+    """As ``load``, but external data is not looked at: only for who does not read weights."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -270,7 +278,6 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
             if dense is None:
                 raise
             _check_values(graph := dense, path)
-        check_external_data(graph, path)
     except (*UNREADABLE, OSError) as error:
         raise ModelError(
             f"{path} cannot be read as ONNX ({first_line(error)})", "a whole ONNX file"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onnxpress import registry
-from onnxpress.check import Check, Finding
 from onnxpress.engine import Engine, require
+from onnxpress.finding import Check, Finding
 from onnxpress.liveness import peak
 from onnxpress.model import Model
 from onnxpress.modules import module_of
