@@ -103,7 +103,11 @@ def test_heads_and_sizes_are_read_from_the_graph(heads: int, size: int, mask: st
         ("p = Softmax<axis=-1>(s)", "p = Softmax<axis=2>(s)", "not over the last of three or four"),
         ("o = MatMul(p, vh)", "e = Exp(p) o = MatMul(p, vh)", "read elsewhere too"),
         ("o = MatMul(p, vh)", "e = Exp(p) o = MatMul(e, vh)", "go to Exp, not to MatMul"),
-        ("m = MatMul(qh, kt) s = Mul(m, factor)", "m = MatMul(qh, kt) s = Exp(m)", "Exp 's' stands"),
+        (
+            "m = MatMul(qh, kt) s = Mul(m, factor)",
+            "m = MatMul(qh, kt) s = Exp(m)",
+            "Exp 's' stands",
+        ),
     ],
 )
 def test_what_is_left_alone_is_told(old: str, new: str, why: str) -> None:
