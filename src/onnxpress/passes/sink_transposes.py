@@ -61,8 +61,8 @@ class SinkTransposes(Pass):
 class _Plan:
     """A region for data before Transpose(``order``), so far for data behind it.
 
-    ``into`` and ``out`` are the transpositions that go, ``enter`` and ``leave`` the values that need
-    another one. ``gain`` is how many fewer there are, then of those that only move dimensions past
+    ``into`` and ``out`` are the transpositions that go, ``enter`` and ``leave`` the values that
+    need another one. ``gain`` is how many fewer there are, then of those that only move dimensions past
     others of size 1.
     """
 
