@@ -71,7 +71,7 @@ class Layouts:
 
     def reduces(self, node: ir.Node, order: Sequence[int]) -> bool:
         """Whether ``node`` removes dimensions, and the others are in the same order without it."""
-        if not is_op(node, *REDUCTIONS) or node.attributes.get_int("keepdims", 1):
+        if not is_op(node, *REDUCTIONS) or node.attributes.get_int("keepdims", 1) != 0:
             return False
         axes = self._axes(node, len(order))
         left = None if axes is None else [order[a] for a in range(len(order)) if a not in axes]

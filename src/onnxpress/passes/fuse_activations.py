@@ -46,8 +46,10 @@ def _hard_sigmoid() -> Pattern:
 def _hard_swish() -> Pattern:
     clip = Op("Clip", X + Number(3.0), NOUGHT, SIX)
     sixth = Number(1 / 6)
-    return OneOf((X * clip) / SIX, (X * clip) * sixth, (X / SIX) * clip, (X * sixth) * clip,
-                 X * HARD_SIGMOID)  # fmt: skip
+    return OneOf(
+        (X * clip) / SIX, (X * clip) * sixth, (X / SIX) * clip, (X * sixth) * clip,
+        X * (clip / SIX), X * (clip * sixth), X * HARD_SIGMOID,
+    )  # fmt: skip
 
 
 def _leaky_relu() -> Pattern:

@@ -19,7 +19,7 @@ from onnxpress.values import (
     Names,
     add_initializer,
     can_forward,
-    constant,
+    constant_tensor,
     discard,
     drop_unused,
     forward,
@@ -81,13 +81,12 @@ class _Work:
     def behind(self, node: ir.Node) -> None:
         """The chain that reads ``node`` into its weights."""
         first = _scaling(node.outputs[0])
-        if constant(node.inputs[1]) is None and (first is None or is_op(node, "MatMul")):
-            return
-        if first is None:
-            cast = _cast_between(node.outputs[0])
-            if cast is not None:
-                why = _Refusal("a Cast stands between them", cast[0])
-                self._miss(f"{node.op_type} with {cast[1].op_type}", [cast[1], node], why)
+        cast = None if first is not None else _cast_between(node.outputs[0])
+        known = constant_tensor(node.inputs[1]) is not None
+        if cast is not None and known:
+            why = _Refusal("a Cast stands between them", cast[0])
+            self._miss(f"{node.op_type} with {cast[1].op_type}", [cast[1], node], why)
+        if first is None or (is_op(node, "MatMul") and not known):
             return
         try:
             linear = self._linear(node)
@@ -104,7 +103,7 @@ class _Work:
         """The chain that ``node`` reads into its weights, and into those of all its readers."""
         data = node.inputs[0]
         last = None if data is None else data.producer()
-        if last is None or data_of(last) is None or constant(node.inputs[1]) is None:
+        if last is None or data_of(last) is None or constant_tensor(node.inputs[1]) is None:
             return
         try:
             if data is None or last.graph is not node.graph:

@@ -42,16 +42,19 @@ class SinkTransposes(Pass):
         if not layouts.is_known:
             return Change()
         work = _Work(shapes, layouts, Names(model.ir))
-        missed = []
-        rewrites = 0
-        for graph in model.ir.graphs():
-            for region in list(work.regions(graph)):
-                plan = max(work.plans(region), key=lambda plan: plan.gain, default=None)
-                if plan is not None and plan.pays:
-                    work.turn(region, plan)
-                    rewrites += 1
-                elif plan is not None and plan.into and plan.out:
-                    missed.append(_missed(plan))
+        missed: list[Missed] = []
+        rewrites, turned = 0, 1
+        while turned:  # what leaves one region may make it worth while to turn another
+            turned, missed = 0, []
+            for graph in model.ir.graphs():
+                for region in list(work.regions(graph)):
+                    plan = max(work.plans(region), key=lambda plan: plan.gain, default=None)
+                    if plan is not None and plan.pays:
+                        work.turn(region, plan)
+                        turned += 1
+                    elif plan is not None and plan.into and plan.out:
+                        missed.append(_missed(plan))
+            rewrites += turned
         if rewrites:
             model.ir.ir_version = max(model.ir.ir_version, FREE_INITIALIZERS)
         return Change(rewrites, missed=tuple(missed))
@@ -62,8 +65,8 @@ class _Plan:
     """A region for data before Transpose(``order``), so far for data behind it.
 
     ``into`` and ``out`` are the transpositions that go, ``enter`` and ``leave`` the values that
-    need another one. ``gain`` is how many fewer there are, then of those that only move dimensions past
-    others of size 1.
+    need another one. ``gain`` is how many fewer there are, then of those that only move dimensions
+    past others of size 1.
     """
 
     order: tuple[int, ...]

@@ -18,8 +18,9 @@ from onnxpress.verbs.verify import Verified, compare
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
-    "simplify_gathers,eliminate_common,unflatten_gemm,sink_transposes,simplify_views,fuse_conv_bn,fuse_layer_norm,"
-    "fuse_scale_shift,fuse_gelu,eliminate_dead"
+    "simplify_gathers,eliminate_common,unflatten_gemm,sink_transposes,simplify_views,"
+    "fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,"
+    "fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
 
