@@ -131,6 +131,22 @@ def test_a_convolution_that_pads_takes_the_scale_only() -> None:
     assert apply(FUSE, model, {"x": X})[0].op_counts() == {"Add": 1, "Conv": 1}
 
 
+@pytest.mark.parametrize(
+    ("conv", "left"),
+    [
+        ("Conv", {"Transpose": 1, "Conv": 1}),
+        ('Conv<auto_pad="SAME_UPPER">', {"Add": 1, "Transpose": 1, "Conv": 1}),
+    ],
+)
+def test_channels_last_images(conv: str, left: dict[str, int]) -> None:
+    model = parse(
+        f"""(float[N,6,6,4] x) => (float[a,b,c,d] y)
+        {{ m = Mul(x, f) s = Add(m, k) t = Transpose<perm=[0, 3, 1, 2]>(s) y = {conv}(t, w) }}""",
+        w=normal(6, 4, 3, 3), f=normal(4), k=normal(4),
+    )  # fmt: skip
+    assert apply(FUSE, model, {"x": np.moveaxis(X, 1, 3).copy()})[0].op_counts() == left
+
+
 def test_before_a_transposed_convolution_the_scale_goes() -> None:
     body = "a = Mul(x, f) y = ConvTranspose<group=2>(a, w)"
     model = image(body, w=normal(4, 3, 3, 3), f=normal(4, 1, 1))
@@ -169,6 +185,8 @@ REFUSALS = [
     ("a = Mul(x, f4) b = Relu(a) c = Conv(a, w) d = Conv(b, u) y = Add(c, d)", "reads it", "b"),
     ("a = Add(x, f4) y = ConvTranspose(a, turned)", "a shift before a ConvTranspose", "y"),
     ("r = Sqrt(x) d = Div(x, r) a = Mul(d, f4) y = Conv(a, w)", "ends a normalisation", "d"),
+    ("r = Sqrt(x) d = Div(x, r) m = Mul(d, f4) a = Add(m, f4) y = Conv(a, w)", "ends a", "d"),
+    ("a = Mul(x, f4) t = Transpose<perm=[0, 1, 3, 2]>(a) c = Conv(t, w) y = Div(c, a)", "reads it", "y"),
 ]  # fmt: skip
 
 
@@ -176,6 +194,7 @@ REFUSALS = [
 def test_what_stays_says_why(body: str, why: str, blocking: str) -> None:
     model = image(
         body, w=normal(6, 4, 3, 3), u=normal(6, 4, 3, 3), turned=normal(4, 6, 3, 3),
+
         f=normal(6, 1, 1), f4=normal(4, 1, 1), grid=normal(1, 6, 4, 4), huge=np.float32(3e38),
         nought=np.float32(0),
     )  # fmt: skip

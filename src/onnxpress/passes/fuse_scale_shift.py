@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.passes._affine import Affine, affine, data_of
+from onnxpress.passes._layouts import order_of
 from onnxpress.passes._linear import OPERATORS, Linear, after, before
 from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -41,7 +42,8 @@ class FuseScaleShift(Pass):
     Add, Sub, Mul, Div, Neg and BatchNormalization with one number, or one per channel, and any
     chain of them; the same for ConvTranspose, Gemm and MatMul with constant weights. The sums are
     done in float64. Before a convolution that pads, and before a ConvTranspose or a MatMul, only
-    the scale goes: of ``x·f + s`` stays ``x + s/f``. A MatMul keeps one Add behind it.
+    the scale goes: of ``x·f + s`` stays ``x + s/f``. A MatMul keeps one Add behind it. A Transpose
+    may stand between what comes before and its reader, as where images are channels-last.
 
     Only where nothing else reads what lies between and nothing else the weights. What scales a
     normalised value stays with the normalisation, which engines fuse as a whole.
@@ -102,7 +104,7 @@ class _Work:
     def ahead(self, node: ir.Node) -> None:
         """The chain that ``node`` reads into its weights, and into those of all its readers."""
         data = node.inputs[0]
-        last = None if data is None else data.producer()
+        last = None if data is None else _untransposed(data).producer()
         if last is None or data_of(last) is None or constant_tensor(node.inputs[1]) is None:
             return
         try:
@@ -123,8 +125,8 @@ class _Work:
             raise _Refusal(linear, node)
         return linear
 
-    def _affine(self, node: ir.Node, linear: Linear, channels: int) -> Affine:
-        change = affine(node, linear.axis, linear.rank, channels, self._opset)
+    def _affine(self, node: ir.Node, rank: int | None, axis: int, channels: int) -> Affine:
+        change = affine(node, axis, rank, channels, self._opset)
         if isinstance(change, str):
             raise _Refusal(change, node)
         return change
@@ -135,7 +137,7 @@ class _Work:
         while (node := _scaling(value)) is not None:
             try:
                 _require_alone(value, node, linear.node)
-                step = self._affine(node, linear, linear.outputs)
+                step = self._affine(node, linear.rank, linear.axis, linear.outputs)
                 if not can_forward(node.outputs[0], linear.node.outputs[0]):
                     raise _Refusal("it is two outputs of the graph", node)
             except _Refusal:
@@ -185,21 +187,19 @@ class _Work:
                 raise _Refusal("its readers take it in different ways", linear.node)
         return readers
 
-    def _chain_ahead(self, data: ir.Value, linear: Linear) -> tuple[list[ir.Node], Affine]:
-        """The nodes that lead to ``data``, from the first, and what they do."""
+    def _chain_ahead(
+        self, end: ir.Value, reader: ir.Node, linear: Linear, axis: int
+    ) -> tuple[list[ir.Node], Affine]:
+        """The nodes that lead to ``end``, from the first, and what they do to its ``axis``."""
         chain, change = list[ir.Node](), Affine.none()
-        value, reader = data, linear.node
-        while (node := value.producer()) is not None and data_of(node) is not None:
+        value = end
+        while (node := value.producer()) is not None and (source := data_of(node)) is not None:
+            if _is_normalised(source):
+                raise _Refusal("it ends a normalisation", source.producer())
             try:
-                if node.graph is not reader.graph:
-                    raise _Refusal("it is in another graph", node)
-                if chain:
+                if chain or not is_op(reader, *OPERATORS):
                     _require_alone(value, reader, node)
-                step = self._affine(node, linear, linear.inputs)
-                source = data_of(node)
-                assert source is not None
-                if _is_normalised(source):
-                    raise _Refusal("it ends a normalisation", source.producer())
+                step = self._affine(node, linear.rank, axis, linear.inputs)
             except _Refusal:
                 if chain:
                     break
@@ -210,7 +210,12 @@ class _Work:
         return chain, change
 
     def _put_ahead(self, data: ir.Value, readers: list[Linear]) -> None:
-        chain, change = self._chain_ahead(data, readers[0])
+        first, end = readers[0], _untransposed(data)
+        axis, reader = first.axis, first.node
+        if end is not data:
+            reader = data.producer()  # type: ignore[assignment]  # the Transpose
+            axis = order_of(reader, first.rank or 0)[axis]
+        chain, change = self._chain_ahead(end, reader, first, axis)
         source, stays = data_of(chain[0]), None
         assert source is not None
         blocked = next((one for one in readers if one.pads or not one.takes_bias), None)
@@ -234,11 +239,11 @@ class _Work:
             self._write(linear, weight, bias)
             drop_unused(old)
         if stays is not None:
-            behind = (readers[0].rank or 0) - readers[0].axis - 1
+            behind = (first.rank or 0) - axis - 1 if axis >= 0 else 0
             stays = stays.reshape(()) if stays.size == 1 else stays.reshape(-1, *[1] * behind)
-            replace(data, "Add", [source, self._constant(chain[-1], f"{data.name}_shift", stays)])
+            replace(end, "Add", [source, self._constant(chain[-1], f"{end.name}_shift", stays)])
         else:
-            data.replace_all_uses_with(source)
+            end.replace_all_uses_with(source)
         for inner in reversed(chain):
             discard(inner)
         self.rewrites += len(chain) - (stays is not None)
@@ -268,6 +273,13 @@ def _scaling(value: ir.Value) -> ir.Node | None:
         if data_of(node) is value:
             return node
     return None
+
+
+def _untransposed(value: ir.Value) -> ir.Value:
+    """What ``value`` is a transposition of, if it is one."""
+    node = value.producer()
+    data = node.inputs[0] if node is not None and is_op(node, "Transpose") else None
+    return value if data is None else data
 
 
 def _cast_between(value: ir.Value) -> tuple[ir.Node, ir.Node] | None:
