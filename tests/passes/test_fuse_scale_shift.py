@@ -186,7 +186,7 @@ REFUSALS = [
     ("a = Add(x, f4) y = ConvTranspose(a, turned)", "a shift before a ConvTranspose", "y"),
     ("r = Sqrt(x) d = Div(x, r) a = Mul(d, f4) y = Conv(a, w)", "ends a normalisation", "d"),
     ("r = Sqrt(x) d = Div(x, r) m = Mul(d, f4) a = Add(m, f4) y = Conv(a, w)", "ends a", "d"),
-    ("a = Mul(x, f4) t = Transpose<perm=[0, 1, 3, 2]>(a) c = Conv(t, w) y = Div(c, a)", "reads it", "y"),
+    ("a = Neg(x) t = Transpose<perm=[0, 1, 3, 2]>(a) c = Conv(t, w) y = Div(c, a)", "it too", "y"),
 ]  # fmt: skip
 
 
