@@ -82,6 +82,25 @@ def test_the_mean_over_places_needs_no_order() -> None:
     assert after.op_counts() == {"Relu": 1, "ReduceMean": 1}
 
 
+def test_nothing_lies_between() -> None:
+    model = parse(
+        f"""(float[N,3,h,v] x) => (float[a,b] y)
+        {{ a = {LAST}(x) b = ReduceMax<keepdims=0>(a, hw) c = ReduceMean<keepdims=0>(a, hw)
+           y = Add(b, c) }}""",
+        18, hw=np.array([-2, 1]),
+    )  # fmt: skip
+    after, _ = apply(SINK, model, {"x": X})
+    assert after.op_counts() == {"ReduceMax": 1, "ReduceMean": 1, "Add": 1}
+
+
+def test_what_is_left_in_another_order_needs_it() -> None:
+    model = parse(
+        "(float[N,3,h,v] x) => (float[a,b] y)"
+        " { a = Transpose(x) y = ReduceMean<keepdims=0>(a, hw) }", 18, hw=np.array([0, 1])
+    )  # fmt: skip
+    assert not apply(SINK, model)[1].changed
+
+
 def test_reshapes_past_ones_count_too() -> None:
     body = """m = GlobalAveragePool(x) a = Reshape(m, last) b = Add(a, k)
     y = Reshape(b, first)"""

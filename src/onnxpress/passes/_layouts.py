@@ -40,6 +40,23 @@ def inverse(order: Sequence[int]) -> tuple[int, ...]:
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
+def axes_of(node: ir.Node, rank: int) -> list[int] | None:
+    """The dimensions that a reduction or a Slice names; None where they are not known."""
+    attribute = node.attributes.get("axes")
+    if attribute is not None:
+        return [axis % rank for axis in attribute.as_ints()]
+    place = 3 if is_op(node, "Slice") else 1
+    if len(node.inputs) > place and node.inputs[place] is not None:
+        axes = constant(node.inputs[place])
+        if axes is None or (not axes.size and not is_op(node, "Slice")):
+            return None
+        return [int(axis) % rank for axis in axes]
+    if not is_op(node, "Slice"):
+        return list(range(rank))
+    starts = constant(node.inputs[1])
+    return None if starts is None else list(range(starts.size))
+
+
 def order_of(node: ir.Node, rank: int) -> tuple[int, ...]:
     """Of a Transpose."""
     perm = node.attributes.get("perm")
@@ -73,7 +90,7 @@ class Layouts:
         """Whether ``node`` removes dimensions, and the others are in the same order without it."""
         if not is_op(node, *REDUCTIONS) or node.attributes.get_int("keepdims", 1) != 0:
             return False
-        axes = self._axes(node, len(order))
+        axes = axes_of(node, len(order))
         left = None if axes is None else [order[a] for a in range(len(order)) if a not in axes]
         return left is not None and left == sorted(left)
 
@@ -100,7 +117,7 @@ class Layouts:
             moved = pads.reshape(2, rank)[:, list(inverse(order))].reshape(-1)
             self._set(node, 1, moved)
         elif is_op(node, *REDUCTIONS, "Slice"):
-            axes = self._axes(node, rank)
+            axes = axes_of(node, rank)
             assert axes is not None
             if "axes" in node.attributes:
                 node.attributes["axes"] = ir.AttrInt64s("axes", [order[axis] for axis in axes])
@@ -121,22 +138,7 @@ class Layouts:
         if is_op(node, "Pad"):
             pads = constant(node.inputs[1])
             return len(node.inputs) < 4 and pads is not None and pads.size == 2 * rank
-        return self._axes(node, rank) is not None
-
-    def _axes(self, node: ir.Node, rank: int) -> list[int] | None:
-        attribute = node.attributes.get("axes")
-        if attribute is not None:
-            return [axis % rank for axis in attribute.as_ints()]
-        place = 3 if is_op(node, "Slice") else 1
-        if len(node.inputs) > place and node.inputs[place] is not None:
-            axes = constant(node.inputs[place])
-            if axes is None or (not axes.size and not is_op(node, "Slice")):
-                return None
-            return [int(axis) % rank for axis in axes]
-        if not is_op(node, "Slice"):
-            return list(range(rank))
-        starts = constant(node.inputs[1])
-        return None if starts is None else list(range(starts.size))
+        return axes_of(node, rank) is not None
 
     def _set(self, node: ir.Node, index: int, array: np.ndarray) -> None:
         if index >= len(node.inputs):

@@ -33,7 +33,7 @@ class SinkTransposes(Pass):
     are connected with each other. Transpositions enter and leave it; where others enter or leave,
     one is added. It is done where fewer are left, as in what exporters of channels-last models
     write around each convolution. Reshapes that move dimensions past those of size 1 count as
-    transpositions.
+    transpositions. Before reductions that keep the order of what they leave, none is needed.
     """  # noqa: E501  # an equation
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -47,6 +47,7 @@ class SinkTransposes(Pass):
         while turned:  # what leaves one region may make it worth while to turn another
             turned, missed = 0, []
             for graph in model.ir.graphs():
+                turned += sum(map(work.reduce, list(graph)))
                 for region in list(work.regions(graph)):
                     plan = max(work.plans(region), key=lambda plan: plan.gain, default=None)
                     if plan is not None and plan.pays:
@@ -94,6 +95,25 @@ def _missed(plan: _Plan) -> Missed:
 class _Work:
     def __init__(self, shapes: Shapes, layouts: Layouts, names: Names) -> None:
         self._shapes, self._layouts, self._names = shapes, layouts, names
+
+    def reduce(self, node: ir.Node) -> bool:
+        """Whether ``node`` was a Transpose before reductions that need none, and is gone."""
+        if not is_op(node, "Transpose") or node.outputs[0].is_graph_output():
+            return False
+        data, users = node.inputs[0], [user for user, _ in node.outputs[0].uses()]
+        rank = self._layouts.rank(data)
+        if data is None or rank is None or not users:
+            return False
+        order = order_of(node, rank)
+        if not all(self._layouts.reduces(user, order) for user in users):
+            return False
+        for user in users:
+            read = list(user.inputs)
+            self._layouts.turn(user, order)
+            user.replace_input_with(0, data)
+            drop_unused(read)
+        discard(node)
+        return True
 
     def regions(self, graph: ir.Graph) -> Iterator[list[ir.Node]]:
         """Nodes that do not care for the order and read each other, as they stand in ``graph``."""

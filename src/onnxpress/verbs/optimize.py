@@ -18,7 +18,7 @@ from onnxpress.verbs.verify import Verified, compare
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,cancel_pairs,"
-    "simplify_gathers,eliminate_common,unflatten_gemm,sink_transposes,simplify_views,"
+    "simplify_gathers,eliminate_common,unflatten_gemm,sink_transposes,fuse_reduced_views,simplify_views,"
     "fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,"
     "fuse_gemm,eliminate_dead"
 )
