@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.passes._affine import Affine, AffineReader, Source
+from onnxpress.passes._linear_sums import Affine, AffineReader, Source
 from onnxpress.passes._recurrence_writer import Fused, Refusal, Sequenced, write
 from onnxpress.passes._rewriting import sweep
 from onnxpress.recipe import Change, Missed

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Size
 from onnxpress.modules import inherit
-from onnxpress.passes._affine import Source
+from onnxpress.passes._linear_sums import Source
 from onnxpress.passes._rewriting import take
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer, constant, is_op

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import astuple, dataclass
 
@@ -10,13 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.passes._affine import EPSILON, affine
+from onnxpress.passes._linear import Linear, after
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import (
     FREE_INITIALIZERS,
     Names,
     add_initializer,
     can_forward,
-    constant,
     discard,
     drop_unused,
     forward,
@@ -26,8 +26,6 @@ from onnxpress.values import (
 )
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm")
-EPSILON = 1e-5
-"""ONNX's default."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _find(model: ir.Model) -> tuple[list[_Pair], list[Missed]]:
             continue
         try:
             _require_fusible(linear, norm, version)
-            pairs.append(_Pair(linear, norm, *_fused_arrays(linear, norm)))
+            pairs.append(_Pair(linear, norm, *_fused_arrays(linear, norm, version)))
         except _Refusal as refusal:
             missed.append(_missed(linear, norm, str(refusal)))
     counts = Counter(pair.key for pair in pairs)
@@ -136,7 +134,6 @@ def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:
         "it is in another graph": linear.graph is not norm.graph,
         "it is not the only reader": len(output.uses()) > 1 or output.is_graph_output(),
         "it is two outputs of the graph": not can_forward(norm.outputs[0], output),
-        "it normalises by the batch (training mode)": not _is_inference(norm, version),
         f"opset {version} broadcasts in other ways": is_op(linear, "Gemm") and version < 7,
     }
     for reason, holds in reasons.items():
@@ -144,46 +141,20 @@ def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:
             raise _Refusal(reason)
 
 
-def _is_inference(norm: ir.Node, version: int) -> bool:
-    if version >= 14:
-        return norm.attributes.get_int("training_mode", 0) == 0
-    if version < 7 and norm.attributes.get_int("is_test", 0) == 0:
-        return False
-    return norm.attributes.get_int("spatial", 1) == 1 and len(norm.outputs) == 1
-
-
-def _fused_arrays(linear: ir.Node, norm: ir.Node) -> tuple[np.ndarray, np.ndarray]:
+def _fused_arrays(linear: ir.Node, norm: ir.Node, version: int) -> tuple[np.ndarray, np.ndarray]:
     """The weight and the bias of both nodes in one."""
-    numbers = _Numbers.of(linear, norm)
-    given = linear.inputs[2] if len(linear.inputs) > 2 else None
-    weight, bias = constant(linear.inputs[1]), np.zeros(1) if given is None else constant(given)
-    found = [constant(value) for value in norm.inputs[1:]]
-    parameters = [array.astype(np.float64) for array in found if array is not None]
-    if weight is None or bias is None or len(parameters) != 4:
-        raise _Refusal("the weights or its parameters are not constant")
-    channels = parameters[0].size
-    rows_are_channels = is_op(linear, "Conv") or numbers.transposed
-    # Both layouts as (blocks, …, channels per block, …): a block is a channel or a group.
-    blocks = channels if rows_are_channels else numbers.group
-    rest = 1 if rows_are_channels else math.prod(weight.shape[2:])
-    fits = (
-        weight.size
-        and channels == (weight.shape[0] if rows_are_channels else weight.shape[1] * blocks)
-        and all(array.shape == (channels,) for array in parameters)
-        and bias.shape in ((channels,), (1, channels), (1, 1), (1,), ())
-    )
-    if not fits:
-        raise _Refusal("the shapes do not fit each other")
-    scale, shift, mean, variance = parameters
+    known = Linear.of(linear)
+    if isinstance(known, str):
+        raise _Refusal(known)
+    change = affine(norm, known.axis, known.rank, known.outputs, version)
+    found = change if isinstance(change, str) else after(known, change)
+    if isinstance(found, str):
+        raise _Refusal(found)
     with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + numbers.epsilon)
-        split = weight.astype(np.float64).reshape(blocks, -1, channels // blocks, rest)
-        scaled = split * factor.reshape(blocks, 1, channels // blocks, 1)
-        moved = (numbers.beta * bias.astype(np.float64).reshape(-1) - mean) * factor + shift
-        arrays = scaled.reshape(weight.shape).astype(weight.dtype), moved.astype(weight.dtype)
-    if not all(np.isfinite(array.astype(np.float64)).all() for array in arrays):
+        weight, bias = (array.astype(known.weight.dtype) for array in found)
+    if not all(np.isfinite(array.astype(np.float64)).all() for array in (weight, bias)):
         raise _Refusal(f"the fused weights overflow {weight.dtype}")
-    return arrays
+    return weight, bias
 
 
 def _fuse(pair: _Pair, fused: dict[_Key, list[ir.Value]], names: Names) -> None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from onnxpress.matching import Any, Match, Number, Pattern
 from onnxpress.model import Model
-from onnxpress.passes._affine import Affine, AffineReader, Gate, Source
+from onnxpress.passes._linear_sums import Affine, AffineReader, Gate, Source
 from onnxpress.passes._recurrence import GATES, Step, fuse_steps
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import is_op, name_of

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxpress.matching import Any, Match, Op
 from onnxpress.model import Model
-from onnxpress.passes._affine import Affine, AffineReader, Gate
+from onnxpress.passes._linear_sums import Affine, AffineReader, Gate
 from onnxpress.passes._recurrence import GATES, Step, fuse_steps
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import is_op, name_of

@@ -16,8 +16,9 @@ from onnxpress.verbs.verify import Verified
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
-    "simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,unflatten_gemm,lower_einsum,"
-    "simplify_views,fuse_conv_bn,fuse_layer_norm,fuse_gelu,eliminate_dead"
+    "cancel_pairs,simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,unflatten_gemm,"
+    "lower_einsum,sink_transposes,fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,"
+    "fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
 
