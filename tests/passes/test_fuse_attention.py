@@ -175,3 +175,30 @@ def test_what_reads_the_probabilities_is_told(planted: str, blocking: str, why: 
     )
     (missed,) = FUSE.apply(model)[1].missed
     assert (missed.kind, missed.why, missed.blocking) == ("Attention", why, blocking)
+
+
+@pytest.mark.parametrize("mask", ["none", "shared by heads", "keys"])
+def test_products_of_three_dimensions_with_scores_of_four(mask: str) -> None:
+    """As tf2onnx writes Keras' attention."""
+    body = (
+        Q + KEY_SIDES["two"] + V + "q3 = Reshape(qh, rows) k3 = Reshape(kt, turned) "
+        "v3 = Reshape(vh, rows) m3 = MatMul(q3, k3) m = Reshape(m3, scores) s = Mul(m, factor) "
+        + MASKS[mask] + "p3 = Reshape(p, flat) o3 = MatMul(p3, v3) o = Reshape(o3, apart) "
+        "ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, merge) "
+    )  # fmt: skip
+    told = "float[n,1,5,5] added" if "added" in body else "bool[n,5] mask"
+    model = parse(
+        f"(float[n,5,8] q, float[n,5,8] k, float[n,5,8] v, {told}) => (float[n,5,8] y)"
+        f"{{ {body} }}",
+        split=np.array([0, 0, 2, 4]), merge=np.array([0, 0, 8]), rows=np.array([-1, 5, 4]),
+        turned=np.array([-1, 4, 5]), scores=np.array([-1, 2, 5, 5]), flat=np.array([-1, 5, 5]),
+        apart=np.array([-1, 2, 5, 4]), factor=np.float32(0.5), zero=np.float32(0),
+        lowest=np.float32(LOWEST), one_two=np.array([1, 2]),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((2, 5, 8)).astype(np.float32) for name in "qkv"}
+    given["added"] = rng.standard_normal((2, 1, 5, 5)).astype(np.float32)
+    given["mask"] = np.arange(5) < np.array([[5], [3]])
+    names = {spec.name for spec in model.signature.inputs}
+    _, change = apply(FUSE, model, {k: v for k, v in given.items() if k in names})
+    assert change.rewrites == 1, change.reasons

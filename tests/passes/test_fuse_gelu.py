@@ -19,6 +19,7 @@ TANH = (
     "c = Pow(x, three) k = Mul(c, cubic) a = Add(x, k) i = Mul(a, slope) e = Tanh(i) "
     "f = Add(one, e) "
 )
+ERFC = "n = Neg(x) d = Mul(n, inverse) e = Erf(d) f = Sub(one, e) "
 WAYS = {
     "half last": "g = Mul(x, f) y = Mul(g, half)",
     "half first": "h = Mul(half, x) y = Mul(h, f)",
@@ -33,7 +34,13 @@ def model(body: str, opset: int = 20) -> Model:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("bell", "kind"),
-    [(ERF, "none"), (ERF.replace("Div(x, root2)", "Mul(inverse, x)"), "none"), (TANH, "tanh")],
+    [
+        (ERF, "none"),
+        (ERFC, "none"),
+        (ERFC.replace("Mul(n, inverse)", "Div(n, root2)"), "none"),
+        (ERF.replace("Div(x, root2)", "Mul(inverse, x)"), "none"),
+        (TANH, "tanh"),
+    ],
 )
 def test_every_way_to_write_it(bell: str, kind: str, way: str) -> None:
     after, change = apply(FuseGelu(), model(bell + WAYS[way]), {"x": X})

@@ -25,7 +25,8 @@ ENDS = {
 def model(body: str, opset: int = 17) -> Model:
     return parse(
         f"(float[n,3,4] x) => (float[n,3,4] y) {{ {body} }}", opset, 9, two=np.float32(2),
-        epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]), beta=np.float32([4, 3, 2, 1]),
+        row=np.float32([[[1, 2, 3, 4]]]), epsilon=np.float32(1e-3),
+        gamma=np.float32([1, 2, 3, 4]), beta=np.float32([4, 3, 2, 1]),
     )  # fmt: skip
 
 
@@ -39,6 +40,27 @@ def test_every_way_to_write_it(square: str, quotient: str, end: str) -> None:
     (node,) = (n for n in after.nodes() if n.op_type != "Identity")
     assert node.op_type == "LayerNormalization"
     assert node.attributes["epsilon"].as_float() == pytest.approx(1e-3)
+
+
+SCALE = "i = Reciprocal(r) s = Mul(i, row) a = Mul(x, s) "
+SPREAD = {
+    "negated": "k = Neg(m) l = Mul(k, s) y = Add(a, l)",
+    "negated, with an addend": "k = Neg(m) l = Mul(k, s) b = Add(l, beta) y = Add(a, b)",
+    "with an addend at the end": "k = Neg(m) l = Mul(k, s) b = Add(a, l) y = Add(b, beta)",
+    "subtracted from the addend": "l = Mul(m, s) b = Sub(beta, l) y = Add(a, b)",
+    "subtracted": "l = Mul(m, s) y = Sub(a, l)",
+}
+
+
+@pytest.mark.parametrize("spread", SPREAD)
+def test_as_tensorflow_writes_it(spread: str) -> None:
+    body = MEAN + SQUARES["product"] + ROOT + SCALE + SPREAD[spread]
+    after, change = apply(FUSE, model(body), {"x": X})
+    assert change.rewrites == 1, change.reasons
+    (node,) = after.nodes()
+    assert node.op_type == "LayerNormalization"
+    plain = body.replace("s = Mul(i, row) ", "").replace(", s)", ", i)")
+    assert apply(FUSE, model(plain), {"x": X})[1].rewrites == 1
 
 
 def test_a_centred_value_computed_twice_is_the_same_one() -> None:

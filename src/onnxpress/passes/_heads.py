@@ -59,4 +59,6 @@ def heads_of(view: View, length: int, size: int) -> Heads:
         raise Refusal("batch and heads cannot be told apart")
     batch = tuple(factor for factor in lead if order.index(factor) < place)
     heads = tuple(factor for factor in lead if order.index(factor) > place)
+    if batch + heads != lead:
+        raise Refusal("its heads stand before its rows")
     return Heads(view, batch, heads, along, axes[size])

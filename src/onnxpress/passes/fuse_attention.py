@@ -24,7 +24,7 @@ from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
-from onnxpress.views import View, Views
+from onnxpress.views import RESHAPES, View, Views
 
 CONTRIB = "com.microsoft"
 
@@ -88,7 +88,7 @@ class _Work:
         """Raises ``Refusal``, and changes nothing that counts then."""
         self._check_axis(softmax)
         guarded, probabilities = self._unguarded(softmax.outputs[0])
-        second = self._only_user(probabilities, "MatMul", 0)
+        second = self._only_user(self._reshaped(probabilities), "MatMul", 0)
         addends, first, scale = self._scores(softmax.inputs[0])
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
@@ -101,6 +101,9 @@ class _Work:
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
         if any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")
+        shape = self._shapes.shape(softmax.inputs[0]) or ()
+        if addends and len(shape) == 4 and tuple(shape[:2]) != (batch, heads):
+            raise Refusal(f"its scores are {list(shape)}, of {batch} rows and {heads} heads")
         scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
         mask = self._masks.of(addends, scores, second)
         inputs = [
@@ -197,6 +200,8 @@ class _Work:
                 assert mask is not None
                 addends.append(added(mask))
                 value = node.inputs[product_side]
+            elif self._keeps_rows(node):
+                value = node.inputs[0]
             elif (addend := filled(node)) is not None and scale == 1:
                 addends.append(addend)
                 value = rest_of(node, addend)
@@ -214,9 +219,28 @@ class _Work:
                 value = rest_of(node, addend)
             elif scalar is not None:
                 value = scalar[0]
+            elif self._keeps_rows(node):
+                value = node.inputs[0]
             else:
                 return is_op(node, "Add") and any(map(self._reaches, node.inputs))
         return False
+
+    def _keeps_rows(self, node: ir.Node) -> bool:
+        """Whether it reshapes all but the last two dimensions."""
+        if not is_op(node, *RESHAPES):
+            return False
+        before, after = self._shapes.shape(node.inputs[0]), self._shapes.shape(node.outputs[0])
+        if before is None or after is None or min(len(before), len(after)) < 2:
+            return False
+        return before[-2:] == after[-2:]
+
+    def _reshaped(self, value: ir.Value) -> ir.Value:
+        """What the only reader of ``value`` makes of all but its last two dimensions."""
+        while len(uses := list(value.uses())) == 1 and not value.is_graph_output():
+            if not self._keeps_rows(uses[0][0]):
+                break
+            value = uses[0][0].outputs[0]
+        return value
 
     def _through_scalars(
         self, value: ir.Value | None, *, scalars: bool = True

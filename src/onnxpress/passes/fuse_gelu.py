@@ -18,11 +18,14 @@ GELU_OPSET = 20
 
 X = Any(computed=True)
 HALF, ONE, THREE = Number(0.5), Number(1.0), Number(3.0)
+ROOT, INVERSE_ROOT = Number(math.sqrt(2)), Number(math.sqrt(0.5))
 
 
 def _erf() -> Pattern:
-    scaled = OneOf(X / Number(math.sqrt(2)), X * Number(math.sqrt(0.5)))
-    bell = Op("Erf", scaled) + ONE
+    scaled = OneOf(X / ROOT, X * INVERSE_ROOT)
+    less = Op("Neg", X)
+    negative = OneOf(less / ROOT, less * INVERSE_ROOT, X * Number(-math.sqrt(0.5)))
+    bell = OneOf(Op("Erf", scaled) + ONE, ONE - Op("Erf", negative))
     return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
 
 

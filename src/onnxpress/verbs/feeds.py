@@ -14,8 +14,8 @@ from onnxpress.task import Bound
 
 WORDS = ("", "a", "The quick brown fox", "ÄÖÜ straße", "42", "x" * 100)
 """Strings, where no example shows any."""
-FREE_SIZE = 16
-"""Size of a free dimension other than the batch, where no example tells one."""
+FREE_SIZE, PICTURE_SIZE = 16, 64
+"""Sizes of free dimensions other than the batch, where no example tells one."""
 
 
 def random_feeds(
@@ -46,6 +46,11 @@ def random_feeds(
     return feeds
 
 
+def free_size(spec: TensorSpec) -> int:
+    """Of a free dimension of ``spec``; networks halve the sides of a picture several times."""
+    return PICTURE_SIZE if len(spec.shape or ()) > 3 else FREE_SIZE
+
+
 def _random(
     spec: TensorSpec,
     batch: int,
@@ -58,7 +63,7 @@ def _random(
         raise InputError(f"random values for input {spec}", "samples", "give --samples")
     shape = []
     for axis, dim in enumerate(spec.shape):
-        known = example.shape[axis] if example is not None and axis > 0 else FREE_SIZE
+        known = example.shape[axis] if example is not None and axis > 0 else free_size(spec)
         free = batch if axis == 0 else known
         shape.append(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)

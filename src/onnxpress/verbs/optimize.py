@@ -16,8 +16,8 @@ from onnxpress.verbs.verify import Verified
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
-    "cancel_pairs,simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,unflatten_gemm,"
-    "lower_einsum,sink_transposes,fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,"
+    "cancel_pairs,simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,eliminate_zero_states,"
+    "unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,"
     "fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
@@ -150,10 +150,13 @@ def _apply(
             if step in undone:
                 continue
             try:
-                model, change = step.apply(model, facts)
+                made, change = step.apply(model, facts)
+                if change.changed:
+                    made.clone()  # what cannot be copied is no graph
             except Exception as error:  # noqa: BLE001  # anybody's pass: named, and undone
                 undone[step] = f"it raised {type(error).__name__}: {first_line(error)}"
                 continue
+            model = made
             applied.append(_Applied(step, change, model))
             changed = changed or change.changed
         if not changed:
