@@ -108,7 +108,7 @@ def optimize(
         with Guard(start, batches) as guard:
             applied, verified = _guarded(guard, steps, facts, undone)
     result = applied[-1].model if applied else start
-    outcomes = tuple(_outcome(step, applied, undone.get(step)) for step in steps)
+    outcomes = tuple(_outcome(step, applied, undone.get(step)) for step in dict.fromkeys(steps))
     return Optimized(result, GraphSize.of(model), GraphSize.of(result), outcomes, verified)
 
 
