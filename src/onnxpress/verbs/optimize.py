@@ -17,10 +17,10 @@ from onnxpress.verbs.fix import fix
 from onnxpress.verbs.verify import Verified, compare
 
 DEFAULT_RECIPE = (
-    "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,cancel_pairs,"
-    "simplify_gathers,eliminate_common,unflatten_gemm,sink_transposes,fuse_reduced_views,simplify_views,"
-    "fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,"
-    "fuse_gemm,eliminate_dead"
+    "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
+    "cancel_pairs,simplify_gathers,eliminate_common,merge_concats,unflatten_gemm,sink_transposes,"
+    "fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,"
+    "fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
 
