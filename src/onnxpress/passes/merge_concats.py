@@ -22,30 +22,35 @@ class MergeConcats(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         shapes = Shapes(model.ir)
-        missed, rewrites = [], 0
-        for graph in model.ir.graphs():
-            for node in list(graph):
-                if not is_op(node, "Concat"):
-                    continue
-                inner = [one for one in map(_concat, node.inputs) if one is not None]
-                fitting = [one for one in inner if _axis(one, shapes) == _axis(node, shapes)]
-                alone = []
-                for one in dict.fromkeys(fitting):
-                    others = [user for user, _ in one.outputs[0].uses() if user is not node]
-                    if others or one.outputs[0].is_graph_output() or one.graph is not graph:
-                        names = (name_of(node), name_of(one))
-                        blocking = name_of(others[0]) if others else ""
-                        missed.append(
-                            Missed(
-                                "one Concat", names, "another node reads the inner one", blocking
-                            )
-                        )
-                    else:
-                        alone.append(one)
-                if alone and _axis(node, shapes) is not None:
-                    shapes.learn(_merge(node, alone))
-                    rewrites += len(alone)
-        return Change(rewrites, missed=tuple(missed))
+        rewrites = 0
+        while True:  # two that read an inner one may have become one
+            missed: list[Missed] = []
+            found = [
+                _merge_into(node, shapes, missed)
+                for graph in model.ir.graphs()
+                for node in list(graph)
+                if is_op(node, "Concat")
+            ]
+            rewrites += sum(found)
+            if not any(found):
+                return Change(rewrites, missed=tuple(missed))
+
+
+def _merge_into(node: ir.Node, shapes: Shapes, missed: list[Missed]) -> int:
+    """How many of the inputs of ``node`` were concatenations of their own."""
+    axis, alone = _axis(node, shapes), []
+    for one in dict.fromkeys(map(_concat, node.inputs)):
+        if one is None or axis is None or _axis(one, shapes) != axis:
+            continue
+        others = [user for user, _ in one.outputs[0].uses() if user is not node]
+        if others or one.outputs[0].is_graph_output() or one.graph is not node.graph:
+            why, blocking = "another node reads the inner one", name_of(others[0]) if others else ""
+            missed.append(Missed("one Concat", (name_of(node), name_of(one)), why, blocking))
+        else:
+            alone.append(one)
+    if alone:
+        shapes.learn(_merge(node, alone))
+    return len(alone)
 
 
 def _concat(value: ir.Value | None) -> ir.Node | None:
