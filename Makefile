@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench clean
+.PHONY: help demo test test-slow check format docs bench clean
 
 help:  ## say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' Makefile | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ check: $(READY)  ## formatter, linter, types and floors; changes nothing
 format: $(READY)  ## format and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## write docs/passes.md anew from the passes' docstrings
+	$(BIN)/python docs/generate.py
 
 bench: $(READY)  ## every benchmark, one after another
 	@for file in $(sort $(wildcard benchmarks/bench_*.py)); do \

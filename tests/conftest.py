@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,19 @@ def project_onnx(project: Project) -> Path:
 
     model = api.convert(project.ref, preprocess=PREPROCESS).model
     return model.save(project.folder / "net.onnx")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """``installed(entry_points, module=text, …)`` puts a distribution on ``sys.path``."""
+    from zoo.plugins import distribution
+
+    def install(entry_points: str, **modules: str) -> None:
+        monkeypatch.syspath_prepend(distribution(tmp_path / "site", entry_points, **modules))
+
+    yield install
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plugpack"]:
+        del sys.modules[name]
 
 
 @pytest.fixture

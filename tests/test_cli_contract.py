@@ -60,6 +60,9 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         (["convert", "m.onnx", "--input", "x:float32[2]"], "--input with an ONNX file"),
         (["optimize", "m.onnx", "--json=yes"], "--json"),
         (["inspect", "none.onnx"], "none.onnx does not exist; expected an ONNX file"),
+        (["check", "none.onnx"], "none.onnx does not exist; expected an ONNX file"),
+        (["check", "m.onnx", "--isa", "MMX"], "--isa MMX; expected instruction sets such as"),
+        (["diff", "m.onnx", "none.onnx"], "none.onnx does not exist; expected an ONNX file"),
         (["inspect", "."], "is a folder; expected an ONNX file"),
         (["optimize", "m.onnx", "--recipe", "fold"], "unknown pass 'fold'"),
         (["optimize", "m.onnx", "--recipe", "fold_constants(max_bytes=x)"], "expected int"),
@@ -130,8 +133,9 @@ def test_the_version_is_the_packages(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["inspect", "m.onnx"], ["doctor"], ["optimize", "m.onnx"],
-              ["verify", "m.onnx", "m.onnx"], ["run", "bundle", "x.npz"]]
+    "words", [["inspect", "m.onnx"], ["doctor"], ["optimize", "m.onnx"], ["check", "m.onnx"],
+              ["diff", "m.onnx", "m.onnx"], ["verify", "m.onnx", "m.onnx"],
+              ["run", "bundle", "x.npz"]]
 )  # fmt: skip
 def test_json_is_one_object_and_nothing_else(words: list[str], run: Run, tmp_path: Path) -> None:
     import numpy as np

@@ -340,3 +340,24 @@ def test_text_inputs_are_objects(tmp_path: Path) -> None:
         "y: string[…]",
     ]
     assert model.size_bytes == pytest.approx(model.save(tmp_path / "n.onnx").stat().st_size, abs=8)
+
+
+@pytest.mark.parametrize("places", [[0, 5], [[0, 0], [1, 1]]])
+def test_sparse_initializers_become_dense(places: list[object], tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+    )  # fmt: skip
+    values = numpy_helper.from_array(np.array([2, 3], np.float32), "w")
+    indices = numpy_helper.from_array(np.array(places, np.int64))
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 4]))
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    model = load(tmp_path / "m.onnx")
+    weight = model.ir.graph.initializers["w"].const_value
+    assert weight is not None
+    expected = np.zeros((4, 4), np.float32)
+    expected[0, 0], expected[1, 1] = 2, 3
+    np.testing.assert_array_equal(weight.numpy(), expected)
+    onnx.checker.check_model(onnx.load(model.save(tmp_path / "dense.onnx")))

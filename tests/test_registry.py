@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from onnxpress.calibrator import Calibrator
 from onnxpress.errors import PluginError
 from onnxpress.recipe import Pass, Recipe
 from zoo.graphs import parse
+from zoo.plugins import distribution
 
 PASS = '''
 from dataclasses import dataclass
@@ -49,31 +49,6 @@ def my_command(word: str = typer.Option("hello")) -> int:
     print(f"said {word}")
     return 3
 '''
-
-
-def distribution(folder: Path, entry_points: str, **modules: str) -> Path:
-    """A folder for ``sys.path``: a package ``plugpack`` and what an installer leaves beside it."""
-    package, info = folder / "plugpack", folder / "plugpack-1.0.dist-info"
-    package.mkdir(parents=True)
-    info.mkdir()
-    (package / "__init__.py").touch()
-    for name, text in modules.items():
-        (package / f"{name}.py").write_text(text)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugpack\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(entry_points)
-    return folder
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """``installed(entry_points, module=text, …)`` puts a distribution on ``sys.path``."""
-
-    def install(entry_points: str, **modules: str) -> None:
-        monkeypatch.syspath_prepend(distribution(tmp_path / "site", entry_points, **modules))
-
-    yield install
-    for name in [name for name in sys.modules if name.partition(".")[0] == "plugpack"]:
-        del sys.modules[name]
 
 
 def run(*words: str, path: Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -1,9 +1,9 @@
 """onnxpress: press a trained model into the fastest faithful form for this machine, and prove it.
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
-``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``optimize``, ``quantize``,
-``measure``. All names are loaded when they are first used; importing onnxpress imports no
-framework.
+``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
+``optimize``, ``quantize``, ``measure``. All names are loaded when they are first used; importing
+onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 
 _HOME = {
     "press": "onnxpress.api",
+    "check": "onnxpress.api",
     "convert": "onnxpress.api",
+    "diff": "onnxpress.api",
     "change_opset": "onnxpress.api",
     "export": "onnxpress.api",
     "verify": "onnxpress.api",
@@ -40,7 +42,9 @@ __all__ = [
     "Samples",
     "__version__",
     "change_opset",
+    "check",
     "convert",
+    "diff",
     "export",
     "inspect",
     "load",
@@ -55,7 +59,9 @@ __all__ = [
 if TYPE_CHECKING:
     from onnxpress.api import (
         change_opset,
+        check,
         convert,
+        diff,
         export,
         inspect,
         measure,

@@ -6,7 +6,7 @@ objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from onnxpress.custom_ops import check_library
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import check_threads
-from onnxpress.model import Model, load
+from onnxpress.model import Model, load, peek
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
 from onnxpress.pressing.press import press_plan
@@ -33,14 +33,20 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import Exporter, ExportOptions, OpenOptions, Origin, open_source
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing, bench
+from onnxpress.verbs.check import Checked, target_of
+from onnxpress.verbs.check import check as run_check
 from onnxpress.verbs.convert import BATCHES, Converted
 from onnxpress.verbs.convert import convert as run_convert
+from onnxpress.verbs.diff import Difference
+from onnxpress.verbs.diff import diff as run_diff
+from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
-from onnxpress.verbs.feeds import random_feeds, sample_feeds
+from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
+from onnxpress.verbs.listing import listing as run_listing
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
@@ -102,17 +108,76 @@ def verify(
         known = one.signature if first.kind == "onnx" else two.signature
         if samples is not None:  # else nothing is prepared, and nobody need know how
             processing = processing or first.processing or second.processing
-        shows = first if first.example else second
+        shows: Origin | Model = first if first.example else second
+        if first.example is second.example is None and "onnx" in (first.kind, second.kind):
+            shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
         batches = _batches(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
 
-def inspect(model: str | Path | Model, *, custom_ops: str | Path | None = None) -> Inspected:
+def inspect(
+    model: str | Path | Model,
+    *,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    custom_ops: str | Path | None = None,
+) -> Inspected:
     """Count, measure and diagnose an ONNX model. Raises ``ModelError`` where it is none.
 
-    With ``custom_ops`` also whether ONNX Runtime opens it with this library: else ``EngineError``.
+    ``shapes`` give inputs their shapes, or free dimensions their sizes: ``{"batch": [8]}``. All
+    others have the size 1. With ``custom_ops`` also whether ONNX Runtime opens it with this
+    library: else ``EngineError``.
     """
-    return run_inspect(_model(model, custom_ops))
+    return run_inspect(_model(model, custom_ops), shapes)
+
+
+def listing(model: str | Path | Model) -> Iterator[str]:
+    """An ONNX model as text, a line for each node, with shapes."""
+    return run_listing(_model(model, None))
+
+
+def check(
+    model: str | Path | Model,
+    *,
+    runtime: str | None = None,
+    isa: Sequence[str] | str = (),
+    provider: str | None = None,
+    samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
+) -> Checked:
+    """What is wrong with an ONNX model, or will be on its target, each finding with its fix.
+
+    The target is this machine and the ONNX Runtime that is installed, but for ``runtime``
+    (``onnxruntime==1.16``), ``isa`` (``AVX2``, or several by commas) and ``provider``
+    (``CUDAExecutionProvider``, or ``NAME:key=value,…``). With ``samples`` activations are watched
+    too. External data that ``load`` refuses is a finding. Raises ``ModelError`` for what is no
+    ONNX, ``InputError`` for an unknown target.
+    """
+    sets = [part for part in isa.split(",") if part.strip()] if isinstance(isa, str) else isa
+    target = target_of(runtime, sets, provider)
+    if isinstance(model, Model):
+        opened = model.clone()
+        opened.path = None  # the file need not be what the model is now
+    else:
+        opened = peek(model)
+    opened = _model(opened, custom_ops)
+    if samples is None:
+        return run_check(opened, target)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
+    return run_check(opened, target, batches)
+
+
+def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
+    """What was added, removed, changed and merged between two ONNX models, whatever the names.
+
+    Raises ``ModelError`` where one of them is no ONNX.
+    """
+    return run_diff(_model(a, None), _model(b, None))
 
 
 def export(
@@ -132,7 +197,9 @@ def export(
     What was written is compared with it on ``samples`` (or random feeds).
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, task, _processing(preprocess), limit, seed)
+    batches = _batches(
+        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    )
     return run_export(opened, to, Path(output), batches)
 
 
@@ -149,7 +216,7 @@ def change_opset(
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
     opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed)
+    batches = _batches(opened.signature, samples, None, None, None, seed, opened)
     return run_change_opset(opened, to, batches)
 
 
@@ -165,17 +232,19 @@ def optimize(
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
+    verify: bool = True,
 ) -> Optimized:
     """Apply a recipe and prove on ``samples`` (or random feeds) that the outputs stay.
 
-    ``recipe`` is passes separated by commas, or what is best for the ``target``: ``portable``
-    (standard operators only) or ``onnxruntime`` (its own as well). ``fix`` gives free dimensions
-    their sizes for good, by name.
+    ``recipe`` is passes separated by commas, where ``default`` stands for those that are best for
+    the ``target``: ``portable`` (standard operators only) or ``onnxruntime`` (its own as well).
+    ``fix`` gives free dimensions their sizes for good, by name. Without ``verify`` nothing is run
+    and nothing proven.
     """
     opened, steps = _model(model, custom_ops), _recipe(recipe, target)
-    signature = run_fix(opened, fix).signature if fix else opened.signature
-    batches = _batches(signature, samples, task, _processing(preprocess), limit, seed)
-    return run_optimize(opened, batches, steps, fixed=fix)
+    fixed = run_fix(opened, fix) if fix else opened
+    batches = _batches(fixed.signature, samples, task, _processing(preprocess), limit, seed, fixed)
+    return run_optimize(opened, batches if verify else None, steps, fixed=fix)
 
 
 def quantize(
@@ -396,12 +465,13 @@ def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
 def _recipe(text: str, target: str) -> Recipe:
     if target not in RECIPES:
         raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
-    recipe = Recipe.parse(RECIPES[target] if text == "default" else text)
+    recipe = Recipe.parse(text, {"default": RECIPES[target]})
     if not recipe.passes:
         raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
-    if recipe.needs():
-        raise InputError(f"recipe {text} needs calibration", "passes that rewrite exactly",
-                         "use 'onnxpress quantize'")  # fmt: skip
+    for step in recipe.passes:
+        if step.rtol is None:
+            raise InputError(f"{step.name} changes what a model answers",
+                             "passes that rewrite exactly", "use 'onnxpress quantize'")  # fmt: skip
     return recipe
 
 
@@ -419,20 +489,18 @@ def _batches(
     processing: Processing | None,
     limit: int | None,
     seed: int,
-    origin: Origin | None = None,
+    shows: Origin | Model,
 ) -> Callable[[], Iterable[Feeds]]:
     """Feeds to compare on: all samples, or random ones of several sizes.
 
-    The random ones are of the kind that ``origin`` shows.
+    The random ones are of the kind that an origin's example or a model's graph shows.
     """
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        example, drawn = (origin.example, origin.drawn) if origin else (None, ())
-        return lambda: (
-            random_feeds(signature, size, seed + size, example, drawn=drawn) for size in sizes
-        )
+        known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
+        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")

@@ -48,6 +48,7 @@ EXTRAS = {
     "joblib": "sklearn",
     "threadpoolctl": "sklearn",
     "pycocotools": "detection",
+    "netron": "view",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
 }
@@ -127,3 +128,10 @@ class MissingExtra(OnnxpressError):
             f"{package} {purpose}",
             f"run: pip install 'onnxpress[{extra}]'",
         )
+
+
+def first_line(error: Exception) -> str:
+    """What ``error`` says, in one line; of the one that began it, where others wrap it."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

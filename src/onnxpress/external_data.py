@@ -19,35 +19,42 @@ from onnxpress.errors import ModelError
 
 def check_external_data(graph: ir.Model, path: Path) -> None:
     """Raise ``ModelError`` where data of the model at ``path`` is missing, short or elsewhere."""
-    folder = path.parent.resolve()
     for tensor in external_tensors(graph):
         # Absolute, so that the data is found wherever the process goes meanwhile.
         tensor.base_dir = path.parent.absolute()
-        location = Path(str(tensor.location))
-        inside = (folder / location).resolve().is_relative_to(folder)
-        if location.is_absolute() or ".." in location.parts or not inside:
-            raise ModelError(
-                f"{path}: tensor '{tensor.name}' points outside the model's folder ({location})",
-                "external data beside the model",
-            )
-        if not (folder / location).is_file():
-            raise ModelError(
-                f"{path}: external data {location} of tensor '{tensor.name}' is missing",
-                f"the file in {path.parent}",
-            )
-        found, start = (folder / location).stat(), tensor.offset or 0
-        if found.st_nlink > 1:
-            raise ModelError(
-                f"{path}: external data {location} is a hard link, maybe to a file elsewhere",
-                "a file of its own",
-                f"copy it and rename the copy to {location}",
-            )
-        end = start + max(tensor.length or 0, tensor.nbytes)
-        if start < 0 or found.st_size < end:
-            raise ModelError(
-                f"{path}: external data {location} has {found.st_size} bytes",
-                f"bytes {start} to {end} for tensor '{tensor.name}'",
-            )
+        error = fault(tensor, path)
+        if error is not None:
+            raise error
+
+
+def fault(tensor: ir.ExternalTensor, path: Path) -> ModelError | None:
+    """Why the data of ``tensor``, of the model at ``path``, cannot be read or must not be."""
+    folder, location = path.parent.resolve(), Path(str(tensor.location))
+    inside = (folder / location).resolve().is_relative_to(folder)
+    if location.is_absolute() or ".." in location.parts or not inside:
+        return ModelError(
+            f"{path}: tensor '{tensor.name}' points outside the model's folder ({location})",
+            "external data beside the model",
+        )
+    if not (folder / location).is_file():
+        return ModelError(
+            f"{path}: external data {location} of tensor '{tensor.name}' is missing",
+            f"the file in {path.parent}",
+        )
+    found, start = (folder / location).stat(), tensor.offset or 0
+    if found.st_nlink > 1:
+        return ModelError(
+            f"{path}: external data {location} is a hard link, maybe to a file elsewhere",
+            "a file of its own",
+            f"copy it and rename the copy to {location}",
+        )
+    end = start + max(tensor.length or 0, tensor.nbytes)
+    if start < 0 or found.st_size < end:
+        return ModelError(
+            f"{path}: external data {location} has {found.st_size} bytes",
+            f"bytes {start} to {end} for tensor '{tensor.name}'",
+        )
+    return None
 
 
 def rooms(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:

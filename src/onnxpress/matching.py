@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from onnxpress.values import constant, is_op
+from onnxpress.values import constant, is_op, name_of
 
 COMMUTATIVE = ("Add", "And", "Max", "Min", "Mul", "Or", "Sum", "Xor")
 
@@ -156,8 +156,34 @@ def match(pattern: Pattern, value: ir.Value) -> Match | None:
     return None
 
 
+@dataclass(frozen=True)
+class Blocked:
+    """A match that cannot go, why, and the name of the node that is in the way."""
+
+    match: Match
+    why: str
+    reader: str
+
+
+def blocked(pattern: Pattern, value: ir.Value) -> Blocked | None:
+    """The first match that others read inner values of."""
+    for found in pattern.matches(value, Match()):
+        readers = blocking(found, value)
+        if not readers:
+            continue
+        first = readers[0]
+        what = "one of its inner values"
+        inside = first in found.nodes
+        why = f"{what} is an output of the graph" if inside else f"{first.op_type} reads {what}"
+        return Blocked(found, why, name_of(first))
+    return None
+
+
 def blocking(found: Match, result: ir.Value) -> list[ir.Node]:
-    """The nodes that read what would go: inner values of ``found``."""
+    """The nodes that read inner values of ``found``, and those of its own whose value is an output.
+
+    They keep what would go.
+    """
     own = set(found.nodes)
     return [
         user

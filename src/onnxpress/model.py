@@ -21,7 +21,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 import onnx_ir.passes.common
 
-from onnxpress.errors import ModelError
+from onnxpress.errors import ModelError, first_line
 from onnxpress.external_data import (
     check_external_data,
     data_files,
@@ -32,6 +32,7 @@ from onnxpress.external_data import (
 )
 from onnxpress.protobuf import write
 from onnxpress.signature import Signature, TensorSpec
+from onnxpress.sparse import load_dense
 
 JOURNAL_KEY = "onnxpress.journal"
 EXTERNAL_DATA_BYTES = 1 << 30
@@ -162,16 +163,23 @@ class Model:
 
         Shared tensors count once; shapes and indices (int32, int64), scales and zero points do not.
         """
-        tensors = {
-            id(value.const_value): value.const_value.size
+        seen: set[int] = set()
+        return sum(
+            self.parameters_of(value, seen)
             for graph in self.ir.graphs()
             for value in graph.initializers.values()
-            if value.const_value is not None
-            and len(value.const_value.shape) > 0
-            and value.const_value.dtype not in (ir.DataType.INT64, ir.DataType.INT32)
-            and not _scales(value)
-        }
-        return sum(tensors.values())
+        )
+
+    def parameters_of(self, value: ir.Value, seen: set[int]) -> int:
+        """The parameters that ``value`` holds, if its tensor is not in ``seen``, where it goes."""
+        tensor = value.const_value if value.is_initializer() else None
+        if tensor is None or id(tensor) in seen:
+            return 0
+        whole = tensor.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        if len(tensor.shape) == 0 or whole or _scales(value):
+            return 0
+        seen.add(id(tensor))
+        return int(tensor.size)
 
     @property
     def file_bytes(self) -> int:
@@ -248,6 +256,14 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
     nothing makes, and for external data that is missing or leaves the model's folder (absolute
     paths, ``..``, links; CVE-2022-25882).
     """
+    model = peek(path, custom_ops)
+    assert model.path is not None
+    check_external_data(model.ir, model.path)
+    return model
+
+
+def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
+    """As ``load``, but external data is not looked at: only for who does not read weights."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -255,11 +271,16 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
         if not path.is_file():
             raise ModelError(f"{path} does not exist", "an ONNX file")
         graph = ir.load(path, format="protobuf")
-        _check_values(graph, path)
-        check_external_data(graph, path)
+        try:
+            _check_values(graph, path)
+        except ModelError:
+            dense = load_dense(path)
+            if dense is None:
+                raise
+            _check_values(graph := dense, path)
     except (*UNREADABLE, OSError) as error:
         raise ModelError(
-            f"{path} cannot be read as ONNX ({_first_line(error)})", "a whole ONNX file"
+            f"{path} cannot be read as ONNX ({first_line(error)})", "a whole ONNX file"
         ) from error
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
@@ -275,7 +296,7 @@ def check(path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(
-            f"{path.name} is not valid ONNX ({_first_line(error)})",
+            f"{path.name} is not valid ONNX ({first_line(error)})",
             "a model that onnx's checker takes",
         ) from error
 
@@ -329,10 +350,3 @@ def _scales(value: ir.Value) -> bool:
     first = {"QuantizeLinear": 1, "DequantizeLinear": 1, "MatMulInteger": 2, "ConvInteger": 2}
     uses = value.uses()
     return bool(uses) and all(index >= first.get(node.op_type, index + 1) for node, index in uses)
-
-
-def _first_line(error: Exception) -> str:
-    """Of the error that began it: onnx-ir wraps each error in one for every level of the graph."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 from onnxpress.errors import InputError
 
+GUARANTEED = 7
+"""The oldest opset that every ONNX Runtime runs (its "Versioning.md")."""
 OLDEST_RUNTIME = "1.20"
 """The oldest ONNX Runtime that onnxpress supports; what is installed is this one or newer."""
 
@@ -37,6 +39,22 @@ def needs(opset: int) -> Needs:
 def default_opset() -> int:
     """The newest opset that every supported ONNX Runtime runs."""
     return max(opset for opset, wants in NEEDS.items() if wants.runs_on(OLDEST_RUNTIME))
+
+
+def newest(runtime: str) -> int:
+    """The newest opset that ONNX Runtime ``runtime`` runs."""
+    return max(opset for opset, wants in NEEDS.items() if wants.runs_on(runtime))
+
+
+def newest_ir(runtime: str) -> int:
+    """The newest IR version that ONNX Runtime ``runtime`` reads: that of its onnx."""
+    return NEEDS[newest(runtime)].ir
+
+
+def newest_ml(runtime: str) -> int:
+    """The newest opset of ``ai.onnx.ml`` in the onnx that ONNX Runtime ``runtime`` is built on."""
+    known = newest(runtime)
+    return max(version for version, opset in ML.items() if opset <= known)
 
 
 def nearest(opset: int | None, oldest: int, newest: int) -> int:
@@ -76,6 +94,12 @@ NEEDS: Mapping[int, Needs] = {
 onnx and IR versions are those of ``onnx.helper.VERSION_TABLE``. Those of ONNX Runtime up to 1.14
 are from the version matrix of its documentation; later ones were read off the released packages
 up to 1.31, by the newest opset that each of them says it supports.
+"""
+
+ML: Mapping[int, int] = {1: 7, 2: 11, 3: 16, 4: 20, 5: 21}
+"""Opset of ``ai.onnx.ml`` → that of the standard operators in the onnx that brought it.
+
+From ``onnx.helper.VERSION_TABLE``.
 """
 
 

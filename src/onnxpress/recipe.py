@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from onnxpress import registry
 from onnxpress.calibrator import Range
+from onnxpress.engine import Executed
 from onnxpress.errors import InputError
 from onnxpress.model import Model
 
@@ -34,10 +35,20 @@ class Ranges(Need):
 
 
 @dataclass(frozen=True)
+class Kernels(Need):
+    """What ONNX Runtime executes of the model, after its own optimisation at load time."""
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What was observed about a model: ``ranges`` maps an activation's name to its range."""
+    """What was observed about a model before any pass.
+
+    ``ranges`` maps an activation's name to its range; ``kernels`` name the nodes (``layers``) that
+    each stands for.
+    """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
+    kernels: tuple[Executed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,9 +163,14 @@ class Recipe(Pass):
         return ",".join(map(str, self.passes))
 
     @classmethod
-    def parse(cls, text: str) -> Recipe:
-        """A recipe from its text. Raises ``PluginError`` (unknown pass) or ``InputError``."""
-        return cls(tuple(_parse_pass(part) for part in _split(text)))
+    def parse(cls, text: str, known: Mapping[str, str] | None = None) -> Recipe:
+        """A recipe from its text, in which names of ``known`` recipes stand for these.
+
+        Raises ``PluginError`` (unknown pass) or ``InputError``.
+        """
+        named = {name: cls.parse(recipe).passes for name, recipe in (known or {}).items()}
+        parts = (named.get(part) or (_parse_pass(part),) for part in _split(text))
+        return cls(tuple(step for part in parts for step in part))
 
 
 def _split(text: str) -> list[str]:

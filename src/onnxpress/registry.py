@@ -32,7 +32,7 @@ CONTRACTS: Mapping[str, str] = {
     "calibrators": "onnxpress.calibrator:Calibrator",
     "engines": "onnxpress.engine:Engine",
     "tasks": "onnxpress.task:Task",
-    "checks": "onnxpress.check:Check",
+    "checks": "onnxpress.finding:Check",
     "exporters": "onnxpress.exporter:Exporter",
     "commands": "",
 }

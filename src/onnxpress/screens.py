@@ -84,8 +84,8 @@ def show_converted(result: Result) -> None:
     if result["fallback_reason"]:
         warn(result["fallback_reason"])
     for kind in ("inputs", "outputs"):
-        for spec in result[kind][:SHOWN]:
-            out.print(f"  {kind[:-1]:6} {_spec(spec)}", markup=False)
+        for one in result[kind][:SHOWN]:
+            out.print(f"  {kind[:-1]:6} {spec(one)}", markup=False)
         if len(result[kind]) > SHOWN:
             more = f"and {len(result[kind]) - SHOWN} more; --json tells them all"
             out.print(f"  {'':6} {more}", markup=False)
@@ -113,35 +113,6 @@ def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> 
         f"{answer} (|a-b| ≤ {verified['atol']:.2g} + {verified['rtol']:g}·|a|)", style="bold",
         markup=False,
     )  # fmt: skip
-
-
-def show_inspected(name: str, result: Result, *, verbose: bool = False) -> None:
-    """Everything that there is to know of a model, on one screen."""
-    out = console()
-    opsets = ", ".join(f"{domain} {version}" for domain, version in result["opsets"].items())
-    out.print(f"{name}: {result['nodes']} nodes, {opsets}, IR {result['ir_version']}", markup=False)
-    out.print(
-        f"  {result['parameters']:,} parameters, {result['macs'] / 1e6:,.1f} M MACs at batch 1, "
-        f"{result['size_bytes'] / 1e6:.2f} MB",
-        markup=False,
-    )
-    for kind in ("inputs", "outputs"):
-        for spec in result[kind]:
-            out.print(f"  {kind[:-1]:6} {_spec(spec)}", markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("operator")
-    table.add_column("count", justify="right")
-    for op, count in result["ops"].items():
-        table.add_row(op, str(count))
-    out.print(table)
-    for item in result["redundant"]:
-        out.print(f"  redundant: {item['node']} ({item['op']}): {item['why']}", markup=False)
-    if verbose:
-        for entry in result["journal"]:
-            told = ", ".join(f"{key} {value}" for key, value in entry.items() if value)
-            out.print(f"  journal: {told}", markup=False)
-        for key, value in result["metadata"].items():
-            out.print(f"  metadata: {key}: {value[:200]}", markup=False)
 
 
 def show_exported(result: Result, *, verbose: bool = False) -> None:
@@ -194,7 +165,10 @@ def show_optimized(result: Result, *, verbose: bool = False) -> None:
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB",
         markup=False,
     )
-    show_verified(result["verified"], "")
+    if result["verified"] is None:
+        warn("nothing was compared (--no-verify)")
+    else:
+        show_verified(result["verified"], "")
 
 
 def show_quantized(result: Result) -> None:
@@ -268,7 +242,8 @@ def _short(reason: str, verbose: bool) -> str:
     return f"{first} (and {len(others)} more)" if others else first
 
 
-def _spec(spec: Result) -> str:
-    shape = "…" if spec["shape"] is None else ", ".join(map(str, spec["shape"]))
-    dtype = "string" if spec["dtype"] == "object" else spec["dtype"]
-    return f"{spec['name']}: {dtype}[{shape}]"
+def spec(told: Result) -> str:
+    """An input or output: its name, type and shape."""
+    shape = "…" if told["shape"] is None else ", ".join(map(str, told["shape"]))
+    dtype = "string" if told["dtype"] == "object" else told["dtype"]
+    return f"{told['name']}: {dtype}[{shape}]"

@@ -178,7 +178,7 @@ def _bound(size: Size, place: Size) -> Size | None:
         return size + place if place > -(1 << 31) else 0
     if isinstance(place, Dim) and not place.is_positive:
         return None
-    if isinstance(place, int) and place >= 1 << 31:
+    if isinstance(place, int) and place >= (1 << 31) - 1:  # the end, as 32 bits can tell it
         return size
     return minimum(size, place)
 
@@ -218,15 +218,22 @@ def _ints(node: ir.Node, name: str, default: list[int]) -> list[int]:
 
 def _resize(shapes: Known, node: ir.Node) -> Shape | None:
     target = _sizes(shapes, node, 3)
-    plain = "axes" not in node.attributes and "keep_aspect_ratio_policy" not in node.attributes
+    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
+    plain = "axes" not in node.attributes and policy == "stretch"
     return tuple(target) if target and plain else None
 
 
 def _attention(shapes: Known, node: ir.Node) -> Shape | None:
-    queries, values = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[2])
-    if queries is None or values is None or len(queries) != 3 or len(values) != 3:
+    """Queries [batch, length, size], or packed with the rest: [batch, length, heads, 3, size]."""
+    queries = shapes.shape(node.inputs[0])
+    values = shapes.shape(node.inputs[2]) if len(node.inputs) > 2 else None
+    if queries is None:
         return None
-    return (*queries[:2], values[2])
+    if len(queries) == 5:
+        return (*queries[:2], queries[2] * queries[4])
+    if len(queries) != 3 or values is None or len(values) not in (3, 4):
+        return None
+    return (*queries[:2], values[2] if len(values) == 3 else values[1] * values[3])
 
 
 def _sizes(shapes: Known, node: ir.Node, index: int) -> list[Size] | None:
@@ -255,18 +262,53 @@ def _projected(shapes: Known, node: ir.Node) -> Shape | None:
     data, weight = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[1])
     if data is None or weight is None or not isinstance(weight[-1], int):
         return None
-    return (*data[:-1], weight[-1] // 3)
+    parts = node.attributes.get("qkv_hidden_sizes")
+    return (*data[:-1], weight[-1] // 3 if parts is None else parts.as_ints()[2])
 
 
 def _first(shapes: Known, node: ir.Node) -> Shape | None:
     return shapes.shape(node.inputs[0])
 
 
+def _product(shapes: Known, node: ir.Node) -> Shape | None:
+    left, right = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[1])
+    if left is None or right is None or len(left) < 2 or len(right) < 2:
+        return None
+    across, down = (node.attributes.get_int(name, 0) for name in ("transA", "transB"))
+    lead = broadcast(left[:-2], right[:-2])
+    known = tuple(shapes.fresh() if dim is None else dim for dim in lead)
+    return (*known, left[-1] if across else left[-2], right[-2] if down else right[-1])
+
+
+def _blocks(shapes: Known, node: ir.Node) -> Shape | None:
+    left = shapes.shape(node.inputs[0])
+    return None if left is None else (*left[:-1], node.attributes.get_int("N", 0))
+
+
+def _embedded(shapes: Known, node: ir.Node) -> Shape | None:
+    ids, table = shapes.shape(node.inputs[0]), shapes.shape(node.inputs[2])
+    return None if ids is None or not table else (*ids, table[-1])
+
+
 CONTRIB_RULES: Mapping[str, Rule] = {
     "Attention": _projected,
     "BiasGelu": _first,
+    "DynamicQuantizeMatMul": _product,
+    "EmbedLayerNormalization": _embedded,
     "FastGelu": _first,
+    "FusedGemm": _product,
+    "FusedMatMul": _product,
+    "Gelu": _first,
+    "GroupQueryAttention": _first,
+    "MatMulIntegerToFloat": _product,
+    "MatMulNBits": _blocks,
     "MultiHeadAttention": _attention,
+    "QAttention": _projected,
+    "QuickGelu": _first,
+    "RotaryEmbedding": _first,
     "SkipLayerNormalization": _first,
+    "SkipSimplifiedLayerNormalization": _first,
 }
-"""Those of ONNX Runtime's own operators, whose outputs have the type of the first input."""
+"""Those of ONNX Runtime's own operators; outputs have the type of the first input, or this one."""
+TYPED_BY = {"EmbedLayerNormalization": 2, "MatMulIntegerToFloat": 2, "QAttention": 3}
+"""Operator → the input whose type its outputs have, where that is not the first one."""

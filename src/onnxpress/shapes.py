@@ -8,7 +8,7 @@ makes of sizes is in ``shape_rules``, of the integers that shapes are computed w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
-from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, Shape
+from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, TYPED_BY, Shape
 from onnxpress.values import STANDARD, constant, is_op, opset, subgraphs
 
 CONTRIB = "com.microsoft"
@@ -35,14 +35,23 @@ WHOLE = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
 class Shapes:
-    """Of one model, which stays as it is. ``learn`` tells of nodes that are new since."""
+    """Of one model, which stays as it is. ``learn`` tells of nodes that are new since.
 
-    def __init__(self, model: ir.Model) -> None:
+    ``sizes`` are those of free dimensions, ``known`` the shapes of inputs, where one may say more
+    than the model does.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        sizes: Mapping[str, int] | None = None,
+        known: Mapping[ir.Value, Shape] | None = None,
+    ) -> None:
         self._opset = opset(model)
-        self._symbols: dict[str, Size] = {}
+        self._symbols: dict[str, Size] = dict(sizes or {})
         self._count = 0
         self._types: dict[ir.Value, ir.DataType | None] = {}
-        self._shapes: dict[ir.Value, Shape | None] = {}
+        self._shapes: dict[ir.Value, Shape | None] = dict(known or {})
         self._elements: dict[ir.Value, np.ndarray | None] = {}
         self._graph(model.graph)
 
@@ -92,8 +101,9 @@ class Shapes:
             return
         if node.domain == CONTRIB and node.op_type in CONTRIB_RULES:
             found = CONTRIB_RULES[node.op_type](self, node)
+            typed_by = node.inputs[TYPED_BY.get(node.op_type, 0)]
             for value in node.outputs:
-                self._shapes[value], self._types[value] = found, self.dtype(node.inputs[0])
+                self._shapes[value], self._types[value] = found, self.dtype(typed_by)
         if node.domain in STANDARD:
             self._by_onnx(node)
             rule = SHAPE_RULES.get(node.op_type)
@@ -117,7 +127,8 @@ class Shapes:
             kind = value.type
             self._types[value] = kind.dtype if isinstance(kind, ir.TensorType) else None
             shape = value.shape if isinstance(kind, ir.TensorType) else None
-            self._shapes[value] = None if shape is None else tuple(map(self._size, shape))
+            if value not in self._shapes:
+                self._shapes[value] = None if shape is None else tuple(map(self._size, shape))
         else:
             self._types[value] = known.dtype
             self._shapes[value] = tuple(known.shape.numpy())

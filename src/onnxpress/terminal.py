@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,12 @@ def _plain(value: object) -> object:
 def console(*, stderr: bool = False) -> Console:
     """For people: stdout, no wider than the terminal."""
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def plain_lines(lines: Iterable[str]) -> None:
+    """Lines on stdout as they are, for a pager or a search."""
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
 
 
 def warn(text: str) -> None:

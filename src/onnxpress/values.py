@@ -54,9 +54,9 @@ def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
         return None
     for name, kind in (("int", np.int64), ("float", np.float32)):
         for attribute in (f"value_{name}", f"value_{name}s"):
-            if attribute in producer.attributes:
-                array = np.array(producer.attributes[attribute].value, kind)
-                return ir.tensor(array, name=value.name)
+            found = producer.attributes.get(attribute)
+            if found is not None and not found.is_ref():
+                return ir.tensor(np.array(found.value, kind), name=value.name)
     attr = producer.attributes.get("value")
     return None if attr is None or attr.is_ref() else attr.as_tensor()
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpress.checks.redundant_nodes import RedundantNodes
+from onnxpress.checks.redundant_nodes import UNREAD, RedundantNodes
 from zoo.graphs import parse
 
 
 def found(body: str, **constants: np.ndarray) -> list[tuple[str, str]]:
     model = parse(f"(float[N,3] x, bool q) => (float[N,3] y) {{ {body} }}", **constants)
-    return [(finding.op, finding.fix) for finding in RedundantNodes().findings(model)]
+    findings = RedundantNodes().findings(model)
+    assert all(f.fix == "onnxpress optimize model.onnx -o model-optimized.onnx" for f in findings)
+    return [(finding.op, finding.what) for finding in findings]
 
 
 @pytest.mark.parametrize(
@@ -28,15 +30,14 @@ def found(body: str, **constants: np.ndarray) -> list[tuple[str, str]]:
     ],
 )
 def test_no_ops_are_found(op: str, body: str) -> None:
-    assert found(f"{body} y = Relu(r)") == [(op, "eliminate_identity removes it")]
+    assert [name for name, _ in found(f"{body} y = Relu(r)")] == [op]
 
 
 def test_dead_nodes_are_found_and_what_they_carry_is_not_listed() -> None:
     body = """t = Exp(x) d = If(q)<then_branch = g () => (float[N,3] a) { a = Identity(t) },
                                    else_branch = h () => (float[N,3] b) { b = Abs(t) }>
               y = Relu(x)"""
-    fix = "eliminate_dead removes it"
-    assert found(body) == [("Exp", fix), ("If", fix)]
+    assert found(body) == [("Exp", UNREAD), ("If", UNREAD)]
 
 
 def test_a_copy_from_input_to_output_is_needed() -> None:

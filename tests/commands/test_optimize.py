@@ -58,7 +58,7 @@ def test_it_may_replace_its_input(zoo_model: ModelPath, shell: Shell, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--recipe", "quantize_static"], "recipe quantize_static needs calibration"),
+        (["--recipe", "quantize_static"], "quantize_static changes what a model answers"),
         (["--recipe", ","], "--recipe is empty"),
         (["--samples", "none.npz"], "--samples none.npz does not exist"),
         (["--samples", "random:4", "--limit", "-1"], "--limit -1; expected"),

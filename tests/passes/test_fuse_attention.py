@@ -34,7 +34,15 @@ MASKS = {
     "shared by heads": "t = Add(added, s) p = Softmax<axis=-1>(t) ",
     "keys": "kept = Unsqueeze(mask, one_two) w = Where(kept, zero, lowest) t = Add(s, w) "
     "p = Softmax<axis=-1>(t) ",
-    "guarded": "t = Add(s, added) r = Softmax<axis=-1>(t) n = IsNaN(r) p = Where(n, zero, r) ",
+    "written over": "kept = Unsqueeze(mask, one_two) t = Where(kept, s, low) "
+    "p = Softmax<axis=-1>(t) ",
+    "left out": "kept = Unsqueeze(mask, one_two) out = Not(kept) t = Where(out, low, s) "
+    "p = Softmax<axis=-1>(t) ",
+    "one row for all queries": "kept = Unsqueeze(mask, one_two) whole = Cast<to=1>(kept) "
+    "off = Sub(one, whole) w = Mul(off, low) t = Add(s, w) p = Softmax<axis=-1>(t) ",
+    "two": "kept = Unsqueeze(mask, one_two) t = Where(kept, s, low) u = Add(t, added) "
+    "p = Softmax<axis=-1>(u) ",
+    "guarded": "t = Add(added, s) r = Softmax<axis=-1>(t) n = IsNaN(r) p = Where(n, zero, r) ",
 }
 OUT = "o = MatMul(p, vh) ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, merge) "
 
@@ -55,7 +63,8 @@ def graph(body: str, heads: int = 2, size: int = 4, *, rows: str = "n") -> Model
         split=np.array([0, 0, heads, size]), merge=np.array([0, 0, wide]),
         three=np.array([-1, KEYS, size]), four=np.array([-1, heads, size, KEYS]),
         factor=scale, divisor=1 / scale, root=np.sqrt(scale), zero=np.float32(0),
-        lowest=np.float32(LOWEST), one_two=np.array([1, 2]),
+        lowest=np.float32(LOWEST), low=np.float32(-1e4), one=np.float32(1),
+        one_two=np.array([1, 2]),
     )  # fmt: skip
 
 
@@ -82,7 +91,8 @@ def test_every_way_to_write_it(key: str, scale: str, mask: str) -> None:
     assert change.rewrites == 1, change.reasons
     ops = after.op_counts()
     assert ops["com.microsoft::MultiHeadAttention"] == 1
-    assert not {"Softmax", "MatMul", "Mul", "Div"} & ops.keys()
+    assert not {"Softmax", "MatMul", "Div"} & ops.keys()
+    assert ops.get("Mul", 0) == ("Mul" in MASKS[mask])
 
 
 @settings(max_examples=25, deadline=None)
@@ -118,3 +128,77 @@ def test_what_is_left_alone_is_told(old: str, new: str, why: str) -> None:
     assert not change.changed
     assert why in change.reasons[0]
     assert after.op_counts()["Softmax"] == 1
+
+
+@pytest.mark.parametrize("queries", [3, "l"])
+def test_queries_that_attend_to_nothing_stay_zero(queries: int | str) -> None:
+    body = (
+        Q + KEY_SIDES["one transposition"] + V + SCALES["product"] + "w = Where(kept, zero, inf) "
+        "t = Add(s, w) r = Softmax<axis=-1>(t) n = IsNaN(r) p = Where(n, zero, r) " + OUT
+    )
+    model = parse(
+        f"(float[n,{queries},8] q, float[n,t,8] k, float[n,t,8] v, bool[n,1,{queries},t] kept)"
+        f" => (float[n,{queries},8] y) {{ {body} }}",
+        split=np.array([0, 0, 2, 4]), merge=np.array([0, 0, 8]), factor=np.float32(0.5),
+        zero=np.float32(0), inf=np.float32(-np.inf),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((2, 3, 8)).astype(np.float32) for name in "qkv"}
+    given["kept"] = np.tril(np.ones((3, 3), bool))[None, None].repeat(2, axis=0)
+    given["kept"][1, 0, 0] = given["kept"][1, 0, :, 0] = False  # padding on the left
+    after, change = apply(FUSE, model, given)  # compares the outputs
+    assert change.rewrites == 1, change.reasons
+    assert after.op_counts()["Where"] == 2
+
+
+def test_a_query_may_attend_to_nothing_in_one_head_only() -> None:
+    body = Q + KEY_SIDES["one transposition"] + V + SCALES["product"]
+    body += "t = Add(s, added) r = Softmax<axis=-1>(t) n = IsNaN(r) p = Where(n, zero, r) " + OUT
+    model = graph(body)
+    _, change = apply(FUSE, model, feeds(model))
+    assert "may differ by head" in change.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("planted", "blocking", "why"),
+    [
+        ("z = Identity(p)", "z", "its probabilities are read elsewhere too"),
+        ("", "p", "its probabilities are an output of the model"),
+    ],
+)
+def test_what_reads_the_probabilities_is_told(planted: str, blocking: str, why: str) -> None:
+    body = Q + KEY_SIDES["two"] + V + SCALES["product"] + MASKS["none"] + OUT + planted
+    model = graph(body)
+    name = "z" if planted else "p"
+    model.ir.graph.outputs.extend(
+        value for node in model.ir.graph for value in node.outputs if value.name == name
+    )
+    (missed,) = FUSE.apply(model)[1].missed
+    assert (missed.kind, missed.why, missed.blocking) == ("Attention", why, blocking)
+
+
+@pytest.mark.parametrize("mask", ["none", "shared by heads", "keys"])
+def test_products_of_three_dimensions_with_scores_of_four(mask: str) -> None:
+    """As tf2onnx writes Keras' attention."""
+    body = (
+        Q + KEY_SIDES["two"] + V + "q3 = Reshape(qh, rows) k3 = Reshape(kt, turned) "
+        "v3 = Reshape(vh, rows) m3 = MatMul(q3, k3) m = Reshape(m3, scores) s = Mul(m, factor) "
+        + MASKS[mask] + "p3 = Reshape(p, flat) o3 = MatMul(p3, v3) o = Reshape(o3, apart) "
+        "ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, merge) "
+    )  # fmt: skip
+    told = "float[n,1,5,5] added" if "added" in body else "bool[n,5] mask"
+    model = parse(
+        f"(float[n,5,8] q, float[n,5,8] k, float[n,5,8] v, {told}) => (float[n,5,8] y)"
+        f"{{ {body} }}",
+        split=np.array([0, 0, 2, 4]), merge=np.array([0, 0, 8]), rows=np.array([-1, 5, 4]),
+        turned=np.array([-1, 4, 5]), scores=np.array([-1, 2, 5, 5]), flat=np.array([-1, 5, 5]),
+        apart=np.array([-1, 2, 5, 4]), factor=np.float32(0.5), zero=np.float32(0),
+        lowest=np.float32(LOWEST), one_two=np.array([1, 2]),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((2, 5, 8)).astype(np.float32) for name in "qkv"}
+    given["added"] = rng.standard_normal((2, 1, 5, 5)).astype(np.float32)
+    given["mask"] = np.arange(5) < np.array([[5], [3]])
+    names = {spec.name for spec in model.signature.inputs}
+    _, change = apply(FUSE, model, {k: v for k, v in given.items() if k in names})
+    assert change.rewrites == 1, change.reasons

@@ -19,6 +19,7 @@ TANH = (
     "c = Pow(x, three) k = Mul(c, cubic) a = Add(x, k) i = Mul(a, slope) e = Tanh(i) "
     "f = Add(one, e) "
 )
+ERFC = "n = Neg(x) d = Mul(n, inverse) e = Erf(d) f = Sub(one, e) "
 WAYS = {
     "half last": "g = Mul(x, f) y = Mul(g, half)",
     "half first": "h = Mul(half, x) y = Mul(h, f)",
@@ -33,7 +34,13 @@ def model(body: str, opset: int = 20) -> Model:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("bell", "kind"),
-    [(ERF, "none"), (ERF.replace("Div(x, root2)", "Mul(inverse, x)"), "none"), (TANH, "tanh")],
+    [
+        (ERF, "none"),
+        (ERFC, "none"),
+        (ERFC.replace("Mul(n, inverse)", "Div(n, root2)"), "none"),
+        (ERF.replace("Div(x, root2)", "Mul(inverse, x)"), "none"),
+        (TANH, "tanh"),
+    ],
 )
 def test_every_way_to_write_it(bell: str, kind: str, way: str) -> None:
     after, change = apply(FuseGelu(), model(bell + WAYS[way]), {"x": X})
@@ -57,7 +64,7 @@ def test_look_alikes_stay(body: str) -> None:
 
 def test_older_opsets_have_no_such_operator() -> None:
     _, change = apply(FuseGelu(), model(ERF + WAYS["half last"], 17), {"x": X})
-    assert change.reasons == ("Gelu needs opset 20, the model has 17",)
+    assert change.reasons == ("no Gelu at 'y': it needs opset 20, the model has 17",)
 
 
 @pytest.mark.parametrize(("kind", "op"), [("none", "BiasGelu"), ("tanh", "FastGelu")])
@@ -67,3 +74,13 @@ def test_a_bias_before_it(kind: str, op: str) -> None:
     assert after.op_counts() == {f"com.microsoft::{op}": 1}
     shared = f'a = Add(b, x) g = Gelu<approximate="{kind}">(a) y = Add(a, g)'
     assert not apply(FuseBiasGelu(), model(shared), {"x": X})[1].changed
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bell", [ERF, TANH])
+def test_others_that_read_a_part_are_told(bell: str, way: str) -> None:
+    graph = f"(float[n,4] x) => (float[n,4] y, float[n,4] z) {{ {bell} {WAYS[way]} z = Relu(f) }}"
+    change = FuseGelu().apply(parse(graph, 20, 9, **NUMBERS))[1]
+    (missed,) = change.missed
+    assert (missed.kind, missed.nodes[0], missed.blocking) == ("Gelu", "y", "z")
+    assert missed.why == "Relu reads one of its inner values"

@@ -25,7 +25,8 @@ ENDS = {
 def model(body: str, opset: int = 17) -> Model:
     return parse(
         f"(float[n,3,4] x) => (float[n,3,4] y) {{ {body} }}", opset, 9, two=np.float32(2),
-        epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]), beta=np.float32([4, 3, 2, 1]),
+        row=np.float32([[[1, 2, 3, 4]]]), epsilon=np.float32(1e-3),
+        gamma=np.float32([1, 2, 3, 4]), beta=np.float32([4, 3, 2, 1]),
     )  # fmt: skip
 
 
@@ -39,6 +40,27 @@ def test_every_way_to_write_it(square: str, quotient: str, end: str) -> None:
     (node,) = (n for n in after.nodes() if n.op_type != "Identity")
     assert node.op_type == "LayerNormalization"
     assert node.attributes["epsilon"].as_float() == pytest.approx(1e-3)
+
+
+SCALE = "i = Reciprocal(r) s = Mul(i, row) a = Mul(x, s) "
+SPREAD = {
+    "negated": "k = Neg(m) l = Mul(k, s) y = Add(a, l)",
+    "negated, with an addend": "k = Neg(m) l = Mul(k, s) b = Add(l, beta) y = Add(a, b)",
+    "with an addend at the end": "k = Neg(m) l = Mul(k, s) b = Add(a, l) y = Add(b, beta)",
+    "subtracted from the addend": "l = Mul(m, s) b = Sub(beta, l) y = Add(a, b)",
+    "subtracted": "l = Mul(m, s) y = Sub(a, l)",
+}
+
+
+@pytest.mark.parametrize("spread", SPREAD)
+def test_as_tensorflow_writes_it(spread: str) -> None:
+    body = MEAN + SQUARES["product"] + ROOT + SCALE + SPREAD[spread]
+    after, change = apply(FUSE, model(body), {"x": X})
+    assert change.rewrites == 1, change.reasons
+    (node,) = after.nodes()
+    assert node.op_type == "LayerNormalization"
+    plain = body.replace("s = Mul(i, row) ", "").replace(", s)", ", i)")
+    assert apply(FUSE, model(plain), {"x": X})[1].rewrites == 1
 
 
 def test_a_centred_value_computed_twice_is_the_same_one() -> None:
@@ -71,3 +93,35 @@ def test_without_the_mean_it_needs_a_later_opset() -> None:
     body = "q = Mul(x, x) " + ROOT + "n = Div(x, r) y = Mul(n, gamma)"
     _, change = apply(FUSE, model(body), {"x": X})
     assert "it needs opset 23, the model has 17" in change.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("reader", "blocking", "why"),
+    [
+        ("z = Relu(d)", "z", "Relu reads one of its inner values"),
+        ("z = Abs(v)", "z", "Abs reads one of its inner values"),
+        ("", "z", "one of its inner values is an output of the graph"),
+    ],
+)
+def test_others_that_read_a_part_are_told(reader: str, blocking: str, why: str) -> None:
+    start = MEAN if reader else MEAN.replace("d =", "z =").replace("(d", "(z")
+    body = start + SQUARES["product"] + ROOT + QUOTIENTS["quotient"] + ENDS["affine"]
+    body = body if reader else body.replace("Mul(d, d)", "Mul(z, z)").replace("Div(d", "Div(z")
+    after = parse(
+        f"(float[n,3,4] x) => (float[n,3,4] y, float z) {{ {body} {reader} }}", 17, 9,
+        two=np.float32(2), epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]),
+        beta=np.float32([4, 3, 2, 1]),
+    )  # fmt: skip
+    change = FUSE.apply(after)[1]
+    (missed,) = change.missed
+    assert (missed.kind, missed.why, missed.blocking) == ("LayerNormalization", why, blocking)
+    assert missed.nodes[0] == "y"
+    assert len(missed.nodes) == 9
+
+
+def test_what_reads_the_scaled_value_does_not_keep_the_rest() -> None:
+    body = MEAN + SQUARES["product"] + ROOT + QUOTIENTS["quotient"]
+    body += "g = Mul(n, gamma) h = Add(beta, g) y = Mul(g, h)"
+    after, change = apply(FUSE, model(body), {"x": X})
+    assert after.op_counts() == {"Add": 1, "LayerNormalization": 1, "Mul": 1}
+    assert change.missed == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from onnxpress.macs import macs_per_node
 from onnxpress.model import load
 from onnxpress.recipe import Facts, Recipe
 
+Shell = Callable[..., tuple[int, str, str]]
 LIGHT = sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
 
 
@@ -95,6 +97,61 @@ def test_subgraphs_count_and_functions_are_inlined(tmp_path: Path) -> None:
     result = api.inspect(path)
     assert result.ops == {"Neg": 2, "Abs": 2, "If": 1, "Add": 1}
     assert result.nodes == 6
+
+
+TALLEST = 40
+"""Lines of a terminal's screen."""
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_one_screen(name: str, zoo_model: Callable[[str], Path], shell: Shell) -> None:
+    code, out, _ = shell("inspect", zoo_model(name))
+    lines = out.splitlines()[1:]  # the first one is the path
+    assert code == 0
+    assert len(lines) <= TALLEST
+    assert max(map(len, lines)) <= 80
+    assert "MACs" in out
+    assert "activations of at most" in out
+
+
+def test_the_screen_tells_what_json_tells(zoo_model: Callable[[str], Path], shell: Shell) -> None:
+    path = zoo_model("transformer_torchscript")
+    told = " ".join(shell("inspect", path, "--shape", "length=6")[1].split())
+    result = json.loads(shell("inspect", path, "--shape", "length=6", "--json")[1])
+    assert f"{result['nodes']:,} nodes" in told
+    assert f"{result['parameters']:,} parameters" in told
+    assert "batch=1, length=6" in told
+    assert result["sizes"] == {"batch": 1, "length": 6}
+    assert f"redundant {len(result['redundant'])} nodes" in told
+    for kind, count in result["fusions"]["possible"].items():
+        assert f"{kind} {count}" in told
+    for reason in result["fusions"]["reasons"]:
+        assert f"{reason['count']} {reason['kind']}: {reason['why']}" in told
+
+
+def test_layers_and_operators_add_up(zoo_model: Callable[[str], Path]) -> None:
+    for name in zoo.names():
+        result = api.inspect(zoo_model(name))
+        found = result.to_dict()
+        layers, operators = result.layers, found["operators"]
+        assert len(layers) == result.nodes
+        assert sum(layer.parameters for layer in layers) == result.parameters
+        assert sum(row["macs"] for row in operators.values()) == result.macs > 0  # type: ignore[attr-defined]
+        assert {op: row["count"] for op, row in operators.items()} == result.ops  # type: ignore[attr-defined]
+        assert result.macs_unknown == result.peak.unknown == 0
+        assert result.peak.bytes >= max(layer.activation_bytes for layer in layers)
+
+
+def test_the_table_of_operators(zoo_model: Callable[[str], Path], shell: Shell) -> None:
+    code, out, _ = shell("inspect", zoo_model("cnn"), "--ops")
+    assert code == 0
+    first = out.splitlines()[1].split()
+    assert first[0] == "Conv"
+    assert float(first[4].rstrip("%")) > 99
+    assert max(map(len, out.splitlines())) <= 80
+    by_node = out.split("node ")[1]
+    assert "(blocks.0" in by_node
+    assert len(shell("inspect", zoo_model("cnn"), "--ops", "-v")[1]) > len(out)
 
 
 def test_macs_by_hand(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def optimize(
     model: Annotated[Path, typer.Argument(help="An ONNX file.")],
     output: options.Output = Path("optimized.onnx"),
     recipe: Annotated[
-        str, typer.Option(help="'default', or passes separated by commas.")
+        str, typer.Option(help="Passes separated by commas; 'default' is the target's own.")
     ] = "default",
     target: Annotated[
         Literal["portable", "onnxruntime"],
@@ -29,6 +29,7 @@ def optimize(
     limit: options.Limit = None,
     seed: options.Seed = 0,
     custom_ops: options.CustomOps = None,
+    verify: Annotated[bool, typer.Option(help="Run both models and compare.")] = True,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -51,6 +52,7 @@ def optimize(
         limit=limit,
         seed=seed,
         custom_ops=custom_ops,
+        verify=verify,
     )
     result.model.save(output)
     data = {"model": str(output), **result.to_dict()}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from onnxpress.modules import inherit
 from onnxpress.redundancy import dead_nodes
 from onnxpress.values import discard
 
@@ -24,7 +25,7 @@ def replace(
     domain: str = "",
     gone: Iterable[ir.Node] = (),
 ) -> ir.Node:
-    """A node ``op`` whose first output is what ``old`` was, name and all.
+    """A node ``op`` whose first output is what ``old`` was, name, metadata and all.
 
     It stands where ``old`` was made. Of ``gone`` those go that nothing reads any more.
     """
@@ -35,7 +36,7 @@ def replace(
     while given and given[-1] is None:
         given.pop()
     node = ir.node(op, given, attributes or {}, domain=domain, name=last.name)
-    last.prepend(node)
+    last.prepend(inherit(node, last))
     take(old, node.outputs[0])
     left = [inner for inner in gone if inner.graph is not None]
     while unread := [inner for inner in left if not _is_read(inner)]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, divide, product
+from onnxpress.modules import inherit
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer
 from onnxpress.views import Axes, Factor, View
@@ -45,7 +46,7 @@ class ViewWriter:
             node.outputs[0].name = self._names.fresh(f"{stem}_view")
             node.outputs[0].type = view.source.type
             node.name = node.outputs[0].name
-            before.prepend(node)
+            before.prepend(inherit(node, before))
             self._shapes.learn(node)
             data = node.outputs[0]
         return data
@@ -63,13 +64,10 @@ class ViewWriter:
     def _plans(self, view: View) -> Iterator[list[Step]]:
         """Ways to write ``view``, as far as their shapes can be constants."""
         before, after = _sizes(view.before), _sizes(view.after)
-        source = self._shapes.shape(view.source)
-        if source is None:
-            return
         if view.keeps_order:
             if before == after:
                 yield []
-            target = reshape_target(source, after)
+            target = reshape_target(before, after)
             if target is not None:
                 yield [Step(shape=tuple(target))]
             return

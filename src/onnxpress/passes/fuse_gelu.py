@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -18,11 +18,14 @@ GELU_OPSET = 20
 
 X = Any(computed=True)
 HALF, ONE, THREE = Number(0.5), Number(1.0), Number(3.0)
+ROOT, INVERSE_ROOT = Number(math.sqrt(2)), Number(math.sqrt(0.5))
 
 
 def _erf() -> Pattern:
-    scaled = OneOf(X / Number(math.sqrt(2)), X * Number(math.sqrt(0.5)))
-    bell = Op("Erf", scaled) + ONE
+    scaled = OneOf(X / ROOT, X * INVERSE_ROOT)
+    less = Op("Neg", X)
+    negative = OneOf(less / ROOT, less * INVERSE_ROOT, X * Number(-math.sqrt(0.5)))
+    bell = OneOf(Op("Erf", scaled) + ONE, ONE - Op("Erf", negative))
     return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
 
 
@@ -57,6 +60,7 @@ class FuseGelu(Pass):
                     continue
                 found = _found(node.outputs[0])
                 if found is None:
+                    missed.extend(_blocked(node.outputs[0]))
                     continue
                 kind, parts = found
                 if not new:
@@ -76,3 +80,13 @@ def _found(value: ir.Value) -> tuple[str, Match] | None:
         if found is not None:
             return name, found
     return None
+
+
+def _blocked(value: ir.Value) -> list[Missed]:
+    """The one that others read a part of, if there is one."""
+    for form in FORMS.values():
+        found = blocked(form, value)
+        if found is not None:
+            names = tuple(map(name_of, found.match.nodes))
+            return [Missed("Gelu", names, found.why, found.reader)]
+    return []

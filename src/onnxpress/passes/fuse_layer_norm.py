@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, match
+from onnxpress.matching import Any, Constant, Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.shape_rules import Shape
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer, constant, is_op, name_of, opset
 
@@ -26,9 +27,13 @@ def _mean(of: Pattern) -> Pattern:
     return Op("ReduceMean", of)
 
 
+def _root(of: Pattern) -> Pattern:
+    return Op("Sqrt", of + EPSILON)
+
+
 def _over_root(number: Pattern, of: Pattern) -> Pattern:
     """``number / √(of + ε)``, in the ways that there are."""
-    root = Op("Sqrt", OneOf(of + EPSILON, EPSILON + of))
+    root = _root(of)
     return OneOf(number / root, number * Op("Reciprocal", root))
 
 
@@ -36,11 +41,32 @@ def _square(of: Pattern) -> Pattern:
     return OneOf(Op("Pow", of, TWO), of * of)
 
 
-CENTRED = X - _mean(X)
-NORMAL = _over_root(CENTRED, _mean(_square(CENTRED)))
+def _apart(factor: Pattern) -> tuple[Pattern, ...]:
+    """``x·factor - mean(x)·factor + β``, as TensorFlow writes it."""
+    scaled, less = X * factor, Op("Neg", MEAN) * factor
+    return (
+        scaled + (less + BETA),
+        scaled + (BETA - (MEAN * factor)),
+        (scaled + less) + BETA,
+        scaled + less,
+        scaled - (MEAN * factor),
+    )
+
+
+MEAN = _mean(X)
+CENTRED = X - MEAN
+SPREAD = _mean(_square(CENTRED))
+NORMAL = _over_root(CENTRED, SPREAD)
+INVERSE = OneOf(Number(1.0) / _root(SPREAD), Op("Reciprocal", _root(SPREAD)))
 ROOTED = _over_root(X, _mean(_square(X)))
 FORMS: Mapping[str, tuple[Pattern, ...]] = {
-    "LayerNormalization": ((NORMAL * GAMMA) + BETA, NORMAL * GAMMA, NORMAL),
+    "LayerNormalization": (
+        (NORMAL * GAMMA) + BETA,
+        *_apart(INVERSE * GAMMA),
+        *_apart(INVERSE),
+        NORMAL * GAMMA,
+        NORMAL,
+    ),
     "RMSNormalization": (ROOTED * GAMMA, ROOTED),
 }
 """Operator → its formulas, the longest first."""
@@ -60,15 +86,16 @@ class FuseLayerNorm(Pass):
     def rewrite(self, model: Model, facts: Facts) -> Change:
         work = _Work(model.ir)
         for node in reversed(list(model.ir.graph)):
-            if node.graph is not None and is_op(node, "Add", "Mul", "Div"):
+            if node.graph is not None and is_op(node, "Add", "Sub", "Mul", "Div"):
                 work.fuse(node)
-        return Change(work.rewrites, missed=tuple(work.missed))
+        return Change(work.rewrites, missed=(*work.missed, *work.left_alone()))
 
 
 class _Work:
     def __init__(self, model: ir.Model) -> None:
         self.rewrites = 0
         self.missed: list[Missed] = []
+        self._blocked: list[tuple[tuple[ir.Node, ...], Missed]] = []
         self._graph, self._opset = model.graph, opset(model)
         self._shapes, self._names = Shapes(model), Names(model)
 
@@ -79,11 +106,39 @@ class _Work:
                 if found is None:
                     continue
                 why = self._why_not(op, found)
+                if why and self._is_told(found.nodes):
+                    return
                 if why:
                     self.missed.append(Missed(op, tuple(map(name_of, found.nodes)), why))
                 else:
                     self._replace(op, node, found)
                 return
+        self._look_for_readers(node)
+
+    def _look_for_readers(self, node: ir.Node) -> None:
+        """Remember a formula that cannot go since others read a part of it."""
+        for op, forms in FORMS.items():
+            for form in forms:
+                found = blocked(form, node.outputs[0])
+                if found is None:
+                    continue
+                nodes = found.match.nodes
+                if not self._is_told(nodes):
+                    names = tuple(map(name_of, nodes))
+                    self._blocked.append((nodes, Missed(op, names, found.why, found.reader)))
+                return
+
+    def _is_told(self, nodes: Sequence[ir.Node]) -> bool:
+        """Whether they are a part of what others read."""
+        return any(set(nodes) <= set(known) for known, _ in self._blocked)
+
+    def left_alone(self) -> list[Missed]:
+        """What others read, unless a part of it was fused after all."""
+        return [
+            missed
+            for nodes, missed in self._blocked
+            if all(node.graph is not None for node in nodes)
+        ]
 
     def _why_not(self, op: str, found: Match) -> str:
         if self._opset < OPSETS[op]:
@@ -96,7 +151,7 @@ class _Work:
                 return "a mean is not over the last dimension alone"
         for part in (GAMMA, BETA):
             array = constant(found.values.get(part))
-            if array is not None and array.shape not in ((shape[-1],), (1, shape[-1])):
+            if array is not None and not _along_last(array, shape):
                 return f"a factor or addend has the shape {list(array.shape)}"
         return ""
 
@@ -128,3 +183,8 @@ class _Work:
         attributes = {"axis": -1, "epsilon": found.number(EPSILON)}
         replace(node.outputs[0], op, inputs, attributes, gone=found.nodes)
         self.rewrites += 1
+
+
+def _along_last(array: np.ndarray, shape: Shape) -> bool:
+    """Whether ``array`` is a row that the last dimension of a tensor of ``shape`` takes."""
+    return array.shape[-1:] == (array.size,) == tuple(shape[-1:]) and array.ndim <= len(shape)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.modules import inherit
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
@@ -22,7 +23,8 @@ BATCHED = 3
 class UnflattenGemm(Pass):
     """``Reshape(Gemm(Reshape(x, [-1, k]), W, b), […, n])`` → ``x W + b``.
 
-    Where x has more than two dimensions, the last of them k, and only reshapes read the Gemm.
+    Where x has more than two dimensions, the last of them k, and only reshapes read the Gemm, or
+    the MatMul of two dimensions.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -30,7 +32,9 @@ class UnflattenGemm(Pass):
         views, writer = Views(shapes), ViewWriter(model.ir.graph, shapes, names)
         rewrites = 0
         for node in list(model.ir.graph):
-            if not is_op(node, "Gemm") or not _plain(node):
+            if not is_op(node, "Gemm", "MatMul") or not _plain(node):
+                continue
+            if len(shapes.shape(node.inputs[1]) or ()) != 2:
                 continue
             view = views.of(node.inputs[0])  # type: ignore[arg-type]  # _plain has looked
             if _last_axis_stays(view) and len(view.before) >= BATCHED:
@@ -95,6 +99,6 @@ def _insert(
     node = ir.node(op, inputs, name=names.fresh(f"{before.name or before.outputs[0].name}_{op}"))
     value = node.outputs[0]
     value.name, value.type = names.fresh(f"{before.outputs[0].name}_{op}"), before.outputs[0].type
-    before.prepend(node)
+    before.prepend(inherit(node, before))
     shapes.learn(node)
     return value

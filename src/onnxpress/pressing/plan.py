@@ -26,6 +26,7 @@ from onnxpress.source import ExportOptions, OpenOptions, Origin
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.convert import BATCHES, convert, prove
+from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
 
@@ -188,12 +189,10 @@ def _float_model(
     progress("optimising the graph", 0, 0)
     signature = converted.model.signature
     sizes = BATCHES[:2] if signature.dynamic_batch else (1,)
+    domain = Domains.of(origin) if origin.example else domains(converted.model)
     optimized = optimize(
         converted.model,
-        lambda: (
-            random_feeds(signature, size, size, origin.example, drawn=origin.drawn)
-            for size in sizes
-        ),
+        lambda: (domain.feeds(signature, size, size) for size in sizes),
         Recipe.parse(f"upgrade_opset,{DEFAULT_RECIPE}"),
     )
     optimized.model.save(work.path("float", key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,17 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxpress import registry
-from onnxpress.calibrator import Calibrator
-from onnxpress.engine import Engine, require
+from onnxpress.calibrator import Calibrator, Range
+from onnxpress.engine import Engine, Executed, require
 from onnxpress.model import Model
-from onnxpress.recipe import Facts, Pass, Ranges
+from onnxpress.recipe import Facts, Kernels, Pass, Ranges
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.values import is_op
 
 ENGINE = "onnxruntime"
+HOLLOW_BYTES = 64 << 10
+"""Weights of more bytes are large: nothing that ONNX Runtime rewrites looks into them."""
 SEQUENCES = (
     "Optional",
     "SequenceConstruct",
@@ -40,13 +42,52 @@ def gather(
     ``batches`` is called once for each kind of fact. Raises ``EngineError`` where ONNX Runtime
     is missing or cannot run the model.
     """
-    ranges = {}
+    ranges: Mapping[str, Range] = {}
+    kernels: tuple[Executed, ...] = ()
     for need in step.needs():
         if isinstance(need, Ranges):
             calibrator = registry.create(Calibrator, "calibrators", need.calibrator)
             observe(model, batches(), calibrator, threads)
             ranges = calibrator.ranges()
-    return Facts(ranges)
+        elif isinstance(need, Kernels):
+            kernels = executed(model)
+    return Facts(ranges, kernels)
+
+
+def executed(model: Model) -> tuple[Executed, ...]:
+    """The kernels that ONNX Runtime runs for ``model``. Raises ``EngineError`` where it cannot.
+
+    What it fuses depends on the sizes of large weights, not on their numbers: it gets a file of
+    zeros in their place, a hole that takes no room on disk or in memory.
+    """
+    engine = registry.create(Engine, "engines", ENGINE)
+    require(engine, ENGINE)
+    options = {"session.disable_prepacking": "1"}
+    settings = Settings(ENGINE, options=options, custom_ops=model.custom_ops)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(_hollow(model, Path(folder)).ir, path)
+        with engine.open(path, settings) as session:
+            return session.executed()
+
+
+def _hollow(model: Model, folder: Path) -> Model:
+    shell, largest = model.clone(), 0
+    for graph in shell.ir.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or len(tensor.shape) < 2 or tensor.nbytes < HOLLOW_BYTES:
+                continue
+            if not tensor.dtype.is_floating_point():
+                continue
+            largest = max(largest, tensor.nbytes)
+            value.const_value = ir.ExternalTensor(
+                "zeros", 0, tensor.nbytes, tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()), name=str(value.name), base_dir=folder,
+            )  # fmt: skip
+    with (folder / "zeros").open("wb") as file:
+        file.truncate(largest)
+    return shell
 
 
 def observe(

@@ -19,7 +19,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import Exported, ExportOptions, Origin
 from onnxpress.values import opset as opset_of
-from onnxpress.verbs.feeds import FREE_SIZE, random_feeds
+from onnxpress.verbs.feeds import free_size, random_feeds
 from onnxpress.verbs.opset import in_opset
 from onnxpress.verbs.verify import Verified, compare
 
@@ -236,6 +236,6 @@ def _usual_sizes(signature: Signature, example: Feeds | None) -> dict[str, int]:
         known = None if example is None else example.get(spec.name)
         for axis, dim in enumerate(spec.shape or ()):
             if axis > 0 and isinstance(dim, str) and dim != "?":
-                usual.setdefault(dim, FREE_SIZE if known is None else known.shape[axis])
+                usual.setdefault(dim, free_size(spec) if known is None else known.shape[axis])
     batch = {spec.shape[0] for spec in signature.inputs if spec.shape}
     return {name: size for name, size in usual.items() if name not in batch}

@@ -14,8 +14,8 @@ from onnxpress.task import Bound
 
 WORDS = ("", "a", "The quick brown fox", "ÄÖÜ straße", "42", "x" * 100)
 """Strings, where no example shows any."""
-FREE_SIZE = 16
-"""Size of a free dimension other than the batch, where no example tells one."""
+FREE_SIZE, PICTURE_SIZE = 16, 64
+"""Sizes of free dimensions other than the batch, where no example tells one."""
 
 
 def random_feeds(
@@ -25,24 +25,30 @@ def random_feeds(
     example: Mapping[str, np.ndarray] | None = None,
     sizes: Mapping[str, int] | None = None,
     drawn: Collection[str] = (),
+    masks: Collection[str] = (),
 ) -> Feeds:
     """Seeded feeds of ``batch`` rows; ``sizes`` are those of free dimensions, by name.
 
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
     with its mean and spread, integers, booleans and strings are drawn from its values. A mask
-    of padding stays one. Of inputs named in ``drawn`` (``Origin.drawn``) each column is drawn from
-    the example's own.
+    of padding stays one; ``masks`` are inputs that are one, whatever they are called. Of inputs
+    named in ``drawn`` (``Origin.drawn``) each column is drawn from the example's own.
     """
     rng = np.random.default_rng(seed)
     known = dict(sizes or {})
     feeds = {}
     for spec in signature.inputs:
         shown = (example or {}).get(spec.name)
-        feeds[spec.name] = _random(spec, batch, rng, shown, known)
+        feeds[spec.name] = _random(spec, batch, rng, shown, known, spec.name in masks)
         if spec.name in drawn and shown is not None:
             rows = rng.integers(0, len(shown), feeds[spec.name].shape)
             feeds[spec.name] = np.take_along_axis(shown, rows, axis=0)
     return feeds
+
+
+def free_size(spec: TensorSpec) -> int:
+    """Of a free dimension of ``spec``; networks halve the sides of a picture several times."""
+    return PICTURE_SIZE if len(spec.shape or ()) > 3 else FREE_SIZE
 
 
 def _random(
@@ -51,12 +57,13 @@ def _random(
     rng: np.random.Generator,
     example: np.ndarray | None,
     sizes: dict[str, int],
+    mask: bool,
 ) -> np.ndarray:
     if spec.shape is None:
         raise InputError(f"random values for input {spec}", "samples", "give --samples")
     shape = []
     for axis, dim in enumerate(spec.shape):
-        known = example.shape[axis] if example is not None and axis > 0 else FREE_SIZE
+        known = example.shape[axis] if example is not None and axis > 0 else free_size(spec)
         free = batch if axis == 0 else known
         shape.append(
             dim if isinstance(dim, int) else free if dim == "?" else sizes.setdefault(dim, free)
@@ -70,8 +77,8 @@ def _random(
         if example is not None and example.size > 1 and float(np.std(example)) > 0:
             centre, spread = float(np.mean(example)), float(np.std(example))
         return (rng.standard_normal(shape) * spread + centre).astype(dtype)
-    if example is not None and _is_mask(spec, example):
-        return _mask(shape, rng, left=not example[:, 0].all()).astype(dtype)
+    if example is not None and (mask or _is_mask(spec, example)):
+        return masked(shape, rng, left=not example[:, 0].all()).astype(dtype)
     if example is not None and example.size:
         drawn: np.ndarray = rng.choice(example.reshape(-1), shape)
         return drawn.astype(dtype)
@@ -89,8 +96,8 @@ def _is_mask(spec: TensorSpec, example: np.ndarray) -> bool:
     return bool(np.isin(ones, (0, 1)).all() and (changes <= 1).all() and ones.any(axis=1).all())
 
 
-def _mask(shape: list[int], rng: np.random.Generator, *, left: bool) -> np.ndarray:
-    """At least one place in each row, all of them in the first; zeros at the end, or on the left.
+def masked(shape: list[int], rng: np.random.Generator, *, left: bool = False) -> np.ndarray:
+    """Ones: at least one in each row, all in the first; zeros at the end, or on the ``left``.
 
     A row without any place has no defined answer, and no tokenizer makes one.
     """

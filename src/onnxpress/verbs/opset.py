@@ -57,25 +57,28 @@ class InOpset:
 def change_opset(model: Model, to: int, batches: Callable[[], Iterable[Feeds]]) -> InOpset:
     """``model`` up or down in opset ``to``, compared with itself on ``batches``.
 
-    Raises as ``in_opset`` does.
+    One that is there gets the opset's own IR version where its is newer: readers of that opset
+    may not know it. Raises as ``in_opset`` does.
     """
     wanted, before = needs(to), opset_of(model.ir)
-    if before == to:
+    if before == to and model.ir.ir_version <= max(wanted.ir, OLDEST_IR):
         return InOpset(model, before, to, wanted, None, None)
     converted, name = in_opset(model, to)
     return InOpset(converted, before, to, wanted, name, _compared(model, converted, batches))
 
 
 def in_opset(model: Model, to: int) -> tuple[Model, str]:
-    """``model`` in another opset, valid by onnx's checker, and whose converter made it.
+    """``model`` in opset ``to``, valid by onnx's checker, and whose converter made it.
 
     By onnxscript's converter where it can, otherwise by onnx's. Raises ``InputError`` for an
     unknown opset, ``ModelError`` where no converter makes a valid model, with both reasons.
     """
     wanted, before, reasons = needs(to), opset_of(model.ir), []
-    for name, converter in (("onnxscript", _by_onnxscript), ("onnx", _by_onnx)):
+    converters = {"onnxscript": _by_onnxscript, "onnx": _by_onnx}
+    for name, converter in converters.items() if before != to else [("onnxpress", _as_it_is)]:
         try:
             converted = converter(model, to)
+            converted.ir.ir_version = max(wanted.ir, OLDEST_IR)
             with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
                 path = Path(folder) / "converted.onnx"
                 check(converted.clone().save(path, external_bytes=MAPPED_BYTES))
@@ -84,13 +87,18 @@ def in_opset(model: Model, to: int) -> tuple[Model, str]:
             plain = re.search(r"No (Adapter|Previous Version).*", told)  # after C++ file and line
             reasons.append(f"{name}: {(plain[0] if plain else told)[:200]}")
             continue
-        converted.ir.ir_version = max(wanted.ir, OLDEST_IR)
         converted.path = None
-        converted.journal.add(f"opset {before} to {to} by {name}", 1)
+        ir_version = converted.ir.ir_version
+        step = f"opset {before} to {to} by {name}" if before != to else f"IR version {ir_version}"
+        converted.journal.add(step, 1)
         return converted, name
     raise ModelError(
         f"opset {before} cannot be converted to {to} ({'; '.join(reasons)})", "another opset"
     )
+
+
+def _as_it_is(model: Model, to: int) -> Model:
+    return model.clone()
 
 
 def _by_onnxscript(model: Model, to: int) -> Model:

@@ -104,33 +104,52 @@ def compare(
             if names
         ]
         raise InputError(f"of the outputs only {' and only '.join(told)}", "the same outputs")
-    cases: list[Case] = []
-    first: Mismatch | None = None
-    worst = _Worst()
+    comparison = Comparison(rtol)
     for feeds in batches:
+        comparison.add(feeds, a.run(feeds), b)
+    return comparison.verified()
+
+
+class Comparison:
+    """Outputs of the first model against runs of the second, batch after batch.
+
+    ``rtol`` replaces both tolerances of float types.
+    """
+
+    def __init__(self, rtol: float | None = None) -> None:
+        self._rtol = rtol
+        self._cases: list[Case] = []
+        self._first: Mismatch | None = None
+        self._worst = _Worst()
+
+    def add(self, feeds: Feeds, expected: Feeds, b: Session) -> None:
+        """Run ``b`` on ``feeds``, for which the first model answered ``expected``."""
         shapes = {name: tuple(np.shape(array)) for name, array in feeds.items()}
-        left = a.run(feeds)
         try:
-            right = b.run(feeds)
+            found = b.run(feeds)
         except EngineError as error:
-            cases.append(Case(shapes, math.inf, ok=False))
-            worst.absolute = worst.relative = math.inf
-            first = first or Mismatch("", (), "", "", shapes, f"{error}")
-            continue
+            self._cases.append(Case(shapes, math.inf, ok=False))
+            self._worst.absolute = self._worst.relative = math.inf
+            self._first = self._first or Mismatch("", (), "", "", shapes, f"{error}")
+            return
         differences = []
         mismatch: Mismatch | None = None
-        for name, expected in left.items():
-            difference, found = _compare(name, expected, right[name], shapes, rtol, worst)
+        for name, array in expected.items():
+            difference, wrong = _compare(name, array, found[name], shapes, self._rtol, self._worst)
             differences.append(difference)
-            mismatch = mismatch or found
-        cases.append(Case(shapes, max(differences, default=0.0), mismatch is None))
-        first = first or mismatch
-    if not cases:
-        raise InputError("there is nothing to compare on", "at least one sample")
-    return Verified(
-        first is None, worst.rtol, worst.atol, worst.absolute, worst.relative, tuple(cases), first,
-        worst.finite / worst.floats if worst.floats else 1.0,
-    )  # fmt: skip
+            mismatch = mismatch or wrong
+        self._cases.append(Case(shapes, max(differences, default=0.0), mismatch is None))
+        self._first = self._first or mismatch
+
+    def verified(self) -> Verified:
+        """The answer. Raises ``InputError`` where nothing was added."""
+        if not self._cases:
+            raise InputError("there is nothing to compare on", "at least one sample")
+        first, worst = self._first, self._worst
+        return Verified(
+            first is None, worst.rtol, worst.atol, worst.absolute, worst.relative,
+            tuple(self._cases), first, worst.finite / worst.floats if worst.floats else 1.0,
+        )  # fmt: skip
 
 
 @dataclass

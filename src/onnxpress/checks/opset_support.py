@@ -1,0 +1,59 @@
+"""Opsets and IR versions that an ONNX Runtime does not know yet, or no longer guarantees."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from onnxpress.finding import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
+from onnxpress.model import Model
+from onnxpress.opsets import GUARANTEED, NEEDS, newest, newest_ir, newest_ml
+from onnxpress.values import opset
+
+ML = "ai.onnx.ml"
+
+
+class OpsetSupport(Check):
+    """Compares the model's opsets and IR version with what the target's ONNX Runtime knows."""
+
+    reads_data: ClassVar[bool] = False
+
+    def findings(self, model: Model, target: Target = ANYWHERE) -> list[Finding]:
+        if not target.runtime:
+            return []
+        runtime, found = f"ONNX Runtime {target.runtime}", opset(model.ir)
+        known, known_ir = newest(target.runtime), newest_ir(target.runtime)
+        told = []
+        if found > known:
+            what = f"{runtime} knows opsets up to {known}, the model has {found}{_since(found)}"
+            told.append(_finding("error", f"opset {found}", what, _converts(model, known)))
+        elif 0 < found < GUARANTEED:
+            what = f"ONNX Runtime guarantees opsets from {GUARANTEED} on, the model has {found}"
+            told.append(_finding("warning", f"opset {found}", what, _converts(model, known)))
+        version = model.ir.ir_version
+        if version > known_ir:
+            what = f"{runtime} reads IR versions up to {known_ir}, the file has {version}"
+            fix = _converts(model, min(found or known, known))
+            told.append(_finding("error", f"IR version {version}", what, fix))
+        trees, known_ml = model.ir.opset_imports.get(ML, 0), newest_ml(target.runtime)
+        if trees > known_ml:
+            what = f"{runtime} knows {ML} up to {known_ml}, the model has {trees}"
+            fix = f"export it again with opset {known_ml} of {ML}, or use a newer ONNX Runtime"
+            told.append(_finding("error", f"{ML} {trees}", what, fix))
+        return told
+
+
+def _since(number: int) -> str:
+    first = NEEDS[number].onnxruntime if number in NEEDS else None
+    return f" ({first} is the first to know it)" if first else " (no release knows it yet)"
+
+
+def _converts(model: Model, to: int) -> str:
+    """What no ONNX Runtime opens cannot be converted with proof, only exported again."""
+    released = max(number for number, needs in NEEDS.items() if needs.onnxruntime)
+    if opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir:
+        return f"export it again: onnxpress convert SOURCE --opset {to} -o opset{to}.onnx"
+    return f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
+
+
+def _finding(level: Level, where: str, what: str, fix: str) -> Finding:
+    return Finding("opset_support", level, where, "", what, fix)

@@ -1,0 +1,168 @@
+"""Einstein's summation over two tensors as the matrix product that it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from onnxpress.model import Model
+from onnxpress.modules import inherit
+from onnxpress.passes._rewriting import sweep, take
+from onnxpress.passes._view_writer import Step, ViewWriter, cost
+from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.shapes import Shapes
+from onnxpress.values import Names, constant, is_op, name_of
+from onnxpress.views import Axes, Factor, View
+
+EQUATION = re.compile(r"([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)")
+
+
+@dataclass(frozen=True)
+class LowerEinsum(Pass):
+    """``Einsum("bqhd,bkhd->bhqk", x, y)`` → ``MatMul`` of x and y, transposed and reshaped.
+
+    Of two operands, no letter of which comes twice, summed over letters of both. Letters of both
+    and of the result number the products. Where only one side has letters of its own the other
+    is a vector.
+    """
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        work = _Work(model.ir)
+        missed, rewrites = [], 0
+        for node in list(model.ir.graph):
+            if is_op(node, "Einsum"):
+                why = work.lower(node)
+                rewrites += not why
+                if why:
+                    missed.append(Missed("MatMul", (name_of(node),), why))
+        if rewrites:
+            sweep(model.ir)
+        return Change(rewrites, missed=tuple(missed))
+
+
+@dataclass(frozen=True)
+class _Letters:
+    """An equation as sets of letters, in order."""
+
+    one: str
+    two: str
+    out: str
+
+    @property
+    def why_not(self) -> str:
+        """Why it is no product of matrices, or nothing."""
+        parts = (self.one, self.two, self.out)
+        if any(len(set(part)) != len(part) for part in parts):
+            return "a letter comes twice in one tensor"
+        if (set(self.one) ^ set(self.two)) - set(self.out):
+            return "it sums over a letter of one operand alone"
+        if not set(self.one) & set(self.two) - set(self.out):
+            return "it sums over nothing"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A product: what becomes of its operands and of its result."""
+
+    operands: tuple[View, View]
+    result: View
+    steps: tuple[list[Step], list[Step], list[Step]]
+
+    @property
+    def cost(self) -> int:
+        """Nodes; what is done to a constant costs nothing."""
+        views = (*self.operands, self.result)
+        return sum(
+            cost(steps)[0]
+            for view, steps in zip(views, self.steps, strict=True)
+            if constant(view.source) is None
+        )
+
+
+class _Work:
+    def __init__(self, model: ir.Model) -> None:
+        self._shapes, self._names = Shapes(model), Names(model)
+        self._writer = ViewWriter(model.graph, self._shapes, self._names)
+
+    def lower(self, node: ir.Node) -> str:
+        """The reason why not, or nothing."""
+        text = re.sub(r"\s", "", node.attributes.get_string("equation", ""))
+        found = EQUATION.fullmatch(text)
+        one, two = (*node.inputs, None, None)[:2]
+        if found is None or len(node.inputs) != 2 or one is None or two is None:
+            return f"'{text}' is not of two operands and letters alone"
+        letters = _Letters(*found.groups())
+        if letters.why_not:
+            return f"'{text}': {letters.why_not}"
+        factors = self._factors((one, two), letters)
+        if factors is None:
+            return "its sizes are not known, or are broadcast"
+        plan = min(self._plans(node, (one, two), letters, factors), key=_cost, default=None)
+        if plan is None:
+            return "its sizes cannot be constants"
+        self._write(node, plan)
+        return ""
+
+    def _factors(
+        self, operands: tuple[ir.Value, ir.Value], letters: _Letters
+    ) -> dict[str, tuple[Factor, ...]] | None:
+        factors: dict[str, Factor] = {}
+        for value, part in zip(operands, (letters.one, letters.two), strict=True):
+            shape = self._shapes.shape(value)
+            if shape is None or len(shape) != len(part):
+                return None
+            for letter, size in zip(part, shape, strict=True):
+                if factors.setdefault(letter, Factor(size)).size != size:
+                    return None
+        return {x: () if factor.size == 1 else (factor,) for x, factor in factors.items()}
+
+    def _plans(
+        self,
+        node: ir.Node,
+        operands: tuple[ir.Value, ir.Value],
+        letters: _Letters,
+        factors: Mapping[str, tuple[Factor, ...]],
+    ) -> Iterator[_Plan]:
+        """Either operand first; letters of the first alone stay apart where there is no batch."""
+
+        def apart(text: str) -> Axes:
+            return tuple(factors[letter] for letter in text)
+
+        def one(text: str) -> Axes:
+            return (sum(apart(text), ()),)
+
+        pairs = [(operands[0], letters.one), (operands[1], letters.two)]
+        for (a, of_a), (b, of_b) in (pairs, pairs[::-1]):
+            batch = "".join(x for x in letters.out if x in of_a and x in of_b)
+            rows = "".join(x for x in letters.out if x not in of_b)
+            columns = "".join(x for x in letters.out if x not in of_a)
+            summed = "".join(x for x in of_a if x in of_b and x not in letters.out)
+            lead = apart(batch) + (apart(rows) if rows and not batch else one(rows))
+            left = View(a, apart(of_a), lead + one(summed))
+            right = View(b, apart(of_b), apart(batch) + one(summed) + one(columns))
+            back = View(node.outputs[0], lead + one(columns), apart(letters.out))
+            steps = [self._writer.best(view) for view in (left, right, back)]
+            if steps[0] is not None and steps[1] is not None and steps[2] is not None:
+                yield _Plan((left, right), back, (steps[0], steps[1], steps[2]))
+
+    def _write(self, node: ir.Node, plan: _Plan) -> None:
+        old = node.outputs[0]
+        sides = [
+            self._writer.write(view, steps, node, str(view.source.name))
+            for view, steps in zip(plan.operands, plan.steps, strict=False)
+        ]
+        made = ir.node("MatMul", sides, name=node.name)
+        made.outputs[0].name = self._names.fresh(f"{old.name}_product")
+        made.outputs[0].type = old.type
+        node.prepend(inherit(made, node))
+        self._shapes.learn(made)
+        result = replace(plan.result, source=made.outputs[0])
+        take(old, self._writer.write(result, plan.steps[2], node, str(old.name)))
+
+
+def _cost(plan: _Plan) -> int:
+    return plan.cost

@@ -1,0 +1,186 @@
+"""What is wrong with a model, or will be where it shall run; each finding with its fix."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from onnxpress import registry
+from onnxpress.calibrator import Calibrator, Range
+from onnxpress.errors import InputError
+from onnxpress.external_data import external_tensors, fault
+from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
+from onnxpress.machine import ISA_OF_FLAG, this_machine
+from onnxpress.model import Model
+from onnxpress.signature import Feeds
+from onnxpress.verbs.calibrate import observe
+from onnxpress.verbs.kernels import kernels
+
+RUNTIME = "onnxruntime"
+PROVIDERS = (
+    "ACLExecutionProvider", "AzureExecutionProvider", "CANNExecutionProvider",
+    "CPUExecutionProvider", "CUDAExecutionProvider", "CoreMLExecutionProvider",
+    "DmlExecutionProvider", "DnnlExecutionProvider", "JsExecutionProvider",
+    "MIGraphXExecutionProvider", "NnapiExecutionProvider", "NvTensorRTRTXExecutionProvider",
+    "OpenVINOExecutionProvider", "QNNExecutionProvider", "RknpuExecutionProvider",
+    "TensorrtExecutionProvider", "VSINPUExecutionProvider", "VitisAIExecutionProvider",
+    "WebGpuExecutionProvider", "WebNNExecutionProvider", "XnnpackExecutionProvider",
+)  # fmt: skip
+"""As ``onnxruntime.get_all_providers()`` has them; that one adds what is newer."""
+SEVERITY = ("error", "warning", "info")
+ON_ARM = ("NEON", "DOTPROD", "I8MM", "ARM_BF16", "SVE")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The findings, errors first. ``skipped`` are the checks that could not be made, and why."""
+
+    findings: tuple[Finding, ...]
+    target: Target
+    skipped: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings do not count."""
+        return all(finding.level != "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "ok": self.ok,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "target": {
+                "runtime": self.target.runtime,
+                "provider": self.target.provider,
+                "isa": None if self.target.isa is None else list(self.target.isa),
+            },
+            "skipped": dict(self.skipped),
+        }
+
+
+def check(
+    model: Model,
+    target: Target = ANYWHERE,
+    batches: Callable[[], Iterable[Feeds]] | None = None,
+) -> Checked:
+    """Every check of the registry on ``model``; ``batches`` are samples to watch it on.
+
+    The model may be one whose external data must not be read (``model.peek``): then only the
+    checks are made that need no weights. Raises ``EngineError`` where it fails on the samples.
+    """
+    unread = ""
+    if model.path is not None and any(fault(t, model.path) for t in external_tensors(model.ir)):
+        unread = "the weights cannot be read"
+    elif batches is not None:
+        target = replace(target, ranges=_ranges(model, batches))
+    if not unread and _is_installed(target) and _has_libraries(model):
+        provider = target.provider if target.provider in _available() else ""
+        target = replace(target, kernels=kernels(model, provider))
+    inlined = model.inlined()
+    found: list[Finding] = []
+    skipped = {}
+    for name in registry.names("checks"):
+        step = registry.create(Check, "checks", name)
+        if unread and step.reads_data:
+            skipped[name] = unread
+        else:
+            found += step.findings(inlined, target)
+    found.sort(key=lambda finding: SEVERITY.index(finding.level))
+    return Checked(tuple(found), target, skipped)
+
+
+def target_of(
+    runtime: str | None = None, isa: Sequence[str] = (), provider: str | None = None
+) -> Target:
+    """Where a model shall run: here, but for what is said.
+
+    ``runtime`` is ``onnxruntime==1.16``, ``isa`` names instruction sets, ``provider`` is
+    ``NAME`` or ``NAME:key=value,…``. Raises ``InputError`` for what there is not.
+    """
+    version, asked = installed(), runtime is not None
+    if runtime is not None:
+        version = _version(runtime)
+    name, options = _provider(provider) if provider else ("", {})
+    machine = this_machine()
+    architecture = ARM if machine.architecture in ("arm64", "aarch64") else machine.architecture
+    sets: tuple[str, ...] | None = machine.isa or None
+    if isa:
+        sets = tuple(_isa(text) for text in isa)
+        architecture = ARM if set(sets) & set(ON_ARM) else X86
+    return Target(version, asked, name, options, architecture, sets)
+
+
+def installed() -> str:
+    """The version of the ONNX Runtime that is here, empty for none."""
+    if importlib.util.find_spec(RUNTIME) is None:
+        return ""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _version(text: str) -> str:
+    found = re.fullmatch(r"(?:onnxruntime(?:==|>=|-)?)?v?(\d+\.\d+(?:\.\d+)?)", text.strip())
+    if not found:
+        raise InputError(f"--runtime {text}", "ONNX Runtime's version, such as onnxruntime==1.16")
+    return found[1]
+
+
+def _provider(text: str) -> tuple[str, dict[str, str]]:
+    name, _, rest = text.partition(":")
+    known = sorted({*PROVIDERS, *_all_providers()})
+    called = {item.lower(): item for item in known}
+    called |= {item.lower().removesuffix("executionprovider"): item for item in known}
+    full = called.get(name.strip().lower())
+    if full is None:
+        near = difflib.get_close_matches(name.strip().lower(), called, n=4, cutoff=0.5)
+        told = ", ".join(dict.fromkeys(called[item] for item in near)) or ", ".join(known)
+        raise InputError(f"unknown provider '{name}'", f"one such as {told}")
+    pairs = [pair.partition("=") for pair in re.split(r",(?=\w+=)", rest) if pair]
+    for key, equals, _ in pairs:
+        if not (equals and key.strip()):
+            raise InputError(f"--provider {text}", "NAME or NAME:key=value,…")
+    return full, {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _isa(text: str) -> str:
+    known = list(ISA_OF_FLAG.values())
+    name = text.strip().upper().replace("-", "_")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+        raise InputError(f"--isa {text}", f"instruction sets such as {', '.join(near)}")
+    return name
+
+
+def _ranges(model: Model, batches: Callable[[], Iterable[Feeds]]) -> dict[str, Range]:
+    seen = registry.create(Calibrator, "calibrators", "minmax")
+    observe(model, batches(), seen)
+    return seen.ranges()
+
+
+def _is_installed(target: Target) -> bool:
+    """Whether the ONNX Runtime here is the one that is meant: 1.31 means every 1.31.x."""
+    here = installed()
+    return bool(here) and f"{here}.".startswith(f"{target.runtime}.")
+
+
+def _has_libraries(model: Model) -> bool:
+    return model.custom_ops is not None or not model.custom_operators
+
+
+def _available() -> Sequence[str]:
+    import onnxruntime
+
+    return [
+        name for name in onnxruntime.get_available_providers() if name != "CPUExecutionProvider"
+    ]
+
+
+def _all_providers() -> Sequence[str]:
+    if importlib.util.find_spec(RUNTIME) is None:
+        return ()
+    import onnxruntime
+
+    return list(onnxruntime.get_all_providers())

@@ -1,0 +1,131 @@
+"""The original, against which rewritten models are held: the same outputs, no kernel more."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from onnxpress import registry
+from onnxpress.engine import Engine, Executed, Session, require
+from onnxpress.errors import EngineError
+from onnxpress.model import MAPPED_BYTES, Model
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
+from onnxpress.verbs.calibrate import executed
+from onnxpress.verbs.verify import Comparison, Mismatch, Verified
+
+RTOL = 1e-4
+"""How far a rewrite that is exact in real numbers may move an output, relative to its magnitude."""
+ENGINE = "onnxruntime"
+HELD_BYTES = 64 << 20
+"""How much of the original's answers is in memory while a rewritten model runs."""
+
+_Answer = tuple[Feeds, Feeds]
+
+
+class Guard:
+    """Holds rewritten models against ``model`` on ``batches``; a context manager.
+
+    Raises ``EngineError`` where ONNX Runtime is missing or cannot run ``model`` itself.
+    """
+
+    def __init__(self, model: Model, batches: Callable[[], Iterable[Feeds]]) -> None:
+        self.model, self._batches = model, batches
+        self._engine = registry.create(Engine, "engines", ENGINE)
+        require(self._engine, ENGINE)
+        self._kept: Sequence[_Answer] | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="onnxpress-")
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._folder.cleanup()
+
+    def compare(self, model: Model) -> Verified:
+        """The outputs of ``model`` against the original's.
+
+        Without the engine's own rewrites: they may differ between the two graphs by more than
+        ours. The two are never in memory together.
+        """
+        comparison = Comparison(RTOL)
+        path = self._write(model, "after.onnx")
+        for answers in self._answers():
+            try:
+                with self._open(path) as session:
+                    for feeds, expected in answers:
+                        comparison.add(feeds, expected, session)
+            except EngineError as error:
+                fault = Mismatch("", (), "", "", {}, str(error))
+                return Verified(False, RTOL, 0.0, math.inf, math.inf, (), fault)
+        return comparison.verified()
+
+    def _answers(self) -> Iterator[Sequence[_Answer]]:
+        """What the original answers, in parts; if it is one part, it is kept."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        batches, count = iter(self._batches()), 0
+        while part := self._part(batches):
+            yield part
+            count, last = count + 1, part
+        if count == 1:
+            self._kept = last
+
+    def _part(self, batches: Iterator[Feeds]) -> Sequence[_Answer]:
+        part: list[_Answer] = []
+        size = 0
+        for feeds in batches:
+            with self._open(self._original) as session:
+                for following in itertools.chain([feeds], batches):
+                    expected = session.run(following)
+                    part.append((following, expected))
+                    arrays = (*following.values(), *expected.values())
+                    size += sum(array.nbytes for array in arrays)
+                    if size > HELD_BYTES:
+                        return part
+        return part
+
+    def _open(self, path: Path) -> Session:
+        options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
+        settings = Settings(ENGINE, options=options, custom_ops=self.model.custom_ops)
+        return self._engine.open(path, settings)
+
+    def more_kernels(self, model: Model) -> str:
+        """What ONNX Runtime executes for ``model`` beyond the original's kernels, if anything.
+
+        Counted after its optimisation at load time: it is there that a rewrite may cost a fusion.
+        """
+        before = self._kernels
+        try:
+            after = executed(model)
+        except EngineError as error:
+            return f"ONNX Runtime cannot optimise it ({error})"
+        if len(after) <= len(before):
+            return ""
+        counts = Counter(kernel.op for kernel in after)
+        counts.subtract(Counter(kernel.op for kernel in before))
+        more = ", ".join(f"{count} {op}" for op, count in counts.most_common() if count > 0)
+        return f"ONNX Runtime would execute {len(after)} kernels, not {len(before)}: {more} more"
+
+    @cached_property
+    def _original(self) -> Path:
+        return self._write(self.model, "before.onnx")
+
+    def _write(self, model: Model, name: str) -> Path:
+        return model.clone().save(Path(self._folder.name) / name, MAPPED_BYTES)
+
+    @cached_property
+    def _kernels(self) -> Sequence[Executed]:
+        return executed(self.model)
