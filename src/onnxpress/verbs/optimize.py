@@ -16,9 +16,10 @@ from onnxpress.verbs.verify import Verified
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
-    "cancel_pairs,simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,eliminate_zero_states,"
-    "unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,"
-    "fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
+    "cancel_pairs,simplify_gathers,eliminate_common,merge_concats,fuse_lstm,fuse_gru,"
+    "eliminate_zero_states,unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,"
+    "simplify_views,fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,"
+    "fuse_scale_shift,fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
 
