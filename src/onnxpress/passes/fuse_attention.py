@@ -18,7 +18,7 @@ from onnxpress.passes._attention_mask import (
     rest_of,
 )
 from onnxpress.passes._heads import Heads, Refusal, heads_of
-from onnxpress.passes._rewriting import sweep
+from onnxpress.passes._rewriting import CONTRIB, sweep
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -26,7 +26,8 @@ from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
 from onnxpress.views import RESHAPES, View, Views
 
-CONTRIB = "com.microsoft"
+TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+"""What the operator takes; ONNX Runtime's CPU kernel the first only."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ class _Work:
         sides = _Sides(heads_of(queries, -2, -1), heads_of(keys, -1, -2), heads_of(values, -2, -1))
         batch, heads, length, size = sides.q.sizes
         dtype = self._shapes.dtype(softmax.inputs[0])
-        if not isinstance(heads, int) or not isinstance(size, int) or dtype is None:
-            raise Refusal("the number, the size or the type of its heads is not known")
+        if not isinstance(heads, int) or not isinstance(size, int):
+            raise Refusal("the number or size of its heads is not known")
+        if dtype not in TYPES:
+            raise Refusal(f"the operator is not for {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
         if any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")
