@@ -21,6 +21,8 @@ from onnxpress.views import RESHAPES, View, Views
 
 X, TURNED, COS, SIN = Any(computed=True), Any(computed=True), Any(), Any()
 FORM = (X * COS) + (TURNED * SIN)
+ATTRIBUTES = {"interleaved": 0, "is_packed_batching": 0, "rotary_embedding_dim": 0, "scale": 1.0}
+"""The operator's defaults, of which OpenVINO wants some to be told."""
 ELEMENTWISE = ("Cast", "Cos", "Identity", "Neg", "Sin")
 """Operators of one input that treat both halves of a dimension alike."""
 
@@ -92,7 +94,7 @@ class _Work:
             packed = self._writer.write(heads.packed, steps, node, str(packed.name))
         fused = ir.node(
             "RotaryEmbedding", [packed, self._zero(), *caches],
-            {"num_heads": count}, domain=CONTRIB, name=node.name,
+            {**ATTRIBUTES, "num_heads": count}, domain=CONTRIB, name=node.name,
         )  # fmt: skip
         self._put(node, fused, None if moves else heads)
         return ""
