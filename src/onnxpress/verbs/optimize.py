@@ -26,7 +26,8 @@ DEFAULT_RECIPE = (
 RECIPES = {
     "portable": DEFAULT_RECIPE,
     "onnxruntime": (
-        f"{DEFAULT_RECIPE},fuse_rotary,fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
+        f"{DEFAULT_RECIPE},fuse_rotary,fuse_attention,fuse_qkv,fuse_embed_layer_norm,"
+        "fuse_skip_layer_norm,fuse_bias_gelu"
     ),
 }
 """Target → what is done for it."""
