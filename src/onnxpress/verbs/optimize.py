@@ -23,10 +23,14 @@ DEFAULT_RECIPE = (
 )
 """Standard operators only: what comes out runs in every engine."""
 
+OWN = "fuse_layer_norm(contrib=True),fuse_gelu(contrib=True)"
+"""The same for ONNX Runtime, which computes some operators of later opsets at any."""
+
 RECIPES = {
     "portable": DEFAULT_RECIPE,
     "onnxruntime": (
-        f"{DEFAULT_RECIPE},fuse_rotary,fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
+        f"{DEFAULT_RECIPE.replace('fuse_layer_norm,fuse_gelu', OWN)},fuse_rotary,"
+        "fuse_attention,fuse_qkv,fuse_embed_layer_norm,fuse_skip_layer_norm,fuse_bias_gelu"
     ),
 }
 """Target → what is done for it."""
