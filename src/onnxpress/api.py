@@ -6,43 +6,45 @@ objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from onnxpress import predictor, registry
-from onnxpress.batching import rows_per_batch
-from onnxpress.bundle import MANIFEST
-from onnxpress.custom_ops import check_library
-from onnxpress.errors import InputError, SamplesError
+from onnxpress import registry
+from onnxpress.errors import InputError
+from onnxpress.given import (
+    batches_of,
+    bound_of,
+    check_at_least_one,
+    fitting,
+    model_of,
+    open_options,
+    processing_of,
+    recipe_of,
+    thing_of,
+)
 from onnxpress.intervals import MIN_ROUNDS
-from onnxpress.machine import check_threads
-from onnxpress.model import Model, load, peek
+from onnxpress.model import Model, peek
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
 from onnxpress.pressing.press import press_plan
 from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
-from onnxpress.recipe import Recipe
-from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
-from onnxpress.signature import Feeds, Signature, TensorSpec
-from onnxpress.source import Exporter, ExportOptions, OpenOptions, Origin, open_source
-from onnxpress.task import Bound, Task, choose
-from onnxpress.verbs.bench import Thing, bench
+from onnxpress.signature import TensorSpec
+from onnxpress.source import Exporter, ExportOptions, Origin, open_source
+from onnxpress.verbs.bench import bench
 from onnxpress.verbs.check import Checked, target_of
 from onnxpress.verbs.check import check as run_check
-from onnxpress.verbs.convert import BATCHES, Converted
+from onnxpress.verbs.convert import Converted
 from onnxpress.verbs.convert import convert as run_convert
 from onnxpress.verbs.diff import Difference
 from onnxpress.verbs.diff import diff as run_diff
-from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.export import Exported
 from onnxpress.verbs.export import export as run_export
-from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.fix import fix as run_fix
 from onnxpress.verbs.inspect import Inspected
 from onnxpress.verbs.inspect import inspect as run_inspect
@@ -50,7 +52,7 @@ from onnxpress.verbs.listing import listing as run_listing
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
-from onnxpress.verbs.optimize import RECIPES, Optimized
+from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
@@ -77,7 +79,7 @@ def convert(
     ``x:float32[batch,3,224,224]``. A mismatch is not an error: see ``Converted.verified``.
     Raises ``SourceError`` where the model cannot be opened or no exporter can convert it.
     """
-    options = _open_options(inputs, preprocess, checkpoint, trust, custom_ops)
+    options = open_options(inputs, preprocess, checkpoint, trust, custom_ops)
     wanted = ExportOptions(opset, shapes or {}, static, exporter)
     with open_source(ref, options) as origin:
         return run_convert(origin, wanted, verify=verify)
@@ -98,11 +100,11 @@ def verify(
     custom_ops: str | Path | None = None,
 ) -> Verified:
     """Compare two models of any kind on all ``samples``, or on random feeds of 1, 2 and 5 rows."""
-    processing = _processing(preprocess)
-    options = _open_options(inputs, processing, checkpoint, trust, custom_ops)
+    processing = processing_of(preprocess)
+    options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     with ExitStack() as stack:
-        first = stack.enter_context(open_source(a, _fitting(options, a)))
-        second = stack.enter_context(open_source(b, _fitting(options, b)))
+        first = stack.enter_context(open_source(a, fitting(options, a)))
+        second = stack.enter_context(open_source(b, fitting(options, b)))
         one = stack.enter_context(first.session())
         two = stack.enter_context(second.session())
         known = one.signature if first.kind == "onnx" else two.signature
@@ -111,7 +113,7 @@ def verify(
         shows: Origin | Model = first if first.example else second
         if first.example is second.example is None and "onnx" in (first.kind, second.kind):
             shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
-        batches = _batches(known, samples, task, processing, limit, seed, shows)
+        batches = batches_of(known, samples, task, processing, limit, seed, shows)
         return compare(one, two, batches())
 
 
@@ -127,12 +129,12 @@ def inspect(
     others have the size 1. With ``custom_ops`` also whether ONNX Runtime opens it with this
     library: else ``EngineError``.
     """
-    return run_inspect(_model(model, custom_ops), shapes)
+    return run_inspect(model_of(model, custom_ops), shapes)
 
 
 def listing(model: str | Path | Model) -> Iterator[str]:
     """An ONNX model as text, a line for each node, with shapes."""
-    return run_listing(_model(model, None))
+    return run_listing(model_of(model, None))
 
 
 def check(
@@ -163,11 +165,11 @@ def check(
         opened.path = None  # the file need not be what the model is now
     else:
         opened = peek(model)
-    opened = _model(opened, custom_ops)
+    opened = model_of(opened, custom_ops)
     if samples is None:
         return run_check(opened, target)
-    batches = _batches(
-        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    batches = batches_of(
+        opened.signature, samples, task, processing_of(preprocess), limit, seed, opened
     )
     return run_check(opened, target, batches)
 
@@ -177,7 +179,7 @@ def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
 
     Raises ``ModelError`` where one of them is no ONNX.
     """
-    return run_diff(_model(a, None), _model(b, None))
+    return run_diff(model_of(a, None), model_of(b, None))
 
 
 def export(
@@ -196,9 +198,9 @@ def export(
 
     What was written is compared with it on ``samples`` (or random feeds).
     """
-    opened = _model(model, custom_ops)
-    batches = _batches(
-        opened.signature, samples, task, _processing(preprocess), limit, seed, opened
+    opened = model_of(model, custom_ops)
+    batches = batches_of(
+        opened.signature, samples, task, processing_of(preprocess), limit, seed, opened
     )
     return run_export(opened, to, Path(output), batches)
 
@@ -215,8 +217,8 @@ def change_opset(
 
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
-    opened = _model(model, custom_ops)
-    batches = _batches(opened.signature, samples, None, None, None, seed, opened)
+    opened = model_of(model, custom_ops)
+    batches = batches_of(opened.signature, samples, None, None, None, seed, opened)
     return run_change_opset(opened, to, batches)
 
 
@@ -241,9 +243,11 @@ def optimize(
     ``fix`` gives free dimensions their sizes for good, by name. Without ``verify`` nothing is run
     and nothing proven.
     """
-    opened, steps = _model(model, custom_ops), _recipe(recipe, target)
+    opened, steps = model_of(model, custom_ops), recipe_of(recipe, target)
     fixed = run_fix(opened, fix) if fix else opened
-    batches = _batches(fixed.signature, samples, task, _processing(preprocess), limit, seed, fixed)
+    batches = batches_of(
+        fixed.signature, samples, task, processing_of(preprocess), limit, seed, fixed
+    )
     return run_optimize(opened, batches if verify else None, steps, fixed=fix)
 
 
@@ -270,15 +274,15 @@ def quantize(
     Calibration and scoring use different parts of ``samples``. A quality below ``floor`` is not
     an error: see ``Quantized.holds``.
     """
-    _check_at_least_one(threads=threads)
+    check_at_least_one(threads=threads)
     if floor is not None and not floor <= 1:
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
     registry.get("engines", engine)  # an unknown name is said before any work
-    opened = _model(model, custom_ops)
-    processing = _processing(preprocess)
+    opened = model_of(model, custom_ops)
+    processing = processing_of(preprocess)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
     data, note = data.fitting(opened.signature)
-    bound = _bound(opened.signature, data, task, processing)
+    bound = bound_of(opened.signature, data, task, processing)
     result = run_quantize(
         opened,
         bound,
@@ -320,15 +324,15 @@ def measure(
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
     ``engine`` runs ONNX files; a bundle says itself what runs it here.
     """
-    _check_at_least_one(rounds=rounds, threads=threads)
+    check_at_least_one(rounds=rounds, threads=threads)
     if rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     for size in batches:
-        _check_at_least_one(batch=size)
-    options = _open_options(inputs, preprocess, checkpoint, trust, custom_ops)
+        check_at_least_one(batch=size)
+    options = open_options(inputs, preprocess, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
-    named = [_thing(thing, engine, threads, _fitting(options, thing)) for thing in everything]
+    named = [thing_of(thing, engine, threads, fitting(options, thing)) for thing in everything]
     return bench(
         named,
         samples=lambda signature: Samples.open(
@@ -379,7 +383,7 @@ def press(
     uses nothing that an earlier press to ``output`` made; ``dry_run`` only says what would be
     tried.
     """
-    processing = _processing(preprocess)
+    processing = processing_of(preprocess)
     request = Request(
         samples=samples,
         task=task,
@@ -395,114 +399,9 @@ def press(
         rounds=rounds,
         keep_float=keep_float,
         fresh=fresh,
-        open_options=_open_options(inputs, processing, checkpoint, trust, custom_ops),
+        open_options=open_options(inputs, processing, checkpoint, trust, custom_ops),
         export_options=ExportOptions(exporter=exporter),
     )
     if dry_run:
         return press_plan(source, request, progress)
     return run_press(source, request, None if output is None else Path(output), progress)
-
-
-def _open_options(
-    inputs: Sequence[TensorSpec | str],
-    preprocess: str | Processing | None,
-    checkpoint: str | Path | None,
-    trust: bool,
-    custom_ops: str | Path | None,
-) -> OpenOptions:
-    path = None if checkpoint is None else Path(checkpoint)
-    texts = [inputs] if isinstance(inputs, str) else inputs
-    specs = [TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in texts]
-    library = check_library(custom_ops)
-    return OpenOptions(tuple(specs), _processing(preprocess), path, trust, library)
-
-
-def _fitting(options: OpenOptions, ref: object) -> OpenOptions:
-    """``options`` for one of several models: an ONNX file has its weights and inputs."""
-    return replace(options, checkpoint=None, inputs=()) if str(ref).endswith(".onnx") else options
-
-
-def _thing(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
-    """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
-    if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
-        return Thing.of(ref, engine, threads, options)
-    with predictor.open(ref, threads, options.custom_ops) as opened:
-        form, manifest = opened.form, opened.manifest
-    path = Path(ref) / form.file
-    settings = form.settings.with_threads(threads or form.settings.threads)
-    settings = settings.with_custom_ops(options.custom_ops)
-    return Thing(
-        f"{ref} ({form.name})",
-        Artifact(path, settings),
-        settings.engine,
-        form.requested,
-        load(path).file_bytes,
-        manifest.task,
-        manifest.processing,
-    )
-
-
-def _check_at_least_one(**flags: int | None) -> None:
-    check_threads(flags.get("threads"))
-    for name, value in flags.items():
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value}", "a number of at least 1")
-
-
-def _processing(preprocess: str | Processing | None) -> Processing | None:
-    return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
-
-
-def _model(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
-    opened = model if isinstance(model, Model) else load(model)
-    library = check_library(custom_ops)
-    if library is not None:
-        opened = opened.clone()
-        opened.custom_ops = library
-    return opened
-
-
-def _recipe(text: str, target: str) -> Recipe:
-    if target not in RECIPES:
-        raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
-    recipe = Recipe.parse(text, {"default": RECIPES[target]})
-    if not recipe.passes:
-        raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
-    for step in recipe.passes:
-        if step.rtol is None:
-            raise InputError(f"{step.name} changes what a model answers",
-                             "passes that rewrite exactly", "use 'onnxpress quantize'")  # fmt: skip
-    return recipe
-
-
-def _bound(
-    signature: Signature, samples: Samples, task: str | None, processing: Processing | None
-) -> Bound:
-    name = task or choose(signature, samples.kind)
-    return registry.create(Task, "tasks", name).bind(signature, processing)
-
-
-def _batches(
-    signature: Signature,
-    samples: object,
-    task: str | None,
-    processing: Processing | None,
-    limit: int | None,
-    seed: int,
-    shows: Origin | Model,
-) -> Callable[[], Iterable[Feeds]]:
-    """Feeds to compare on: all samples, or random ones of several sizes.
-
-    The random ones are of the kind that an origin's example or a model's graph shows.
-    """
-    if samples is None:
-        if seed < 0:
-            raise InputError(f"--seed {seed}", "a number of at least 0")
-        sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
-        known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
-        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
-    data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
-    if len(data) == 0:
-        raise SamplesError("there are no samples", "at least one")
-    bound = _bound(signature, data, task, processing)
-    return sample_feeds(bound, data, signature, rows=4)

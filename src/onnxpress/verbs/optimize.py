@@ -14,26 +14,26 @@ from onnxpress.verbs.fix import fix
 from onnxpress.verbs.guard import Guard
 from onnxpress.verbs.verify import Verified
 
-DEFAULT_RECIPE = (
+_CLEAN = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
     "cancel_pairs,simplify_gathers,eliminate_common,merge_concats,fuse_lstm,fuse_gru,"
     "eliminate_zero_states,unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,"
-    "simplify_views,fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,"
-    "fuse_scale_shift,fuse_gemm,eliminate_dead"
+    "simplify_views"
 )
-"""Standard operators only: what comes out runs in every engine."""
-
-OWN = "fuse_layer_norm(contrib=True),fuse_gelu(contrib=True)"
-"""The same for ONNX Runtime, which computes some operators of later opsets at any."""
-
+_LINEAR = "fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
+_OWN = (
+    "fuse_rotary,fuse_attention,fuse_qkv,fuse_embed_layer_norm,fuse_skip_layer_norm,fuse_bias_gelu"
+)
 RECIPES = {
-    "portable": DEFAULT_RECIPE,
+    "portable": f"{_CLEAN},fuse_layer_norm,fuse_gelu,{_LINEAR}",
     "onnxruntime": (
-        f"{DEFAULT_RECIPE.replace('fuse_layer_norm,fuse_gelu', OWN)},fuse_rotary,"
-        "fuse_attention,fuse_qkv,fuse_embed_layer_norm,fuse_skip_layer_norm,fuse_bias_gelu"
+        f"{_CLEAN},fuse_layer_norm(contrib=True),fuse_gelu(contrib=True),{_LINEAR},{_OWN}"
     ),
 }
-"""Target → what is done for it."""
+"""Target → what is done for it: standard operators only, or ONNX Runtime's own as well."""
+
+DEFAULT_RECIPE = RECIPES["portable"]
+"""What comes out runs in every engine."""
 
 MOST_ROUNDS = 4
 """How often a recipe is repeated where one pass makes work for another."""

@@ -1,0 +1,138 @@
+"""What callers give, references, samples and options, as what verbs take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from onnxpress import predictor, registry
+from onnxpress.batching import rows_per_batch
+from onnxpress.bundle import MANIFEST
+from onnxpress.custom_ops import check_library
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.machine import check_threads
+from onnxpress.model import Model, load
+from onnxpress.processing import Processing
+from onnxpress.recipe import Recipe
+from onnxpress.runner import Artifact
+from onnxpress.samples import Samples
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.source import OpenOptions, Origin
+from onnxpress.task import Bound, Task, choose
+from onnxpress.verbs.bench import Thing
+from onnxpress.verbs.convert import BATCHES
+from onnxpress.verbs.domains import Domains, domains
+from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.optimize import RECIPES
+
+
+def open_options(
+    inputs: Sequence[TensorSpec | str],
+    preprocess: str | Processing | None,
+    checkpoint: str | Path | None,
+    trust: bool,
+    custom_ops: str | Path | None,
+) -> OpenOptions:
+    """How references are opened. Raises ``InputError`` for a bad input, file or library."""
+    path = None if checkpoint is None else Path(checkpoint)
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    specs = [TensorSpec.parse(spec) if isinstance(spec, str) else spec for spec in texts]
+    library = check_library(custom_ops)
+    return OpenOptions(tuple(specs), processing_of(preprocess), path, trust, library)
+
+
+def fitting(options: OpenOptions, ref: object) -> OpenOptions:
+    """``options`` for one of several models: an ONNX file has its weights and inputs."""
+    return replace(options, checkpoint=None, inputs=()) if str(ref).endswith(".onnx") else options
+
+
+def thing_of(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
+    """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
+    if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
+        return Thing.of(ref, engine, threads, options)
+    with predictor.open(ref, threads, options.custom_ops) as opened:
+        form, manifest = opened.form, opened.manifest
+    path = Path(ref) / form.file
+    settings = form.settings.with_threads(threads or form.settings.threads)
+    settings = settings.with_custom_ops(options.custom_ops)
+    return Thing(
+        f"{ref} ({form.name})",
+        Artifact(path, settings),
+        settings.engine,
+        form.requested,
+        load(path).file_bytes,
+        manifest.task,
+        manifest.processing,
+    )
+
+
+def check_at_least_one(**flags: int | None) -> None:
+    """Raises ``InputError`` that names the first flag below 1, or more threads than there are."""
+    check_threads(flags.get("threads"))
+    for name, value in flags.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}", "a number of at least 1")
+
+
+def processing_of(preprocess: str | Processing | None) -> Processing | None:
+    """``size=224,mean=…`` as ``Processing``. Raises ``InputError`` for what it does not know."""
+    return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
+
+
+def model_of(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
+    """The model, or that of the file, with its library of operators. Raises ``ModelError``."""
+    opened = model if isinstance(model, Model) else load(model)
+    library = check_library(custom_ops)
+    if library is not None:
+        opened = opened.clone()
+        opened.custom_ops = library
+    return opened
+
+
+def recipe_of(text: str, target: str) -> Recipe:
+    """Passes that keep the answers. Raises ``PluginError`` or ``InputError`` for any others."""
+    if target not in RECIPES:
+        raise InputError(f"--target {target}", f"one of {', '.join(RECIPES)}")
+    recipe = Recipe.parse(text, {"default": RECIPES[target]})
+    if not recipe.passes:
+        raise InputError("--recipe is empty", f"'default' or passes, such as {RECIPES[target]}")
+    for step in recipe.passes:
+        if step.rtol is None:
+            raise InputError(f"{step.name} changes what a model answers",
+                             "passes that rewrite exactly", "use 'onnxpress quantize'")  # fmt: skip
+    return recipe
+
+
+def bound_of(
+    signature: Signature, samples: Samples, task: str | None, processing: Processing | None
+) -> Bound:
+    """What the tensors mean, by ``task`` or as they look. Raises ``InputError``."""
+    name = task or choose(signature, samples.kind)
+    return registry.create(Task, "tasks", name).bind(signature, processing)
+
+
+def batches_of(
+    signature: Signature,
+    samples: object,
+    task: str | None,
+    processing: Processing | None,
+    limit: int | None,
+    seed: int,
+    shows: Origin | Model,
+) -> Callable[[], Iterable[Feeds]]:
+    """Feeds to compare on: all samples, or random ones of several sizes.
+
+    The random ones are of the kind that an origin's example or a model's graph shows.
+    """
+    if samples is None:
+        if seed < 0:
+            raise InputError(f"--seed {seed}", "a number of at least 0")
+        sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
+        known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
+        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
+    data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
+    if len(data) == 0:
+        raise SamplesError("there are no samples", "at least one")
+    bound = bound_of(signature, data, task, processing)
+    return sample_feeds(bound, data, signature, rows=4)
