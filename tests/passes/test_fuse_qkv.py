@@ -56,6 +56,27 @@ def test_the_projections_move_inside(body: str) -> None:
     assert after.op_counts() == {"com.microsoft::Attention": 1}
 
 
+@pytest.mark.parametrize(
+    ("body", "factor"),
+    [
+        (side("q", "bq") + side("k", "bk") + side("v", "bv"), 2.0),
+        (plain("q") + plain("k") + plain("v"), 2.0),
+        (SPLIT, 0.6),
+        (SPLIT, 1.0),
+    ],
+)
+def test_a_scale_of_its_own_becomes_a_part_of_the_queries(body: str, factor: float) -> None:
+    """OpenVINO computes as if the scale were the usual one."""
+    given = model(body)
+    (node,) = (n for n in given.nodes() if n.op_type == "MultiHeadAttention")
+    scale = factor / (WIDE / HEADS) ** 0.5
+    node.attributes["scale"] = ir.AttrFloat32("scale", scale)
+    after, change = apply(FUSE, given, {"x": X}, known=False)
+    assert change.rewrites == 1
+    (fused,) = after.nodes()
+    assert "scale" not in fused.attributes
+
+
 def test_lengths_come_along() -> None:
     body = plain("q") + plain("k") + plain("v")
     given = model(body, "q, k, v, , mask", ", int32[n,l] mask")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,8 @@ BIAS, KEYS, ADDED = 3, 4, 5
 class FuseQkv(Pass):
     """``MultiHeadAttention(x Q + q, x K + k, x V + v, m)`` → ``Attention(x, [Q K V], [q k v], m)``.
 
-    For ONNX Runtime; the same where one product ``x [Q K V] + [q k v]`` is split into three.
+    For ONNX Runtime; the same where one product ``x [Q K V] + [q k v]`` is split into three. A
+    scale of the scores that is not the usual one becomes a part of Q and q: OpenVINO reads none.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -79,10 +81,25 @@ def _fuse(node: ir.Node, names: Names) -> None:
         raise _Refusal("they differ in size")
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     read = [value for inner in nodes for value in inner.inputs]
+    (size,) = sizes
+    factor = attributes.pop("scale", 0.0) * math.sqrt(size / attributes["num_heads"])
+    if factor and not math.isclose(factor, 1, rel_tol=1e-6):
+        read += [weight, bias]
+        weight, bias = (_scaled(node.graph, names, one, size, factor) for one in (weight, bias))
     inputs = [source, weight, bias, given[KEYS], None, given[ADDED]]
     gone = [node, *nodes]
     replace(node.outputs[0], "Attention", inputs, attributes, domain=CONTRIB, gone=gone)
     drop_unused(read)
+
+
+def _scaled(graph: ir.Graph, names: Names, value: ir.Value, size: int, factor: float) -> ir.Value:
+    """``value`` with the queries' columns, the first ``size`` ones, times ``factor``."""
+    array = constant(value)
+    assert array is not None
+    array = array.copy()
+    array[..., :size] *= array.dtype.type(factor)
+    name = names.fresh(f"{value.name}_scaled")
+    return add_initializer(graph, name, ir.tensor(array, name=name))
 
 
 def _linear(value: ir.Value) -> _Linear:
