@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxpress.model import Model
 from onnxpress.passes.fuse_rotary import FuseRotary
-from zoo.graphs import apply, parse
+from zoo.graphs import answers, apply, difference, parse
 
 FUSE = FuseRotary()
 LENGTH = 5
@@ -50,7 +51,7 @@ def feeds(width: int, seed: int = 0) -> dict[str, np.ndarray]:
 )
 def test_every_way_to_write_it(halves: str, ending: str) -> None:
     model = rotation(HEADS + ANGLES + HALVES[halves] + TURN + ending)
-    after, change = apply(FUSE, model, feeds(12))
+    after, change = apply(FUSE, model, feeds(12), known=False)
     assert change.rewrites == 1, change.reasons
     ops = after.op_counts()
     assert ops["com.microsoft::RotaryEmbedding"] == 1
@@ -65,9 +66,28 @@ def test_heads_in_front_need_no_transposition() -> None:
     front = parse(f"{text} {{ {body} }}", **constants)
     rng = np.random.default_rng(0)
     given_ = {"z": rng.standard_normal((2, 2, LENGTH, 6), np.float32)}
-    after, change = apply(FUSE, front, {**given_, "positions": feeds(12)["positions"]})
+    both = {**given_, "positions": feeds(12)["positions"]}
+    after, change = apply(FUSE, front, both, known=False)
     assert change.rewrites == 1, change.reasons
     assert "Transpose" not in after.op_counts()
+
+
+def test_positions_are_made_once_and_constant_where_sizes_are() -> None:
+    twice = HEADS + ANGLES + HALVES["slices"] + TURN + SUM.replace("y =", "y0 =")
+    again = (
+        "a2 = Slice(y0, zero, half, last) b2 = Slice(y0, half, end, last) n2 = Neg(b2) "
+        "u2 = Concat<axis=-1>(n2, a2) v2 = Mul(y0, c) w2 = Mul(u2, s) y = Add(v2, w2)"
+    )
+    after, change = apply(FUSE, rotation(twice + again), feeds(12), known=False)
+    assert change.rewrites == 2
+    assert after.op_counts()["CumSum"] == 1
+    known = rotation(HEADS + ANGLES + HALVES["slices"] + TURN + SUM, length=str(LENGTH))
+    fixed = known.clone()
+    fixed.ir.graph.inputs[0].shape = ir.Shape([2, LENGTH, 12])
+    after, change = FUSE.apply(fixed)
+    assert change.rewrites == 1
+    assert "CumSum" not in after.op_counts()
+    assert difference(answers(known, feeds(12)), answers(after, feeds(12))) < 1e-5
 
 
 @settings(max_examples=15, deadline=None)

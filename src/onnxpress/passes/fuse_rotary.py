@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxpress.dims import Size
 from onnxpress.matching import Any, Match, blocking
 from onnxpress.model import Model
 from onnxpress.modules import inherit
@@ -59,7 +60,7 @@ class _Work:
         self._views = Views(self._shapes)
         self._writer = ViewWriter(model.graph, self._shapes, self._names)
         self._caches: dict[ir.Value, ir.Value] = {}
-        self._start: ir.Value | None = None
+        self._places: dict[tuple[Size, Size], ir.Value] = {}
 
     def find(self, node: ir.Node) -> Match | None:
         """The parts of a rotation that ends with ``node``."""
@@ -93,7 +94,7 @@ class _Work:
         if steps is not None and not moves:
             packed = self._writer.write(heads.packed, steps, node, str(packed.name))
         fused = ir.node(
-            "RotaryEmbedding", [packed, self._zero(), *caches],
+            "RotaryEmbedding", [packed, self._positions(packed, node), *caches],
             {**ATTRIBUTES, "num_heads": count}, domain=CONTRIB, name=node.name,
         )  # fmt: skip
         self._put(node, fused, None if moves else heads)
@@ -180,10 +181,36 @@ class _Work:
             self._caches[value] = flat.outputs[0]
         return self._caches[value]
 
-    def _zero(self) -> ir.Value:
-        """The first position."""
-        if self._start is None:
-            name = self._names.fresh("position")
-            tensor = ir.tensor(np.zeros(1, np.int64), name=name)
-            self._start = add_initializer(self._graph, name, tensor)
-        return self._start
+    def _positions(self, packed: ir.Value, before: ir.Node) -> ir.Value:
+        """The place of each element, [batch, length].
+
+        ONNX Runtime takes the first place alone as well; OpenVINO then turns all by its angle.
+        """
+        shape = self._shapes.shape(packed)
+        assert shape is not None
+        axes = (0, len(shape) - 2)
+        batch, length = (shape[axis] for axis in axes)
+        if (batch, length) not in self._places:
+            if isinstance(batch, int) and isinstance(length, int):
+                found = self._initializer(np.tile(np.arange(length), (batch, 1)))
+            else:
+                sizes = self._made(ir.node("Shape", [packed]), before)
+                both = ir.node("Gather", [sizes, self._writer.constant(axes)])
+                ones = ir.tensor(np.ones(1, np.int64))
+                of_both = [self._made(both, before)]
+                filled = self._made(ir.node("ConstantOfShape", of_both, {"value": ones}), before)
+                along = [filled, self._initializer(np.array(1))]
+                found = self._made(ir.node("CumSum", along, {"exclusive": 1}), before)
+            self._places[batch, length] = found
+        return self._places[batch, length]
+
+    def _made(self, node: ir.Node, before: ir.Node) -> ir.Value:
+        """What ``node`` makes, which stands before ``before``."""
+        node.outputs[0].name = node.name = self._names.fresh("position")
+        before.prepend(inherit(node, before))
+        self._shapes.learn(node)
+        return node.outputs[0]
+
+    def _initializer(self, numbers: np.ndarray) -> ir.Value:
+        name = self._names.fresh("position")
+        return add_initializer(self._graph, name, ir.tensor(numbers.astype(np.int64), name=name))
