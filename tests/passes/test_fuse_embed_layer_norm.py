@@ -251,6 +251,22 @@ def test_double_precision_has_no_kernel() -> None:
     assert "it is in double, not float32 or float16" in change.reasons[0]
 
 
+def test_half_precision() -> None:
+    half = model(PLAIN + "s = Add(x, row) z = Add(s, p)" + NORM)
+    graph = half.ir.graph
+    for value in graph.initializers.values():
+        if value.const_value.dtype == ir.DataType.FLOAT:
+            numbers = value.const_value.numpy().astype(np.float16)
+            value.const_value = ir.tensor(numbers, name=value.name)
+            value.dtype = ir.DataType.FLOAT16
+    graph.outputs[0].dtype = ir.DataType.FLOAT16
+    after, change = FUSE.apply(half)
+    assert change.rewrites == 1, change.reasons
+    assert fused(after).inputs[3].const_value.dtype == ir.DataType.FLOAT16
+    assert difference(answers(half, feeds()), answers(after, feeds())) < 2e-3
+    assert difference(answers(half, feeds()), openvino_answers(after, feeds())) < 2e-3
+
+
 def test_the_rest_of_the_recipe_and_both_engines_take_it() -> None:
     body = WORDS + KINDS + PLACES["a part of all positions"] + " " + SUMS["words first"]
     body += NORM.replace("y =", "w =") + " k = Add(w, x) y = LayerNormalization(k, gamma, beta)"

@@ -10,13 +10,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import zoo
 from onnxpress.engine import Session
 from onnxpress.model import Model, load
 from onnxpress.recipe import Change, Facts, Kernels, Need, Pass, Recipe
 from onnxpress.signature import Feeds
 from onnxpress.values import add_initializer
 from onnxpress.verbs.feeds import random_feeds
-from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
+from onnxpress.verbs.optimize import DEFAULT_RECIPE, RECIPES, optimize
+from zoo.graphs import answers, difference, openvino_answers
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,18 @@ def test_the_original_is_untouched_and_never_grows(zoo_model: Callable[[str], Pa
     assert "BatchNormalization" not in result.after.ops
     assert result.after.size_bytes <= result.before.size_bytes
     assert result.to_dict()["verified"]["ok"] is True  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_both_engines_take_what_is_made_for_one(
+    name: str, zoo_model: Callable[[str], Path]
+) -> None:
+    model = load(zoo_model(name))
+    after, _ = Recipe.parse(RECIPES["onnxruntime"]).apply(model)
+    feeds = zoo.feeds(model.signature, 2, seed=3)
+    expected = answers(model, feeds)
+    assert difference(expected, answers(after, feeds)) < 1e-4
+    assert difference(expected, openvino_answers(after, feeds)) < 1e-4
 
 
 def test_outputs_agree_on_new_inputs(zoo_model: Callable[[str], Path], tmp_path: Path) -> None:
