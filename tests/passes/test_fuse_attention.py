@@ -40,7 +40,7 @@ MASKS = {
     "p = Softmax<axis=-1>(t) ",
     "one row for all queries": "kept = Unsqueeze(mask, one_two) whole = Cast<to=1>(kept) "
     "off = Sub(one, whole) w = Mul(off, low) t = Add(s, w) p = Softmax<axis=-1>(t) ",
-    "two": "kept = Unsqueeze(mask, one_two) t = Where(kept, s, low) u = Add(t, added) "
+    "two": "kept = Unsqueeze(mask, one_two) t = Where(kept, s, lowest) u = Add(t, added) "
     "p = Softmax<axis=-1>(u) ",
     "guarded": "t = Add(added, s) r = Softmax<axis=-1>(t) n = IsNaN(r) p = Where(n, zero, r) ",
 }
@@ -201,4 +201,45 @@ def test_products_of_three_dimensions_with_scores_of_four(mask: str) -> None:
     given["mask"] = np.arange(5) < np.array([[5], [3]])
     names = {spec.name for spec in model.signature.inputs}
     _, change = apply(FUSE, model, {k: v for k, v in given.items() if k in names})
+    assert change.rewrites == 1, change.reasons
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("fill", [-1e4, -1e9, LOWEST])
+def test_where_no_key_counts_written_over_scores_stay_equal(fill: float, queries: int) -> None:
+    body = (
+        Q + KEY_SIDES["two"] + V + SCALES["product"]
+        + "t = Where(kept, s, fill) p = Softmax<axis=-1>(t) " + OUT
+    )  # fmt: skip
+    model = parse(
+        f"(float[n,3,8] q, float[n,t,8] k, float[n,t,8] v, bool[n,1,{queries},t] kept)"
+        f" => (float[n,3,8] y) {{ {body} }}",
+        split=np.array([0, 0, 2, 4]), merge=np.array([0, 0, 8]), factor=np.float32(0.5),
+        fill=np.float32(fill),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((2, 3, 8)).astype(np.float32) for name in "qkv"}
+    given["kept"] = np.zeros((2, 1, queries, 3), bool)
+    given["kept"][0, 0, 0, 1] = True
+    _, change = apply(FUSE, model, given)  # compares the outputs
+    assert change.rewrites == 1, change.reasons
+
+
+def test_a_weak_number_that_is_written_over_and_added_to_is_refused() -> None:
+    body = (
+        Q + KEY_SIDES["two"] + V + SCALES["product"] + MASKS["two"].replace("lowest", "low") + OUT
+    )
+    _, change = FUSE.apply(graph(body))
+    assert "takes a score's place, and something is added" in change.reasons[0]
+
+
+def test_what_is_weighed_may_be_an_output() -> None:
+    body = Q + KEY_SIDES["two"] + V + SCALES["product"] + MASKS["none"] + "y = MatMul(p, vh) "
+    model = parse(
+        f"(float[n,l,8] q, float[n,t,8] k, float[n,t,8] v) => (float[n,2,l,4] y) {{ {body} }}",
+        split=np.array([0, 0, 2, 4]), factor=np.float32(0.5),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    given = {name: rng.standard_normal((2, 3, 8)).astype(np.float32) for name in "qkv"}
+    _, change = apply(FUSE, model, given)
     assert change.rewrites == 1, change.reasons

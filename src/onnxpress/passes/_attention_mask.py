@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -19,8 +19,10 @@ from onnxpress.views import View, Views
 
 EXCLUDING = -1e4
 """What is added to a score that must not count; exp() of it is 0 in every float type."""
-REDUCE_INPUT_OPSET = 18
-"""The first opset whose ReduceMax takes its axes as an input."""
+ABSORBING = -1e9
+"""Next to what is added to scores, those themselves leave no trace in float32."""
+REDUCE_INPUT_OPSET, UNSQUEEZE_INPUT_OPSET = 18, 13
+"""The first opsets whose ReduceMax and Unsqueeze take their axes as an input."""
 FINITE = (
     *("MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "LayerNorm", "Tanh", "Sigmoid"),
     *("Clip", "Erf", "Sin", "Cos"),
@@ -32,7 +34,7 @@ FINITE = (
 class Addend:
     """What is added to scores: ``value``, or ``fill`` wherever ``kept`` (``negated``) is false.
 
-    One of ``value`` and ``kept`` may be None.
+    One of ``value`` and ``kept`` may be None; without ``value``, ``fill`` takes a score's place.
     """
 
     value: ir.Value | None = None
@@ -102,6 +104,7 @@ class Masks:
         """All of ``addends`` together, new nodes before ``before``. Raises ``Refusal``."""
         if not addends:
             return Mask()
+        addends = [_absorbing(addend, scores, alone=len(addends) == 1) for addend in addends]
         if len(addends) == 1:
             keys = self._keys(addends[0], scores, before)
             if keys is not None:
@@ -114,9 +117,7 @@ class Masks:
         shape = self._shapes.shape(bias)
         assert shape is not None
         if tuple(shape) != full:
-            bias = self._shared(
-                ("rank", bias), lambda: self._writer.reshaped(bias, shape, full, before)
-            )
+            bias = self._shared(("rank", bias), lambda: self._ranked(bias, full, before))
         rows = None
         if infinite:
             rows = self._shared(("rows", bias), lambda: self._rows(bias, full, scores, before))
@@ -177,6 +178,14 @@ class Masks:
 
     def _plus(self, a: ir.Value, b: ir.Value, before: ir.Node) -> ir.Value:
         return self._shared(("sum", a, b), lambda: self._node("Add", [a, b], before, "mask"))
+
+    def _ranked(self, bias: ir.Value, full: Sequence[Size], before: ir.Node) -> ir.Value:
+        """``bias`` with dimensions of size 1 in front."""
+        axes = tuple(range(4 - len(self._shapes.shape(bias) or full)))
+        if self._opset < UNSQUEEZE_INPUT_OPSET:
+            return self._node("Unsqueeze", [bias], before, f"{bias.name}_wide", axes=axes)
+        given = [bias, self._writer.constant(axes)]
+        return self._node("Unsqueeze", given, before, f"{bias.name}_wide")
 
     def _value(self, addend: Addend, scores: Scores, before: ir.Node) -> ir.Value:
         if addend.value is not None:
@@ -275,6 +284,18 @@ class Masks:
                 raise Refusal("the shape of what is added to its scores is not constant")
             self._made[key] = value
         return self._made[key]
+
+
+def _absorbing(addend: Addend, scores: Scores, *, alone: bool) -> Addend:
+    """A number that took a score's place as one that may be added to it.
+
+    Where no key counts the first gives equal weights, and so must the second.
+    """
+    if addend.value is not None or addend.fill <= ABSORBING:
+        return addend
+    if not alone:
+        raise Refusal(f"{addend.fill:g} takes a score's place, and something is added to it")
+    return replace(addend, fill=_lowest(scores.dtype))
 
 
 def _four(shape: Sequence[Size]) -> tuple[Size, ...]:

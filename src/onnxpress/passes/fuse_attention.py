@@ -18,7 +18,7 @@ from onnxpress.passes._attention_mask import (
     rest_of,
 )
 from onnxpress.passes._heads import Heads, Refusal, heads_of
-from onnxpress.passes._rewriting import CONTRIB, sweep
+from onnxpress.passes._rewriting import CONTRIB, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -36,7 +36,7 @@ class FuseAttention(Pass):
 
     Q, K and V are [batch, length, heads · size] on both sides, whatever reshapes and
     transpositions bring the heads in front and back; the scale may stand at Q, K or the product. A
-    number ≤ -10⁴ that takes a score's place counts as added. Where rows that attend to nothing
+    number ≤ -10⁴ that takes a score's place counts as left out. Where rows that attend to nothing
     are made zero they stay so, but for one case: if every key of a batch's row is left out, it
     gets the mean of V.
     """
@@ -141,10 +141,7 @@ class _Work:
         result.type = old.type
         steps = self._writer.best(back)
         assert steps is not None, "what was packed can be unpacked"
-        output = self._writer.write(back, steps, second, str(result.name))
-        output.name, name = old.name, output.name
-        old.name = name
-        old.replace_all_uses_with(output)
+        take(old, self._writer.write(back, steps, second, str(result.name)))
 
     def _check_axis(self, softmax: ir.Node) -> None:
         shape = self._shapes.shape(softmax.inputs[0])
