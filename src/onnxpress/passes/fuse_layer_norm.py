@@ -167,9 +167,14 @@ class _Work:
     def _why_not(self, op: str, found: Match, result: ir.Value) -> str:
         if self._opset < OPSETS[op] and not self._contrib:
             return f"it needs opset {OPSETS[op]}, the model has {self._opset}"
-        shape, dtype = self._shapes.shape(found[X]), self._shapes.dtype(found[X])
+        dtype = self._shapes.dtype(found[X])
         if self._opset < OPSETS[op] and dtype not in OWN_TYPES:
             return "ONNX Runtime does not compute it in that type"
+        return self._misfit(found, result)
+
+    def _misfit(self, found: Match, result: ir.Value) -> str:
+        """Which of its shapes are none of a normalisation, or nothing."""
+        shape = self._shapes.shape(found[X])
         if not shape or not isinstance(shape[-1], int):
             return "the size of its last dimension is not known"
         for node in found.nodes:
