@@ -97,7 +97,7 @@ def test_every_pass_begins_with_its_equation(generate: ModuleType) -> None:
 def test_the_pages_own_test_passes(site: Path) -> None:
     ran = run("pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests", site=site)
     assert ran.returncode == 0, ran.stdout
-    assert "3 passed" in ran.stdout
+    assert "4 passed" in ran.stdout
 
 
 def test_the_pages_test_can_fail(site: Path, tmp_path: Path) -> None:

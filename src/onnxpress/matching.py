@@ -54,6 +54,16 @@ class Match:
         assert array is not None
         return float(array.reshape(-1)[0])
 
+    def keeps_shape(self, data: Sequence[object] | None, result: Sequence[object] | None) -> bool:
+        """Whether ``result`` has the shape of ``data``, given both as far as they are known.
+
+        Numbers without dimensions leave every shape as it is; others may add dimensions.
+        """
+        numbers = (value for one, value in self.values.items() if isinstance(one, Number))
+        if all(constant(value).ndim == 0 for value in numbers):  # type: ignore[union-attr]  # matched
+            return True
+        return data is not None and data == result
+
     def bound(self, pattern: Pattern, value: ir.Value, node: ir.Node | None = None) -> Match:
         """With ``pattern`` for ``value``, which ``node`` makes."""
         nodes = self.nodes if node is None or node in self.nodes else (*self.nodes, node)

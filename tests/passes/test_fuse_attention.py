@@ -243,3 +243,18 @@ def test_what_is_weighed_may_be_an_output() -> None:
     given = {name: rng.standard_normal((2, 3, 8)).astype(np.float32) for name in "qkv"}
     _, change = apply(FUSE, model, given)
     assert change.rewrites == 1, change.reasons
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("s = MatMul(x, w) t = Add(s, b) y = Softmax<axis=-1>(t)", 0),
+        ("k = Transpose<perm=[0, 2, 1]>(x) s = MatMul(x, k) y = Softmax<axis=-1>(s)", 1),
+    ],
+)
+def test_a_softmax_of_no_scores_is_no_missed_attention(body: str, told: int) -> None:
+    model = parse(
+        f"(float[2,4,4] x) => (float[2,4,4] y) {{ {body} }}",
+        w=np.eye(4, dtype=np.float32), b=np.ones(4, np.float32),
+    )  # fmt: skip
+    assert len(FUSE.apply(model)[1].missed) == told

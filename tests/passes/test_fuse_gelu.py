@@ -155,3 +155,17 @@ def test_a_bias_that_widens_stays() -> None:
         "(float[n,1] x) => (float[n,4] y) { a = Add(b, x) y = Gelu(a) }", 20, 9, b=NUMBERS["b"]
     )
     assert not apply(FuseBiasGelu(), wide, {"x": X[:, :1]})[1].changed
+
+
+@pytest.mark.parametrize("contrib", [False, True])
+def test_a_number_with_dimensions_of_its_own(contrib: bool) -> None:
+    half, body = np.full((1, 1), 0.5, np.float32), ERF + "g = Mul(x, f) y = Mul(g, wide)"
+    kept = parse(f"(float[n,4] x) => (float[n,4] y) {{ {body} }}", 20, 9, **NUMBERS, wide=half)
+    after, _ = apply(FuseGelu(contrib=contrib), kept, {"x": X})
+    assert after.op_counts() == {"Gelu": 1}
+    grown = parse(
+        f"(float[n,4] x) => (float[a,b,c] y) {{ {body} }}", 20, 9, **NUMBERS, wide=half[None]
+    )
+    after, change = apply(FuseGelu(contrib=contrib), grown, {"x": X})
+    assert after is grown
+    assert "dimensions" in change.reasons[0]

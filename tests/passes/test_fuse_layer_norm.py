@@ -199,3 +199,14 @@ def test_other_casts_are_no_part_of_it() -> None:
     assert after.op_counts() == {"Cast": 2, "Mul": 1, "SimplifiedLayerNormalization": 1}
     whole = body + "h = Cast<to=6>(n) k = Mul(gamma, h) y = Identity(k)"
     assert OWN.apply(rms(whole, 17, "int32", np.int32))[0].op_counts()["Cast"] == 2
+
+
+def test_an_epsilon_that_adds_a_dimension() -> None:
+    body = MEAN + SQUARES["power"] + ROOT + QUOTIENTS["quotient"] + "y = Mul(n, gamma)"
+    grown = parse(
+        f"(float[n,3,4] x) => (float[a,n,3,4] y) {{ {body} }}", 17, 9, two=np.float32(2),
+        epsilon=np.full((1, 1, 1, 1), 1e-3, np.float32), gamma=np.float32([1, 2, 3, 4]),
+    )  # fmt: skip
+    after, change = apply(FUSE, grown, {"x": X})
+    assert after is grown
+    assert "dimensions" in change.reasons[0]

@@ -35,6 +35,7 @@ def model(body: str, inputs: str = "q, k, v", more: str = "") -> Model:
     weights = {name: RNG.standard_normal((WIDE, WIDE)) for name in ("wq", "wk", "wv")}
     weights |= {name: RNG.standard_normal(WIDE) for name in ("bq", "bk", "bv")}
     weights |= {"w": RNG.standard_normal((WIDE, 3 * WIDE)), "all": RNG.standard_normal(3 * WIDE)}
+    weights["one"] = RNG.standard_normal(1)
     for name, array in weights.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([WIDE] * 3), "thirds"))
@@ -47,6 +48,7 @@ def model(body: str, inputs: str = "q, k, v", more: str = "") -> Model:
         side("q", "bq") + side("k", "bk") + side("v", "bv"),
         plain("q") + plain("k") + plain("v"),
         side("q", "bq") + plain("k") + side("v", "bv"),
+        side("q", "one") + plain("k") + side("v", "bv"),
         SPLIT,
     ],
 )

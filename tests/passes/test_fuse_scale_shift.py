@@ -180,6 +180,9 @@ REFUSALS = [
     ("c = Conv(x, w) d = Cast<to=1>(c) y = Mul(d, f)", "a Cast stands between them", "d"),
     ("c = Conv(x, w) y = Mul(c, huge)", "overflow float32", "c"),
     ("c = Conv(x, w) y = Div(c, nought)", "overflow float32", "c"),
+    ("c = Conv(x, w) d = Mul(c, tiny) y = Mul(d, tiny)", "underflow float32", "c"),
+    ("a = Mul(x, tiny) b = Mul(a, tiny) y = Conv(b, w)", "underflow float32", "y"),
+    ("a = Mul(x, fade) b = Mul(a, fade) y = Conv(b, w)", "underflow float32", "y"),
     ("a = Add(x, f4) y = Conv<pads=[1, 1, 1, 1]>(a, w)", "it pads with zeros", "y"),
     ("a = Add(x, f4) y = Conv<auto_pad=\"SAME_UPPER\">(a, w)", "it pads with zeros", "y"),
     ("a = Mul(x, f4) b = Relu(a) c = Conv(a, w) d = Conv(b, u) y = Add(c, d)", "reads it", "b"),
@@ -196,7 +199,8 @@ def test_what_stays_says_why(body: str, why: str, blocking: str) -> None:
         body, w=normal(6, 4, 3, 3), u=normal(6, 4, 3, 3), turned=normal(4, 6, 3, 3),
 
         f=normal(6, 1, 1), f4=normal(4, 1, 1), grid=normal(1, 6, 4, 4), huge=np.float32(3e38),
-        nought=np.float32(0),
+        nought=np.float32(0), tiny=np.float32(1e-25),
+        fade=np.float32([1, 1e-25, 1, 1]).reshape(4, 1, 1),
     )  # fmt: skip
     _, change = apply(FUSE, model)
     assert not change.changed
@@ -275,3 +279,31 @@ def test_any_chain_beside_any_operator(ahead: list[Step], behind: list[Step], op
     )  # fmt: skip
     after, _ = apply(FUSE, model, {"x": X if spatial else ROWS})
     assert len(list(after.nodes())) <= most
+
+
+GROWING = [
+    ("float[N,1,6,6] x", "a = Mul(x, f) y = Conv(a, w)", (4, 1, 1), (6, 4, 3, 3), (2, 1, 6, 6)),
+    ("float[4,6,6] x", "a = Sub(x, f) y = Conv(a, w)", (1, 4, 1, 1), (6, 4, 3, 3), (4, 6, 6)),
+    ("float[4,6,6] x", "a = Mul(x, f) y = Conv(a, w)", (1, 1, 1, 1), (6, 4, 3, 3), (4, 6, 6)),
+    ("float[N,k] x", "a = Mul(x, f) y = MatMul(a, w)", (4,), (4, 3), (2, 1)),
+]
+
+
+@pytest.mark.parametrize(("given", "body", "shape", "weight", "sizes"), GROWING)
+def test_a_constant_that_makes_the_data_grow_stays(
+    given: str, body: str, shape: tuple[int, ...], weight: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
+    result = "a,b" if len(weight) == 2 else "a,b,c,d"
+    model = parse(
+        f"({given}) => (float[{result}] y) {{ {body} }}", f=normal(*shape), w=normal(*weight)
+    )
+    after, change = apply(FUSE, model, {"x": normal(*sizes)})
+    assert after is model
+    assert "may be of another shape" in change.missed[0].why
+
+
+def test_a_channel_that_is_as_small_already_is_none_the_less() -> None:
+    weight, half = normal(6, 4, 3, 3), np.full((6, 1, 1), 0.5, np.float32)
+    weight[2] = 1e-40
+    model = image("c = Conv(x, w) y = Mul(c, f)", w=weight, f=half)
+    assert apply(FUSE, model, {"x": X})[1].rewrites == 1

@@ -48,3 +48,17 @@ def test_the_reshapes_go(gemm: str, left: dict[str, int]) -> None:
 )
 def test_others_stay(gemm: str, after: str) -> None:
     assert remaining(gemm, after)["Gemm"] == 1
+
+
+@pytest.mark.parametrize(("rows", "left"), [(1, {"MatMul": 1, "Add": 1}), (6, {"Gemm": 1})])
+def test_what_is_added_is_the_same_in_all_rows(rows: int, left: dict[str, int]) -> None:
+    rng = np.random.default_rng(1)
+    model = parse(
+        "(float[2,3,4] x) => (float[2,3,5] y) { f = Reshape(x, flat) g = Gemm(f, w, c)"
+        " r = Reshape(g, back) y = Relu(r) }",
+        flat=np.array([-1, 4]), back=np.array([2, 3, 5]),
+        w=rng.standard_normal((4, 5), np.float32), c=rng.standard_normal((rows, 5), np.float32),
+    )  # fmt: skip
+    lifted, _ = apply(UNFLATTEN, model, {"x": X})
+    ops = SimplifyViews().apply(lifted)[0].op_counts()
+    assert {op: ops.get(op) for op in left} == left

@@ -17,6 +17,8 @@ FLOATS = (
     ir.DataType.FLOAT,
     ir.DataType.FLOAT16,
 )
+LEAST = {"bfloat16": 2.0**-126, "float16": 2.0**-14, "float32": 2.0**-126, "float64": 2.0**-1022}
+"""Type → its least positive number of full precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,20 @@ class Linear:
     def scaled_inputs(self, scale: np.ndarray) -> np.ndarray:
         """The weight with each input times its number, in float64."""
         return self._scaled(scale, self.inputs, not self.outputs_first)
+
+    def vanishes(self, scaled: np.ndarray, *, inputs: bool) -> bool:
+        """Whether all new weights of an input or of an output are below the normal numbers.
+
+        ``scaled`` are the new ones in float64. Lesser ones beside a normal one lose no more than
+        rounding takes; outputs and inputs that are as small, or zero, already stay what they are.
+        """
+        axes = (2, 3) if self.outputs_first != inputs else (1, 3)
+        least = LEAST[self.weight.dtype.name]
+        old, new = (
+            np.abs(self._split(array.astype(np.float64).reshape(self.weight.shape))).max(axis=axes)
+            for array in (self.weight, scaled)
+        )
+        return bool(((old >= least) & (new < least) & (new > 0)).any())
 
     def moved(self, shift: np.ndarray) -> np.ndarray:
         """What ``shift``, added to the inputs, adds to the outputs where nothing is padded."""

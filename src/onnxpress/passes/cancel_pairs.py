@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from onnxpress.model import Model
-from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
-from onnxpress.values import discard, forward, is_op, name_of
+from onnxpress.values import discard, forward, is_op
 
 T = ir.DataType
 WHOLE = {
@@ -37,7 +37,7 @@ class CancelPairs(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         shapes = Shapes(model.ir)
-        missed, rewrites = [], 0
+        rewrites = 0
         for graph in model.ir.graphs():
             for node in list(graph):
                 inner = _inner(node)
@@ -46,10 +46,8 @@ class CancelPairs(Pass):
                 source, kept = inner.inputs[0], inner.outputs[0]
                 types = [shapes.dtype(value) for value in (source, kept, node.outputs[0])]
                 if is_op(node, "Cast") and not holds(types[1], types[0]):
-                    why = f"{types[1]} does not hold every number of {types[0]}"
-                    names = (name_of(node), name_of(inner))
-                    missed.append(Missed("one Cast", names, why, name_of(inner)))
-                elif is_op(node, "Cast") and types[0] != types[2]:
+                    continue  # the first one is there for what it loses
+                if is_op(node, "Cast") and types[0] != types[2]:
                     node.replace_input_with(0, source)
                     rewrites += 1
                 elif forward(node.outputs[0], source):
@@ -57,7 +55,7 @@ class CancelPairs(Pass):
                     rewrites += 1
                 if not kept.uses() and not kept.is_graph_output():
                     discard(inner)
-        return Change(rewrites, missed=tuple(missed))
+        return Change(rewrites)
 
 
 def holds(wide: ir.DataType | None, narrow: ir.DataType | None) -> bool:

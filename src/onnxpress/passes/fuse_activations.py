@@ -157,7 +157,9 @@ def _fuse(node: ir.Node, version: int, shapes: Shapes) -> bool | Missed:
     for form in FORMS:
         for found in form.pattern.matches(value, Match()):
             attributes = form.read(found)
-            if attributes is None or shapes.shape(found[X]) != shapes.shape(value):
+            if attributes is None:
+                continue
+            if not found.keeps_shape(shapes.shape(found[X]), shapes.shape(value)):
                 continue
             others = blocking(found, value)
             why = ""
@@ -201,7 +203,7 @@ def _chain(node: ir.Node, shapes: Shapes) -> Iterator[tuple[ir.Node, Bounds]]:
     last: ir.Node | None = node
     while last is not None and last.graph is node.graph:
         bounds = bounds_of(last)
-        if bounds is None or shapes.shape(bounds.data) != shapes.shape(last.outputs[0]):
+        if bounds is None or not _keeps_shape(last, bounds, shapes):
             return
         assert bounds.data is not None
         if shapes.dtype(bounds.data) not in FLOATS:
@@ -209,6 +211,14 @@ def _chain(node: ir.Node, shapes: Shapes) -> Iterator[tuple[ir.Node, Bounds]]:
         yield last, bounds
         alone = len(bounds.data.uses()) == 1 and not bounds.data.is_graph_output()
         last = bounds.data.producer() if alone else None
+
+
+def _keeps_shape(node: ir.Node, bounds: Bounds, shapes: Shapes) -> bool:
+    """Whether what ``node`` bounds has the shape of its result: numbers of Max and Min may not."""
+    if all(array.ndim == 0 for array in _numbers([node])):
+        return True
+    shape = shapes.shape(bounds.data)
+    return shape is not None and shape == shapes.shape(node.outputs[0])
 
 
 def _write(node: ir.Node, gone: list[ir.Node], bounds: Bounds, names: Names) -> None:

@@ -28,6 +28,14 @@ from onnxpress.views import RESHAPES, View, Views
 
 TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 """What the operator takes; ONNX Runtime's CPU kernel the first only."""
+BETWEEN = (
+    *("Add", "Div", "Mul", "Sub", "Cast", "Clip", "Max", "Min", "Where", "Identity", "Transpose"),
+    *("Exp", "Neg", "Pow", "Relu", "Sigmoid", "Sqrt", "Tanh"),
+    *RESHAPES,
+)
+"""What may stand between the scores of an attention and its Softmax."""
+FAR = 16
+"""How many of those are looked at."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class FuseAttention(Pass):
                 work.fuse(node)
                 rewrites += 1
             except Refusal as refusal:
+                if not _weighs_a_product(node.inputs[0]):
+                    continue  # a classifier's, or one of a pooling
                 missed.append(Missed("Attention", (name_of(node),), str(refusal), refusal.blocking))
         if rewrites:
             sweep(model.ir)
@@ -258,6 +268,21 @@ class _Work:
             scalar = _scalar(node)
             factor *= 1.0 if scalar is None else scalar[1]
         return view, factor
+
+
+def _weighs_a_product(value: ir.Value | None) -> bool:
+    """Whether what a Softmax reads may be the scores of an attention: of two computed tensors."""
+    left = [] if value is None else [value]
+    for _ in range(FAR):
+        if not left:
+            break
+        node = left.pop(0).producer()
+        if node is not None and is_op(node, "Einsum", "MatMul"):
+            if all(constant(side) is None for side in node.inputs):
+                return True
+        elif node is not None and is_op(node, *BETWEEN):
+            left.extend(side for side in node.inputs if side is not None)
+    return False
 
 
 def _shortened(inputs: list[ir.Value | None]) -> list[ir.Value | None]:

@@ -79,15 +79,15 @@ class _Work:
         self.rewrites, self.own = 0, 0
         self.missed: list[Missed] = []
         self._opset = opset(model)
-        self._shapes = Shapes(model) if contrib else None
+        self._contrib, self._shapes = contrib, Shapes(model)
 
     def fuse(self, node: ir.Node) -> None:
-        found = _found(node.outputs[0], FORMS if self._shapes is None else FORMS | QUICK)
+        found = _found(node.outputs[0], FORMS | QUICK if self._contrib else FORMS)
         if found is None:
             self.missed.extend(_blocked(node.outputs[0]))
             return
         kind, parts = found
-        why = self._why_not(kind, parts)
+        why = self._why_not(kind, parts, node.outputs[0])
         if why:
             self.missed.append(Missed("Gelu", tuple(map(name_of, parts.nodes)), why))
             return
@@ -99,16 +99,17 @@ class _Work:
         attributes = alpha if kind in QUICK else {}
         new = replace(old, OWN[kind], [parts[X]], attributes, domain=CONTRIB, gone=parts.nodes)
         self.own += 1
-        if self._shapes is not None:
-            self._shapes.learn(new)
+        self._shapes.learn(new)
 
     def _is_standard(self, kind: str) -> bool:
         return kind in FORMS and self._opset >= GELU_OPSET
 
-    def _why_not(self, kind: str, parts: Match) -> str:
+    def _why_not(self, kind: str, parts: Match, result: ir.Value) -> str:
+        if not parts.keeps_shape(self._shapes.shape(parts[X]), self._shapes.shape(result)):
+            return "one of its numbers has dimensions that the data may not have"
         if self._is_standard(kind):
             return ""
-        if self._shapes is None:
+        if not self._contrib:
             return f"it needs opset {GELU_OPSET}, the model has {self._opset}"
         dtype = self._shapes.dtype(parts[X])
         if dtype in TYPES[kind]:

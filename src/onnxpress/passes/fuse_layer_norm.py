@@ -120,7 +120,7 @@ class _Work:
                 found = match(form, node.outputs[0])
                 if found is None or not self._is_same_type(found, node):
                     continue
-                why = self._why_not(op, found)
+                why = self._why_not(op, found, node.outputs[0])
                 if why and self._is_told(found.nodes):
                     return
                 if why:
@@ -164,17 +164,24 @@ class _Work:
         back = self._shapes.dtype(found[WIDE_ROOTED])
         return narrow in NARROW and narrow == back and wide == ir.DataType.FLOAT
 
-    def _why_not(self, op: str, found: Match) -> str:
+    def _why_not(self, op: str, found: Match, result: ir.Value) -> str:
         if self._opset < OPSETS[op] and not self._contrib:
             return f"it needs opset {OPSETS[op]}, the model has {self._opset}"
-        shape, dtype = self._shapes.shape(found[X]), self._shapes.dtype(found[X])
+        dtype = self._shapes.dtype(found[X])
         if self._opset < OPSETS[op] and dtype not in OWN_TYPES:
             return "ONNX Runtime does not compute it in that type"
-        if shape is None or not isinstance(shape[-1], int):
+        return self._misfit(found, result)
+
+    def _misfit(self, found: Match, result: ir.Value) -> str:
+        """Which of its shapes are none of a normalisation, or nothing."""
+        shape = self._shapes.shape(found[X])
+        if not shape or not isinstance(shape[-1], int):
             return "the size of its last dimension is not known"
         for node in found.nodes:
             if is_op(node, "ReduceMean") and self._axes(node) not in ([-1], [len(shape) - 1]):
                 return "a mean is not over the last dimension alone"
+        if not found.keeps_shape(shape, self._shapes.shape(result)):
+            return "one of its numbers has dimensions that the data may not have"
         for part in (GAMMA, BETA):
             array = constant(found.values.get(part))
             if array is not None and not _along_last(array, shape):

@@ -66,7 +66,7 @@ def _fuse(node: ir.Node, names: Names) -> None:
     if split is not None:
         whole, nodes = split
         source, weight = whole.source, whole.weight
-        bias = whole.bias or _bias(node.graph, names, [whole])
+        bias = _bias(node.graph, names, [whole])
         sizes = {constant(weight).shape[1] // PARTS}  # type: ignore[union-attr]  # _linear
     else:
         linears = [_linear(value) for value in sides]
@@ -118,6 +118,9 @@ def _linear(value: ir.Value) -> _Linear:
     weight = None if node is None or len(node.inputs) < 2 else constant(node.inputs[1])
     if node is None or not is_op(node, "MatMul") or weight is None or weight.ndim != 2:
         raise _Refusal("one of them is not a product with a constant")
+    added = constant(bias)
+    if added is not None and added.size not in (1, weight.shape[1]):
+        raise _Refusal("what is added to one of them makes it grow")
     source = node.inputs[0]
     assert source is not None
     assert node.inputs[1] is not None
@@ -141,13 +144,13 @@ def _split(sides: list[ir.Value]) -> tuple[_Linear, tuple[ir.Node, ...]] | None:
 
 
 def _bias(graph: ir.Graph, names: Names, linears: list[_Linear]) -> ir.Value:
-    """Zeros where there is none: ONNX Runtime 1.31 dies of an Attention without bias."""
-    weights = [constant(linear.weight) for linear in linears]
-    arrays = [
-        np.zeros(weight.shape[1], weight.dtype) if linear.bias is None else constant(linear.bias)
-        for linear, weight in zip(linears, weights, strict=True)
-        if weight is not None
-    ]
+    """One number per column; zeros where there is no bias, since ONNX Runtime 1.31 dies of that."""
+    arrays: list[np.ndarray | None] = []
+    for linear in linears:
+        weight, bias = constant(linear.weight), constant(linear.bias)
+        assert weight is not None
+        given = np.zeros(1, weight.dtype) if bias is None else bias
+        arrays.append(np.broadcast_to(given, weight.shape[1]))
     return _joined(graph, names, [linear.weight for linear in linears], arrays, axis=0)
 
 

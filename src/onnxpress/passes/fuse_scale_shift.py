@@ -20,6 +20,7 @@ from onnxpress.values import (
     Names,
     add_initializer,
     can_forward,
+    constant,
     constant_tensor,
     discard,
     drop_unused,
@@ -131,6 +132,14 @@ class _Work:
             raise _Refusal(change, node)
         return change
 
+    def _require_same_shape(self, node: ir.Node, data: ir.Value) -> None:
+        """That a constant of ``node`` does not make ``data`` grow."""
+        if all(array.ndim == 0 for array in map(constant, node.inputs) if array is not None):
+            return
+        shape = self._shapes.shape(data)
+        if shape is None or shape != self._shapes.shape(node.outputs[0]):
+            raise _Refusal("what it scales or shifts may be of another shape", node)
+
     def _chain_behind(self, linear: Linear) -> tuple[list[ir.Node], Affine]:
         """The nodes behind ``linear`` that scale and shift its channels, and what they do."""
         value, chain, change = linear.node.outputs[0], list[ir.Node](), Affine.none()
@@ -157,15 +166,15 @@ class _Work:
         if isinstance(found, str):
             raise _Refusal(found, node)
         weight, bias = found
+        _require_normal(linear, weight, inputs=False)
         scaled, shift = _as(weight, linear) if change.scales else None, _as(bias, linear)
         old = list(node.inputs)
         self._write(linear, scaled, shift if linear.takes_bias else None)
         if linear.takes_bias or not change.shifts:
             assert forward(last, node.outputs[0])
         else:
-            replace(
-                last, "Add", [node.outputs[0], self._constant(node, f"{last.name}_shift", shift)]
-            )
+            shift_value = self._constant(node, f"{last.name}_shift", shift)
+            self._shapes.learn(replace(last, "Add", [node.outputs[0], shift_value]))
         for inner in reversed(chain):
             discard(inner)
         drop_unused(old)
@@ -200,6 +209,7 @@ class _Work:
                 if chain or not is_op(reader, *OPERATORS):
                     _require_alone(value, reader, node)
                 step = self._affine(node, linear.rank, axis, linear.inputs)
+                self._require_same_shape(node, source)
             except _Refusal:
                 if chain:
                     break
@@ -232,6 +242,7 @@ class _Work:
             found = before(linear, change)
             if isinstance(found, str):
                 raise _Refusal(found, linear.node)
+            _require_normal(linear, found[0], inputs=True)
             weight = _as(found[0], linear) if change.scales else None
             written.append((weight, None if found[1] is None else _as(found[1], linear)))
         for linear, (weight, bias) in zip(readers, written, strict=True):
@@ -241,7 +252,8 @@ class _Work:
         if stays is not None:
             behind = (first.rank or 0) - axis - 1 if axis >= 0 else 0
             stays = stays.reshape(()) if stays.size == 1 else stays.reshape(-1, *[1] * behind)
-            replace(end, "Add", [source, self._constant(chain[-1], f"{end.name}_shift", stays)])
+            shift = self._constant(chain[-1], f"{end.name}_shift", stays)
+            self._shapes.learn(replace(end, "Add", [source, shift]))
         else:
             end.replace_all_uses_with(source)
         for inner in reversed(chain):
@@ -308,6 +320,11 @@ def _require_own_weights(linear: Linear) -> None:
     for user, _ in weight.uses():
         if user is not linear.node:
             raise _Refusal("other nodes read the same weights", user)
+
+
+def _require_normal(linear: Linear, weight: np.ndarray, *, inputs: bool) -> None:
+    if linear.vanishes(weight, inputs=inputs):
+        raise _Refusal(f"the new weights underflow {linear.weight.dtype}", linear.node)
 
 
 def _is_normalised(value: ir.Value) -> bool:

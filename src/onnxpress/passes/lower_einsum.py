@@ -15,9 +15,17 @@ from onnxpress.passes._view_writer import Step, ViewWriter, cost
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
-from onnxpress.views import Axes, Factor, View
+from onnxpress.views import RESHAPES, Axes, Factor, View
 
 EQUATION = re.compile(r"([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)")
+VIEWING = ("Einsum", "Softmax", "Transpose", *RESHAPES)
+"""Beside these new views merge with what is there, or are part of an attention."""
+PASSING = ("Add", "Cast", "Div", "Mul", "Sub", "Where")
+"""What may stand between, as the scale and the mask of scores do."""
+FAR = 4
+"""How many of those."""
+LONELY = 1
+"""How many nodes beside the MatMul may stay for good: ONNX Runtime's Einsum moves data as well."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class LowerEinsum(Pass):
 
     Of two operands, no letter of which comes twice, summed over letters of both. Letters of both
     and of the result number the products. Where only one side has letters of its own the other
-    is a vector.
+    is a vector. Only where its views meet others that they merge with, but for one: an Einsum
+    alone is faster than a product between several transpositions.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -82,6 +91,35 @@ class _Plan:
             if constant(view.source) is None
         )
 
+    def lonely(self, node: ir.Node) -> int:
+        """How many views of what is computed meet no other view."""
+        ends = (*(reaches_back(view.source) for view in self.operands), reaches_on(node))
+        views = (*self.operands, self.result)
+        return sum(
+            cost(steps)[0]
+            for view, steps, meets in zip(views, self.steps, ends, strict=True)
+            if not meets and constant(view.source) is None
+        )
+
+
+def reaches_back(value: ir.Value | None, far: int = FAR) -> bool:
+    """Whether a view made ``value``, or what stands before a few simple operators did."""
+    node = None if value is None else value.producer()
+    if node is None:
+        return False
+    if is_op(node, *VIEWING):
+        return True
+    return far > 0 and is_op(node, *PASSING) and any(reaches_back(x, far - 1) for x in node.inputs)
+
+
+def reaches_on(node: ir.Node, far: int = FAR) -> bool:
+    """Whether a view reads what ``node`` makes, directly or behind a few simple operators."""
+    users = [user for user, _ in node.outputs[0].uses()]
+    return any(
+        is_op(user, *VIEWING) or (far > 0 and is_op(user, *PASSING) and reaches_on(user, far - 1))
+        for user in users
+    )
+
 
 class _Work:
     def __init__(self, model: ir.Model) -> None:
@@ -104,6 +142,9 @@ class _Work:
         plan = min(self._plans(node, (one, two), letters, factors), key=_cost, default=None)
         if plan is None:
             return "its sizes cannot be constants"
+        lonely = plan.lonely(node)
+        if lonely > LONELY:
+            return f"it takes {lonely} views beside the product, and none to merge them with"
         self._write(node, plan)
         return ""
 

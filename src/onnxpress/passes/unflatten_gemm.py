@@ -34,7 +34,7 @@ class UnflattenGemm(Pass):
         for node in list(model.ir.graph):
             if not is_op(node, "Gemm", "MatMul") or not _plain(node):
                 continue
-            if len(shapes.shape(node.inputs[1]) or ()) != 2:
+            if len(shapes.shape(node.inputs[1]) or ()) != 2 or not _adds_a_row(node, shapes):
                 continue
             view = views.of(node.inputs[0])  # type: ignore[arg-type]  # _plain has looked
             if _last_axis_stays(view) and len(view.before) >= BATCHED:
@@ -55,6 +55,14 @@ def _plain(node: ir.Node) -> bool:
         and not value.is_graph_output()
         and all(is_op(user, "Reshape") and place == 0 for user, place in value.uses())
     )
+
+
+def _adds_a_row(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether what it adds, if anything, is the same in all rows."""
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return True
+    shape = shapes.shape(node.inputs[2])
+    return shape is not None and (len(shape) < 2 or shape[0] == 1)
 
 
 def _last_axis_stays(view: View) -> bool:
