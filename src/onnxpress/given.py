@@ -23,7 +23,7 @@ from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
-from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 
 
@@ -130,7 +130,8 @@ def batches_of(
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
         known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
-        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
+        drawn = seeds(signature, sizes, seed)
+        return lambda: (known.feeds(signature, *each) for each in drawn)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")
