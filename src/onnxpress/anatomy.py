@@ -184,7 +184,8 @@ def _show_fusions(out: Console, fusions: Result, limit: int | None) -> None:
 
 def _rest(out: Console, left: Sequence[int]) -> None:
     if left:
-        told = f"and {sum(left)} more for {counted(len(left), 'other reason')}; --verbose tells them all"
+        reasons = counted(len(left), "other reason")
+        told = f"and {sum(left)} more for {reasons}; --verbose tells them all"
         _aside(out, "", told)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+import onnx_ir as ir
+
 from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
@@ -80,9 +83,23 @@ def processing_of(preprocess: str | Processing | None) -> Processing | None:
     return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
 
 
-def model_of(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
-    """The model, or that of the file, with its library of operators. Raises ``ModelError``."""
-    opened = model if isinstance(model, Model) else load(model)
+def model_of(model: object, custom_ops: str | Path | None) -> Model:
+    """The model, that of the file or an ``onnx.ModelProto``, with its library of operators.
+
+    Raises ``ModelError`` for what is no ONNX, ``InputError`` for anything else.
+    """
+    if isinstance(model, Model):
+        opened = model
+    elif isinstance(model, str | Path):
+        opened = load(model)
+    elif isinstance(model, onnx.ModelProto):
+        opened = Model(ir.from_proto(model))
+    else:
+        raise InputError(
+            f"a model of type {type(model).__name__}",
+            "an ONNX file, a Model or an onnx.ModelProto",
+            "onnxpress.convert makes one of a model of another framework",
+        )
     library = check_library(custom_ops)
     if library is not None:
         opened = opened.clone()
