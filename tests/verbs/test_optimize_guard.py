@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import onnxpress
 from conftest import Shell
+from onnxpress.errors import EngineError
 from onnxpress.model import Model, check
 from onnxpress.recipe import Recipe
 from onnxpress.signature import Feeds
