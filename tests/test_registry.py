@@ -90,6 +90,19 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         registry.names("sockets")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fuse_gelo", r"unknown pass 'fuse_gelo'; expected one of fuse_gelu(, \w+){,2}$"),
+        ("defalt", r"unknown pass 'defalt'; expected one of default$"),
+        ("xyzzy", r"unknown pass 'xyzzy'; expected one of (\w+, ){8}…; see docs/passes.md$"),
+    ],
+)
+def test_names_that_are_near_are_told(name: str, told: str) -> None:
+    with pytest.raises(PluginError, match=told):
+        Recipe.parse(f"eliminate_dead,{name}", {"default": "fold_constants"})
+
+
 def test_create_is_typed_by_its_contract() -> None:
     assert isinstance(registry.create(Calibrator, "calibrators", "minmax"), Calibrator)
 

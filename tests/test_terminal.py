@@ -41,3 +41,16 @@ def test_what_is_short_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal.progress(quiet=False) as report:
         report("converting", 0, 0)
     assert "converting" not in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "0 B"), (999, "999 B"), (1500, "1.50 kB"), (2e6, "2.00 MB")]
+)
+def test_sizes_have_a_unit_that_fits(size: int, told: str) -> None:
+    assert terminal.in_bytes(size) == told
+
+
+def test_one_is_no_plural() -> None:
+    assert [terminal.counted(count, "node") for count in (0, 1, 2000)] == [
+        "0 nodes", "1 node", "2,000 nodes",
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxpress.screens import SHOWN, Result, spec
-from onnxpress.terminal import console, plain_lines
+from onnxpress.terminal import console, counted, in_bytes, plain_lines
 
 KINDS = 40
 """Operators of which the counts are told."""
@@ -34,8 +34,8 @@ def show_inspected(name: str, result: Result, *, verbose: bool = False) -> None:
     _aside(
         out,
         "",
-        f"{_bytes(result['size_bytes'])}, {result['nodes']:,} nodes, "
-        f"{result['parameters']:,} parameters, {opsets}, IR {result['ir_version']}",
+        f"{in_bytes(result['size_bytes'])}, {counted(result['nodes'], 'node')}, "
+        f"{counted(result['parameters'], 'parameter')}, {opsets}, IR {result['ir_version']}",
     )
     for kind in ("inputs", "outputs"):
         found = result[kind]
@@ -64,7 +64,7 @@ def show_operators(result: Result, *, verbose: bool = False) -> None:
     for op, row in result["operators"].items():
         table.add_row(
             _bare(op), str(row["count"]), *_macs(row["macs"], total), _number(row["parameters"]),
-            _bytes(row["activation_bytes"]),
+            in_bytes(row["activation_bytes"]),
         )  # fmt: skip
     out.print(table)
     out.print()
@@ -83,7 +83,7 @@ def show_operators(result: Result, *, verbose: bool = False) -> None:
         short = place if verbose or len(place) <= room else f"…{place[1 - room :]}"
         nodes.add_row(
             Text(short), op, *told, _number(layer["parameters"]),
-            _bytes(layer["activation_bytes"]),
+            in_bytes(layer["activation_bytes"]),
         )  # fmt: skip
     if layers:
         out.print(nodes)
@@ -131,12 +131,16 @@ def _work(result: Result) -> str:
     """MACs and memory of one run, and of which sizes."""
     sizes = ", ".join(f"{name}={size}" for name, size in result["sizes"].items())
     unknown, peak = result["macs_unknown"], result["activation_peak"]
-    at_least = f" (without {unknown} nodes of unknown size)" if unknown else ""
-    more = f" (without {peak['unknown']} tensors of unknown size)" if peak["unknown"] else ""
+    at_least = f" (without {counted(unknown, 'node')} of unknown size)" if unknown else ""
+    more = (
+        f" (without {counted(peak['unknown'], 'tensor')} of unknown size)"
+        if peak["unknown"]
+        else ""
+    )
     where = f" at {_place(peak['node'], peak['module'])}" if peak["node"] else ""
     return (
         f"{_number(result['macs'])} MACs{at_least}, activations of at most "
-        f"{_bytes(peak['bytes'])}{more}{where}"
+        f"{in_bytes(peak['bytes'])}{more}{where}"
         + (f"; with {sizes} (--shape sets others)" if sizes else "")
     )
 
@@ -148,7 +152,9 @@ def _show_redundant(out: Console, redundant: Sequence[Result], limit: int | None
     for item in redundant:
         groups.setdefault((item["op"], item["why"]), []).append(item)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    _aside(out, "redundant", f"{len(redundant)} nodes, which onnxpress optimize removes:")
+    _aside(
+        out, "redundant", f"{counted(len(redundant), 'node')}, which onnxpress optimize removes:"
+    )
     for (op, why), items in ordered[:limit]:
         first = _place(items[0]["node"], items[0]["module"])
         _aside(out, "", f"{len(items)} {op}: {why}; {_such_as(items)}{first}")
@@ -178,7 +184,8 @@ def _show_fusions(out: Console, fusions: Result, limit: int | None) -> None:
 
 def _rest(out: Console, left: Sequence[int]) -> None:
     if left:
-        told = f"and {sum(left)} more for {len(left)} other reasons; --verbose tells them all"
+        reasons = counted(len(left), "other reason")
+        told = f"and {sum(left)} more for {reasons}; --verbose tells them all"
         _aside(out, "", told)
 
 
@@ -241,11 +248,4 @@ def _number(number: int) -> str:
                 if number < 999.5 * size
                 else f"{number / size:.0f} {unit}"
             )
-    return str(number) if number else ""
-
-
-def _bytes(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.2f} {unit}"
-    return f"{size} B"
+    return str(number)

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
 from onnxpress import registry
 from onnxpress.errors import InputError
 from onnxpress.given import (
@@ -118,7 +120,7 @@ def verify(
 
 
 def inspect(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     *,
     shapes: Mapping[str, Sequence[int | str]] | None = None,
     custom_ops: str | Path | None = None,
@@ -132,13 +134,13 @@ def inspect(
     return run_inspect(model_of(model, custom_ops), shapes)
 
 
-def listing(model: str | Path | Model) -> Iterator[str]:
+def listing(model: str | Path | Model | onnx.ModelProto) -> Iterator[str]:
     """An ONNX model as text, a line for each node, with shapes."""
     return run_listing(model_of(model, None))
 
 
 def check(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     *,
     runtime: str | None = None,
     isa: Sequence[str] | str = (),
@@ -160,11 +162,11 @@ def check(
     """
     sets = [part for part in isa.split(",") if part.strip()] if isinstance(isa, str) else isa
     target = target_of(runtime, sets, provider)
-    if isinstance(model, Model):
-        opened = model.clone()
-        opened.path = None  # the file need not be what the model is now
-    else:
+    if isinstance(model, str | Path):
         opened = peek(model)
+    else:
+        opened = model_of(model, None).clone()
+        opened.path = None  # the file need not be what the model is now
     opened = model_of(opened, custom_ops)
     if samples is None:
         return run_check(opened, target)
@@ -174,7 +176,9 @@ def check(
     return run_check(opened, target, batches)
 
 
-def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
+def diff(
+    a: str | Path | Model | onnx.ModelProto, b: str | Path | Model | onnx.ModelProto
+) -> Difference:
     """What was added, removed, changed and merged between two ONNX models, whatever the names.
 
     Raises ``ModelError`` where one of them is no ONNX.
@@ -183,7 +187,7 @@ def diff(a: str | Path | Model, b: str | Path | Model) -> Difference:
 
 
 def export(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     to: str,
     output: str | Path,
     *,
@@ -206,7 +210,7 @@ def export(
 
 
 def change_opset(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     to: int,
     *,
     samples: object = None,
@@ -223,7 +227,7 @@ def change_opset(
 
 
 def optimize(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     *,
     recipe: str = "default",
     target: str = "portable",
@@ -252,7 +256,7 @@ def optimize(
 
 
 def quantize(
-    model: str | Path | Model,
+    model: str | Path | Model | onnx.ModelProto,
     *,
     scheme: str,
     samples: object,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxpress.screens import Result
-from onnxpress.terminal import console
+from onnxpress.terminal import console, counted
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "info": ("·", "dim")}
 """Level of a finding → its mark and style."""
@@ -80,7 +80,7 @@ def show_difference(result: Result, *, verbose: bool = False) -> None:
         out.print(f"steps since: {steps}", style="dim", markup=False)
     nodes = result["nodes"]
     out.print(
-        f"{nodes['before']} → {nodes['after']} nodes, {nodes['same']} of them the same",
+        f"{nodes['before']} → {counted(nodes['after'], 'node')}, {nodes['same']} of them the same",
         style="bold",
     )
 

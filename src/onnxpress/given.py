@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+import onnx_ir as ir
+
 from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
@@ -23,7 +26,7 @@ from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
-from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 
 
@@ -80,9 +83,23 @@ def processing_of(preprocess: str | Processing | None) -> Processing | None:
     return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
 
 
-def model_of(model: str | Path | Model, custom_ops: str | Path | None) -> Model:
-    """The model, or that of the file, with its library of operators. Raises ``ModelError``."""
-    opened = model if isinstance(model, Model) else load(model)
+def model_of(model: object, custom_ops: str | Path | None) -> Model:
+    """The model, that of the file or an ``onnx.ModelProto``, with its library of operators.
+
+    Raises ``ModelError`` for what is no ONNX, ``InputError`` for anything else.
+    """
+    if isinstance(model, Model):
+        opened = model
+    elif isinstance(model, str | Path):
+        opened = load(model)
+    elif isinstance(model, onnx.ModelProto):
+        opened = Model(ir.from_proto(model))
+    else:
+        raise InputError(
+            f"a model of type {type(model).__name__}",
+            "an ONNX file, a Model or an onnx.ModelProto",
+            "onnxpress.convert makes one of a model of another framework",
+        )
     library = check_library(custom_ops)
     if library is not None:
         opened = opened.clone()
@@ -130,7 +147,8 @@ def batches_of(
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
         known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
-        return lambda: (known.feeds(signature, size, seed + size) for size in sizes)
+        drawn = seeds(signature, sizes, seed)
+        return lambda: (known.feeds(signature, *each) for each in drawn)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")

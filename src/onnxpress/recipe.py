@@ -11,7 +11,7 @@ import abc
 import ast
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -169,7 +169,7 @@ class Recipe(Pass):
         Raises ``PluginError`` (unknown pass) or ``InputError``.
         """
         named = {name: cls.parse(recipe).passes for name, recipe in (known or {}).items()}
-        parts = (named.get(part) or (_parse_pass(part),) for part in _split(text))
+        parts = (named.get(part) or (_parse_pass(part, named),) for part in _split(text))
         return cls(tuple(step for part in parts for step in part))
 
 
@@ -190,10 +190,12 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _parse_pass(text: str) -> Pass:
+def _parse_pass(text: str, known: Iterable[str] = ()) -> Pass:
     found = re.fullmatch(r"([\w-]+)(?:\((.*)\))?", text, re.DOTALL)
     if not found:
         raise InputError(f"recipe step '{text}'", "NAME or NAME(key=value, …)")
+    if found[1] not in registry.names("passes"):
+        raise registry.unknown("passes", found[1], known)
     plugin = registry.get("passes", found[1])
     assert issubclass(plugin, Pass)
     fields = {f.name: f.default for f in dataclasses.fields(plugin)}
@@ -201,10 +203,8 @@ def _parse_pass(text: str) -> Pass:
     for pair in _split(found[2] or ""):
         key, equals, value = (piece.strip() for piece in pair.partition("="))
         if not equals or key not in fields:
-            known = ", ".join(sorted(fields)) or "no fields"
-            raise InputError(
-                f"recipe step '{text}' sets '{pair}'", f"key=value with key in {known}"
-            )
+            keys = ", ".join(sorted(fields)) or "no fields"
+            raise InputError(f"recipe step '{text}' sets '{pair}'", f"key=value with key in {keys}")
         values[key] = _value(text, pair, value, fields[key])
     return plugin(**values)
 

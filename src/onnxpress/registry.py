@@ -9,13 +9,14 @@ of the file's name. Sockets with an ``api_version`` refuse a plug-in made for an
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 _NAMES: dict[type, str] = {}
 """Plug-in class → the name that it was found under; an entry point's need not be its module's."""
+
+MOST_TOLD = 8
+"""Names that an error tells."""
 
 CONTRACTS: Mapping[str, str] = {
     "sources": "onnxpress.source:Source",
@@ -55,9 +59,7 @@ def get(socket: str, name: str) -> type:
     """
     modules = _modules(socket)
     if name not in modules:
-        raise PluginError(
-            f"unknown {_singular(socket)} '{name}'", f"one of {', '.join(sorted(modules))}"
-        )
+        raise unknown(socket, name)
     loaded = _load(socket, name, modules[name])
     if isinstance(loaded, ModuleType):
         loaded = _plugin_in(socket, name, loaded)
@@ -65,6 +67,23 @@ def get(socket: str, name: str) -> type:
     if contract is not None:
         _NAMES[_check(socket, name, loaded, contract)] = name
     return loaded  # type: ignore[return-value]  # checked above; a function in `commands`
+
+
+def unknown(socket: str, name: str, others: Iterable[str] = ()) -> PluginError:
+    """What to raise for ``name``: with the names that are like it, or where they all are.
+
+    ``others`` are names that would do as well in its place.
+    """
+    known = sorted({*_modules(socket), *others})
+    near = difflib.get_close_matches(name, known) or [each for each in known if name in each]
+    fix = ""
+    if not near and len(known) > MOST_TOLD:
+        fix = "see docs/passes.md" if socket == "passes" else "see onnxpress doctor --verbose"
+    told = (near or known)[:MOST_TOLD]
+    more = ", …" if fix else ""
+    return PluginError(
+        f"unknown {_singular(socket)} '{name}'", f"one of {', '.join(told)}{more}", fix
+    )
 
 
 def name_of(plugin: type) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from onnxpress.terminal import console, rows_table, warn
+from onnxpress.terminal import console, counted, in_bytes, rows_table, warn
 from onnxpress.verbs.score import RANDOM
 from onnxpress.verbs.verify import told_shapes
 
@@ -161,8 +161,8 @@ def show_optimized(result: Result, *, verbose: bool = False) -> None:
         table.add_row(step["name"], str(step["rewrites"]), Text(note))
     out.print(table if told else "no pass found anything to rewrite")
     out.print(
-        f"{result['model']}: {before['nodes']} → {after['nodes']} nodes, "
-        f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB",
+        f"{result['model']}: {before['nodes']} → {counted(after['nodes'], 'node')}, "
+        f"{in_bytes(before['size_bytes'])} → {in_bytes(after['size_bytes'])}",
         markup=False,
     )
     if result["verified"] is None:

@@ -167,6 +167,19 @@ def _megabytes(size: object) -> str:
     return f"{size / 1e6:.2f}" if size >= 10_000 else "<0.01"
 
 
+def in_bytes(size: int) -> str:
+    """``size`` with a unit that fits it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.2f} {unit}"
+    return f"{size} B"
+
+
+def counted(count: int, noun: str) -> str:
+    """``count`` and the noun, with an s where there is not one of them."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:
     """The same object as ``emit_json``, in a file, whole or not at all."""
     data = {"schema_version": SCHEMA_VERSION, "command": command, **result}

@@ -31,6 +31,10 @@ def test_json_and_file(zoo_model: ModelPath, shell: Shell, tmp_path: Path) -> No
     assert "BatchNormalization" in result["before"]["ops"]
     assert "BatchNormalization" not in result["after"]["ops"]
     assert result["verified"]["ok"] is True
+    assert result["before"]["size_bytes"] == source.stat().st_size
+    saved = (tmp_path / "o.onnx").stat().st_size
+    assert saved < source.stat().st_size
+    assert result["after"]["size_bytes"] == pytest.approx(saved, abs=16)
     inspected = api.inspect(tmp_path / "o.onnx")
     assert inspected.nodes == result["after"]["nodes"]
     assert api.verify(source, tmp_path / "o.onnx").ok
@@ -43,6 +47,7 @@ def test_a_person_reads_every_pass(zoo_model: ModelPath, shell: Shell, tmp_path:
     assert "fuse_conv_bn" in out
     assert "eliminate_dead" not in out
     assert "the same answers" in out
+    assert " kB → " in out
     assert all(len(line) <= 80 for line in out.splitlines())
     assert (tmp_path / "optimized.onnx").is_file()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 
+import onnxpress
 from onnxpress.verbs.domains import domains
 from zoo.graphs import parse
 
@@ -46,3 +50,16 @@ def test_values_stay_where_functions_are_defined() -> None:
     assert np.isfinite(np.arccos(feeds["b"])).mean() > 0.8
     assert (feeds["a"] > 0).mean() > 0.8
     assert (feeds["c"] < 0).mean() > 0.4
+
+
+def test_both_branches_of_an_if_are_compared() -> None:
+    text = (
+        "(bool on, float[2] x) => (float[2] y) { y = If (on) <"
+        "then_branch = t () => (float[2] a) { a = Relu(x) },"
+        "else_branch = e () => (float[2] b) { b = OTHER(x) }> }"
+    )
+    one, other = (parse(text.replace("OTHER", op)).save for op in ("Exp", "Sin"))
+    with TemporaryDirectory() as folder:
+        files = one(Path(folder) / "one.onnx"), other(Path(folder) / "other.onnx")
+        assert not onnxpress.verify(*files).ok
+        assert onnxpress.verify(files[0], files[0]).ok

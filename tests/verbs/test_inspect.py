@@ -18,6 +18,7 @@ from onnxpress import api
 from onnxpress.macs import macs_per_node
 from onnxpress.model import load
 from onnxpress.recipe import Facts, Recipe
+from onnxpress.terminal import counted
 
 Shell = Callable[..., tuple[int, str, str]]
 LIGHT = sorted((Path(onnx.backend.test.__file__).parent / "data" / "light").glob("*.onnx"))
@@ -122,7 +123,7 @@ def test_the_screen_tells_what_json_tells(zoo_model: Callable[[str], Path], shel
     assert f"{result['parameters']:,} parameters" in told
     assert "batch=1, length=6" in told
     assert result["sizes"] == {"batch": 1, "length": 6}
-    assert f"redundant {len(result['redundant'])} nodes" in told
+    assert f"redundant {counted(len(result['redundant']), 'node')}," in told
     for kind, count in result["fusions"]["possible"].items():
         assert f"{kind} {count}" in told
     for reason in result["fusions"]["reasons"]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import onnxpress
 from conftest import Shell
+from onnxpress.errors import EngineError
 from onnxpress.model import Model, check
 from onnxpress.recipe import Recipe
 from onnxpress.signature import Feeds
@@ -308,3 +310,27 @@ def test_default_stands_for_the_targets_recipe(model: Model, tmp_path: Path, she
     assert [p["name"] for p in told["passes"]] == [*alone, "scale_a_weight", "name_the_matmul"]
     assert [p["name"] for p in told["passes"] if p["reverted"]] == ["scale_a_weight"]
     assert told["verified"]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "(float[n,l] x) => (float[4,3] y) { y = Reshape(x, s) }",
+            "cannot run the original model on x [1, 16]: Reshape: The input tensor cannot be "
+            "reshaped to the requested shape. Input shape:{1,16}, requested shape:{4,3}; expected "
+            "a model that it runs; try --samples or --fix n=2, or skip the proof with --no-verify",
+        ),
+        ("(float[n] x) => (float[n] y) { y = Nothing(x) }", "cannot open the original model: "),
+        ("(float[n] x) => (float[n] y) { y = Nothing(x) }", "try --custom-ops LIB.so or onnx"),
+    ],
+)
+def test_an_original_that_cannot_run_is_one_line(text: str, told: str) -> None:
+    model = parse(text, s=np.array([4, 3]))
+    with pytest.raises(EngineError) as caught:
+        onnxpress.optimize(model)
+    line = str(caught.value)
+    assert told in line
+    assert "before.onnx" not in line
+    assert "::" not in line
+    assert onnxpress.optimize(model, verify=False).verified is None

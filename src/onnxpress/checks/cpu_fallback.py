@@ -98,7 +98,8 @@ def _told(island: list[ir.Node], target: Target, *, whole: bool) -> Finding:
         what = f"{target.provider} runs none of the {len(island)} nodes: all are on the CPU"
         fix = "run it on the CPU: --provider CPUExecutionProvider"
     else:
-        what = f"{len(island)} nodes ({ops}) run on the CPU, with copies to and from it"
+        many = f"{len(island)} nodes ({ops}) run" if len(island) > 1 else f"1 node ({ops}) runs"
+        what = f"{many} on the CPU, with copies to and from it"
         fix = f"replace {ops} before the export, or measure with and without --provider "
         fix += target.provider
     op = island[0].op_type if len(island) == 1 else ""

@@ -54,7 +54,8 @@ class Int8Risks(Check):
                     Finding("int8_risks", "warning", name_of(node), node.op_type, what, fix)
                 )
         if products:
-            what = f"{products} int8 products, but no int8 dot product in {_told(target.isa)}: "
+            many = "1 int8 product" if products == 1 else f"{products} int8 products"
+            what = f"{many}, but no int8 dot product in {_told(target.isa)}: "
             what += "int8 may be slower than float32 there"
             fix = f"on that machine: onnxpress bench FLOAT.onnx {file_of(model)} --samples SAMPLES"
             told.append(Finding("int8_risks", "warning", file_of(model), "", what, fix))

@@ -31,6 +31,16 @@ DTYPES = {
 """Element types whose NumPy name is not the text in brackets."""
 
 UNREGISTERED = re.compile(r"([\w.-]+):(\w+)\(-?\d+\) is not a registered function/op")
+UNTOLD = (
+    (re.compile(r"^\d+ : [A-Z_]+ : "), ""),
+    (re.compile(r"Load model from .*? failed: ?"), ""),
+    (re.compile(r"Non-zero .*? running (\w+) node\. Name:'(.*?)' Status Message: "), r"\1 '\2': "),
+    (re.compile(r"^(\w+) '': "), r"\1: "),
+    (re.compile(r"\S+\.(cc|h):\d+ (([\w:]+ )?\S*::[^ (]*\([^()]*\)( const)?|\w+) "), ""),
+    (re.compile(r"\S+ [=<>!]+ \S+ was false\. (?=\w)"), ""),
+)
+"""Parts of its messages that help nobody who does not read its source code, and what stands there
+instead."""
 INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
 INT8_KERNELS = {
     "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm", "QAttention",
@@ -273,6 +283,8 @@ def _layers(name: str) -> tuple[str, ...]:
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's message without its error code and the file's folder, one line."""
-    text = re.sub(r"Load model from .*? failed: ?", "", " ".join(str(error).split()))
-    return text.split(" : ", 2)[-1][:300]
+    """ONNX Runtime's message without its error code, the file's folder and its own source code."""
+    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    for pattern, instead in UNTOLD:
+        text = pattern.sub(instead, text)
+    return text[:300]

@@ -27,7 +27,7 @@ from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.domains import Domains, domains
-from onnxpress.verbs.feeds import random_feeds
+from onnxpress.verbs.feeds import random_feeds, seeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
 
 CALIBRATION = 128
@@ -192,7 +192,7 @@ def _float_model(
     domain = Domains.of(origin) if origin.example else domains(converted.model)
     optimized = optimize(
         converted.model,
-        lambda: (domain.feeds(signature, size, size) for size in sizes),
+        lambda: (domain.feeds(signature, *each) for each in seeds(signature, sizes)),
         Recipe.parse(f"upgrade_opset,{DEFAULT_RECIPE}"),
     )
     optimized.model.save(work.path("float", key))

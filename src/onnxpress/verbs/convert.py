@@ -19,7 +19,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import Exported, ExportOptions, Origin
 from onnxpress.values import opset as opset_of
-from onnxpress.verbs.feeds import free_size, random_feeds
+from onnxpress.verbs.feeds import free_size, random_feeds, seeds
 from onnxpress.verbs.opset import in_opset
 from onnxpress.verbs.verify import Verified, compare
 
@@ -179,8 +179,8 @@ def sweep(
     dimensions of which the origin takes one size only are added to ``untried``.
     """
     batches = BATCHES if any(spec.dynamic_batch for spec in signature.inputs) else (1,)
-    for batch in batches:
-        yield random_feeds(signature, batch, batch, origin.example, drawn=origin.drawn)
+    for batch, seed in seeds(signature, batches):
+        yield random_feeds(signature, batch, seed, origin.example, drawn=origin.drawn)
     rows, example, drawn = batches[-2:][0], origin.example, origin.drawn
     with origin.session() as session:  # one for all tries: some take long to open
         lower = _lower(example, drawn)

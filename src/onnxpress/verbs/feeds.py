@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -32,18 +32,30 @@ def random_feeds(
     With an ``example`` its sizes, value ranges and integer values are kept: floats are normal
     with its mean and spread, integers, booleans and strings are drawn from its values. A mask
     of padding stays one; ``masks`` are inputs that are one, whatever they are called. Of inputs
-    named in ``drawn`` (``Origin.drawn``) each column is drawn from the example's own.
+    named in ``drawn`` (``Origin.drawn``) each column is drawn from the example's own. Other
+    Booleans depend on whether ``seed`` is even or odd, see ``_flags``.
     """
     rng = np.random.default_rng(seed)
     known = dict(sizes or {})
     feeds = {}
     for spec in signature.inputs:
         shown = (example or {}).get(spec.name)
-        feeds[spec.name] = _random(spec, batch, rng, shown, known, spec.name in masks)
+        feeds[spec.name] = _random(spec, batch, seed, rng, shown, known, spec.name in masks)
         if spec.name in drawn and shown is not None:
             rows = rng.integers(0, len(shown), feeds[spec.name].shape)
             feeds[spec.name] = np.take_along_axis(shown, rows, axis=0)
     return feeds
+
+
+def seeds(signature: Signature, sizes: Sequence[int], seed: int = 0) -> list[tuple[int, int]]:
+    """The rows and the seed of a batch of each of ``sizes``.
+
+    A model with Boolean inputs of one size has a second one: each side of a branch is seen.
+    """
+    made = [(size, seed + size) for size in sizes]
+    if len(made) == 1 and any(spec.dtype == "bool" for spec in signature.inputs):
+        made.append((sizes[0], made[0][1] + 1))
+    return made
 
 
 def free_size(spec: TensorSpec) -> int:
@@ -54,6 +66,7 @@ def free_size(spec: TensorSpec) -> int:
 def _random(
     spec: TensorSpec,
     batch: int,
+    seed: int,
     rng: np.random.Generator,
     example: np.ndarray | None,
     sizes: dict[str, int],
@@ -82,9 +95,24 @@ def _random(
     if example is not None and example.size:
         drawn: np.ndarray = rng.choice(example.reshape(-1), shape)
         return drawn.astype(dtype)
-    if dtype.kind == "b" or "mask" in spec.name:
-        return np.ones(shape, dtype)
-    return rng.integers(0, 2, shape).astype(dtype)
+    if dtype.kind == "b":
+        return _flags(shape, seed, rng)
+    return (np.ones(shape) if "mask" in spec.name else rng.integers(0, 2, shape)).astype(dtype)
+
+
+def _flags(shape: list[int], seed: int, rng: np.random.Generator) -> np.ndarray:
+    """Booleans; the first row (a scalar has no other) is True for odd seeds, False for even ones.
+
+    Of several along the last dimension, the first being the batch, one is always True: a mask
+    that excludes everything has no defined answer.
+    """
+    flags = np.asarray(rng.integers(0, 2, shape).astype(bool))
+    first = flags[:1] if shape else flags
+    first[...] = seed % 2 == 1
+    if len(shape) > 1 and shape[-1] > 1:
+        shown = rng.integers(0, shape[-1], (*shape[:-1], 1))
+        np.put_along_axis(flags, shown, True, axis=-1)
+    return flags
 
 
 def _is_mask(spec: TensorSpec, example: np.ndarray) -> bool:

@@ -23,6 +23,7 @@ from onnxpress.verbs.verify import Comparison, Mismatch, Verified
 RTOL = 1e-4
 """How far a rewrite that is exact in real numbers may move an output, relative to its magnitude."""
 ENGINE = "onnxruntime"
+ORIGINAL = "before.onnx"
 HELD_BYTES = 64 << 20
 """How much of the original's answers is in memory while a rewritten model runs."""
 
@@ -87,15 +88,21 @@ class Guard:
         part: list[_Answer] = []
         size = 0
         for feeds in batches:
-            with self._open(self._original) as session:
+            with self._open_original() as session:
                 for following in itertools.chain([feeds], batches):
-                    expected = session.run(following)
+                    expected = self._expected(session, following)
                     part.append((following, expected))
                     arrays = (*following.values(), *expected.values())
                     size += sum(array.nbytes for array in arrays)
                     if size > HELD_BYTES:
                         return part
         return part
+
+    def _open_original(self) -> Session:
+        try:
+            return self._open(self._original)
+        except EngineError as error:
+            raise self._cannot("open", error) from error
 
     def _open(self, path: Path) -> Session:
         options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
@@ -121,11 +128,37 @@ class Guard:
 
     @cached_property
     def _original(self) -> Path:
-        return self._write(self.model, "before.onnx")
+        return self._write(self.model, ORIGINAL)
 
     def _write(self, model: Model, name: str) -> Path:
         return model.clone().save(Path(self._folder.name) / name, MAPPED_BYTES)
 
     @cached_property
     def _kernels(self) -> Sequence[Executed]:
-        return executed(self.model)
+        try:
+            return executed(self.model)
+        except EngineError as error:
+            raise self._cannot("open", error) from error
+
+    def _expected(self, session: Session, feeds: Feeds) -> Feeds:
+        try:
+            return session.run(feeds)
+        except EngineError as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise self._cannot("run", error, f" on {shapes}") from error
+
+    def _cannot(self, verb: str, error: EngineError, where: str = "") -> EngineError:
+        """What ONNX Runtime says of the original, and what to do."""
+        skip = "or skip the proof with --no-verify"
+        if error.fix:  # it says itself what is lacking
+            found = error.found.replace(ORIGINAL, "the original model")
+            return EngineError(found, error.expected, f"{error.fix}, {skip}")
+        free = [dim for spec in self.model.signature.inputs for dim in spec.shape or ()]
+        named = [dim for dim in free if isinstance(dim, str) and dim != "?"]
+        ways = f"--samples or --fix {named[0]}=2" if named else "--samples"
+        reason = error.found.partition(" (")[2].removesuffix(")") or error.found
+        return EngineError(
+            f"ONNX Runtime cannot {verb} the original model{where}: {reason}",
+            "a model that it runs",
+            f"try {ways if verb == 'run' else '--custom-ops LIB.so or onnxpress check'}, {skip}",
+        )

@@ -48,10 +48,10 @@ class GraphSize:
     size_bytes: int
 
     @classmethod
-    def of(cls, model: Model) -> GraphSize:
+    def of(cls, model: Model, size_bytes: int | None = None) -> GraphSize:
+        """Of ``model`` as it would be saved, unless ``size_bytes`` tell what its file has."""
         ops = model.op_counts()
-        size = model.file_bytes if model.path else model.size_bytes
-        return cls(sum(ops.values()), ops, size)
+        return cls(sum(ops.values()), ops, model.size_bytes if size_bytes is None else size_bytes)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def optimize(
             applied, verified = _guarded(guard, steps, facts, undone)
     result = applied[-1].model if applied else start
     outcomes = tuple(_outcome(step, applied, undone.get(step)) for step in dict.fromkeys(steps))
-    return Optimized(result, GraphSize.of(model), GraphSize.of(result), outcomes, verified)
+    before = GraphSize.of(model, model.file_bytes if model.path else None)
+    return Optimized(result, before, GraphSize.of(result), outcomes, verified)
 
 
 @dataclass(frozen=True)
