@@ -18,7 +18,7 @@ from onnxpress.passes._attention_mask import (
     rest_of,
 )
 from onnxpress.passes._heads import Heads, Refusal, heads_of
-from onnxpress.passes._rewriting import sweep
+from onnxpress.passes._rewriting import CONTRIB_TYPES, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -98,6 +98,8 @@ class _Work:
         dtype = self._shapes.dtype(softmax.inputs[0])
         if not isinstance(heads, int) or not isinstance(size, int) or dtype is None:
             raise Refusal("the number, the size or the type of its heads is not known")
+        if dtype not in CONTRIB_TYPES:
+            raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
         if any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")
@@ -138,10 +140,7 @@ class _Work:
         result.type = old.type
         steps = self._writer.best(back)
         assert steps is not None, "what was packed can be unpacked"
-        output = self._writer.write(back, steps, second, str(result.name))
-        output.name, name = old.name, output.name
-        old.name = name
-        old.replace_all_uses_with(output)
+        take(old, self._writer.write(back, steps, second, str(result.name)))
 
     def _check_axis(self, softmax: ir.Node) -> None:
         shape = self._shapes.shape(softmax.inputs[0])

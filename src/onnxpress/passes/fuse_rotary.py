@@ -75,6 +75,8 @@ class _Work:
         shape = self._shapes.shape(found[X])
         if shape is None or len(shape) != 4 or not isinstance(shape[3], int):
             return "it is not of [batch, heads, length, size]"
+        if self._shapes.dtype(found[X]) not in CONTRIB_TYPES:
+            return f"ONNX Runtime has none of {self._shapes.dtype(found[X])}"
         for part in (COS, SIN):
             if self._shapes.shape(found[part]) != (1, 1, *shape[2:]):
                 return "its angles are not the same for all rows and heads"

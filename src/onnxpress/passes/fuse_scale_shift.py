@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
-from onnxpress.passes._affine import Affine, affine, data_of
+from onnxpress.passes._affine import ARITHMETIC, Affine, affine, data_of
 from onnxpress.passes._layouts import order_of
 from onnxpress.passes._linear import OPERATORS, Linear, after, before
 from onnxpress.passes._rewriting import replace
@@ -20,6 +20,7 @@ from onnxpress.values import (
     Names,
     add_initializer,
     can_forward,
+    constant,
     constant_tensor,
     discard,
     drop_unused,
@@ -200,6 +201,8 @@ class _Work:
                 if chain or not is_op(reader, *OPERATORS):
                     _require_alone(value, reader, node)
                 step = self._affine(node, linear.rank, axis, linear.inputs)
+                if is_op(node, *ARITHMETIC) and not self._keeps_shape(node):
+                    raise _Refusal("its constant makes it larger", node)
             except _Refusal:
                 if chain:
                     break
@@ -208,6 +211,13 @@ class _Work:
             chain.insert(0, node)
             value, reader = source, node
         return chain, change
+
+    def _keeps_shape(self, node: ir.Node) -> bool:
+        """Whether the constant that ``node`` adds or multiplies with makes no tensor larger."""
+        if any(array is not None and array.ndim == 0 for array in map(constant, node.inputs)):
+            return True
+        before = self._shapes.shape(data_of(node))
+        return before is not None and before == self._shapes.shape(node.outputs[0])
 
     def _put_ahead(self, data: ir.Value, readers: list[Linear]) -> None:
         first, end = readers[0], _untransposed(data)
