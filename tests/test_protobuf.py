@@ -83,3 +83,25 @@ def test_lengths_are_varints(size: int) -> None:
     from google.protobuf.internal.encoder import _VarintBytes
 
     assert protobuf._prefix(42, size) == bytes([42]) + _VarintBytes(size)
+
+
+def test_the_model_s_own_fields_are_in_order(tmp_path: Path) -> None:
+    """OpenVINO does not read a file whose opset imports, if several, come before its graph."""
+    made = model()
+    made.graph.opset_imports["com.microsoft"] = 1
+    made.metadata_props["by"] = "hand"
+    protobuf.write(made, tmp_path / "m.onnx")
+    data = (tmp_path / "m.onnx").read_bytes()
+    tags = []
+    place = 0
+    while place < len(data):
+        tags.append(data[place] >> 3)
+        size = shift = 0
+        while True:
+            place += 1
+            size |= (data[place] & 0x7F) << shift
+            shift += 7
+            if data[place] < 0x80:
+                break
+        place += 1 + (size if tags[-1] > 1 else 0)
+    assert tags == [1, 7, 8, 8, 14]

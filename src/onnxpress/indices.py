@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.dims import Size, product
+from onnxpress.shape_rules import slices
 from onnxpress.shapes import Shapes
 from onnxpress.values import constant, is_op
 from onnxpress.views import View, Views
@@ -82,14 +83,35 @@ class Indices:
         if view.nodes:
             return self._viewed(view, shape)
         rules = {
-            "Add": self._sum, "Cast": self._kept, "Expand": self._kept, "Mul": self._scaled,
-            "Range": self._range, "Sub": self._sum,
+            "Add": self._sum, "Cast": self._kept, "Expand": self._kept, "Gather": self._uniform,
+            "GatherElements": self._uniform, "Mul": self._scaled, "Range": self._range,
+            "Slice": self._sliced, "Sub": self._sum,
         }  # fmt: skip
         rule = rules.get(node.op_type) if is_op(node, *rules) else None
         return None if rule is None else rule(node, shape)
 
     def _kept(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
         return self._broadcast(self.of(node.inputs[0]), shape)
+
+    def _uniform(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
+        """What is gathered from a tensor whose elements are all the same."""
+        source = self.of(node.inputs[0])
+        same = source is not None and not source.axes
+        return Affine(shape, (0,) * len(shape), source.offset) if source and same else None
+
+    def _sliced(self, node: ir.Node, shape: tuple[Size, ...]) -> Affine | None:
+        source, parts = self.of(node.inputs[0]), slices(self._shapes, node)
+        if source is None or parts is None:
+            return None
+        strides, offset = list(source.strides), source.offset
+        for axis, (start, _, step) in parts.items():
+            size = source.shape[axis]
+            within = isinstance(size, int) and isinstance(start, int) and 0 <= start < size
+            if step < 1 or not (start == 0 or within):
+                return None
+            offset = offset + strides[axis] * start
+            strides[axis] = strides[axis] * step
+        return Affine(shape, tuple(strides), offset)
 
     def _constant(self, value: ir.Value, shape: tuple[Size, ...]) -> Affine | None:
         """A constant that counts in even steps along each axis."""

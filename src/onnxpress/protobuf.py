@@ -2,7 +2,8 @@
 
 protobuf itself would hold the whole message and then its bytes, both beside the weights. But the
 fields of a message may come in any order (protobuf's encoding guide), so that large initializers
-are written last, each straight from its own tensor.
+are the last ones of the graph, each written straight from its own tensor. The model's own fields
+stay in order: OpenVINO takes a file that has two opset imports before the graph for none of ONNX.
 """
 
 from __future__ import annotations
@@ -35,12 +36,24 @@ def write(model: ir.Model, path: Path) -> None:
     shell.ClearField("graph")
     sizes = [len(head) + (tensor.nbytes if tensor else 0) for head, tensor in heads]
     total = len(graph) + sum(len(_prefix(INITIALIZER, size)) + size for size in sizes)
+    before, after = _parted(shell)
     with path.open("wb") as file:
-        file.write(shell.SerializeToString() + _prefix(GRAPH, total) + graph)
+        file.write(before + _prefix(GRAPH, total) + graph)
         for (head, tensor), size in zip(heads, sizes, strict=True):
             file.write(_prefix(INITIALIZER, size) + head)
             if tensor:
                 file.write(tensor.tobytes())
+        file.write(after)
+
+
+def _parted(shell: onnx.ModelProto) -> tuple[bytes, bytes]:
+    """The fields that come before the graph, and those after it."""
+    before, after = onnx.ModelProto(), onnx.ModelProto()
+    before.CopyFrom(shell)
+    after.CopyFrom(shell)
+    for field, _ in shell.ListFields():
+        (after if field.number << 3 < GRAPH else before).ClearField(field.name)
+    return bytes(before.SerializeToString()), bytes(after.SerializeToString())
 
 
 def _is_large(tensor: ir.TensorProtocol) -> bool:

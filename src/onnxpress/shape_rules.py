@@ -300,15 +300,19 @@ CONTRIB_RULES: Mapping[str, Rule] = {
     "FusedMatMul": _product,
     "Gelu": _first,
     "GroupQueryAttention": _first,
+    "LayerNormalization": _first,
     "MatMulIntegerToFloat": _product,
     "MatMulNBits": _blocks,
     "MultiHeadAttention": _attention,
     "QAttention": _projected,
     "QuickGelu": _first,
     "RotaryEmbedding": _first,
+    "SimplifiedLayerNormalization": _first,
     "SkipLayerNormalization": _first,
     "SkipSimplifiedLayerNormalization": _first,
 }
 """Those of ONNX Runtime's own operators; outputs have the type of the first input, or this one."""
+UNDECLARED = ("LayerNormalization", "SimplifiedLayerNormalization")
+"""Those that are called as if they were ONNX's; before opset 17 neither is."""
 TYPED_BY = {"EmbedLayerNormalization": 2, "MatMulIntegerToFloat": 2, "QAttention": 3}
 """Operator → the input whose type its outputs have, where that is not the first one."""

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim, Size
 from onnxpress.shape_data import DATA_RULES
-from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, TYPED_BY, Shape
+from onnxpress.shape_rules import CONTRIB_RULES, SHAPE_RULES, TYPED_BY, UNDECLARED, Shape
 from onnxpress.values import STANDARD, constant, is_op, opset, subgraphs
 
 CONTRIB = "com.microsoft"
@@ -99,7 +99,8 @@ class Shapes:
         if graphs:
             self._by_graphs(node, graphs)
             return
-        if node.domain == CONTRIB and node.op_type in CONTRIB_RULES:
+        own = node.domain == CONTRIB or is_op(node, *UNDECLARED)
+        if own and node.op_type in CONTRIB_RULES:
             found = CONTRIB_RULES[node.op_type](self, node)
             typed_by = node.inputs[TYPED_BY.get(node.op_type, 0)]
             for value in node.outputs:

@@ -94,10 +94,10 @@ def test_one_output_of_several_may_be_read() -> None:
 
 @pytest.mark.parametrize("readers", [1, 2])
 def test_growth_is_bounded_and_what_is_freed_does_not_count(readers: int) -> None:
-    weight = np.ones((300, 200), np.float32)
+    weight = np.ones((600, 500), np.float32)
     other = "z = MatMul(x, w)" if readers == 2 else "z = Neg(x)"
     model = parse(
-        f"""(float[N,300] x) => (float[N,a] y, float[N,b] z)
+        f"""(float[N,600] x) => (float[N,a] y, float[N,b] z)
         {{ t = Transpose(w) u = Transpose(t) y = MatMul(x, u) {other} }}""",
         w=weight,
     )

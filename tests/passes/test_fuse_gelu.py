@@ -6,6 +6,7 @@ import pytest
 from onnxpress.model import Model
 from onnxpress.passes.fuse_bias_gelu import FuseBiasGelu
 from onnxpress.passes.fuse_gelu import FuseGelu
+from onnxpress.verbs.calibrate import executed
 from zoo.graphs import apply, parse
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -84,3 +85,73 @@ def test_others_that_read_a_part_are_told(bell: str, way: str) -> None:
     (missed,) = change.missed
     assert (missed.kind, missed.nodes[0], missed.blocking) == ("Gelu", "y", "z")
     assert missed.why == "Relu reads one of its inner values"
+
+
+OWN = FuseGelu(contrib=True)
+
+
+@pytest.mark.parametrize(("bell", "op"), [(ERF, "Gelu"), (TANH, "FastGelu")])
+@pytest.mark.parametrize("opset", [13, 19])
+def test_onnxruntime_has_its_own_at_any_opset(bell: str, op: str, opset: int) -> None:
+    for way in WAYS.values():
+        before = model(bell + way, opset)
+        after, change = apply(OWN, before, {"x": X}, known=False)
+        assert change.rewrites == 1
+        assert after.op_counts() == {f"com.microsoft::{op}": 1}
+        assert len(executed(after)) <= len(executed(before))
+
+
+def test_the_standard_one_is_taken_where_there_is_one() -> None:
+    after, _ = apply(OWN, model(ERF + WAYS["half last"], 20), {"x": X})
+    assert after.op_counts() == {"Gelu": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "alpha"),
+    [
+        ("s = Sigmoid(x) y = Mul(x, s)", 1.0),
+        ("s = Sigmoid(x) y = Mul(s, x)", 1.0),
+        ("a = Mul(inverse, x) s = Sigmoid(a) y = Mul(s, x)", 0.5**0.5),
+    ],
+)
+def test_by_sigmoid(body: str, alpha: float) -> None:
+    after, _ = apply(OWN, model(body), {"x": X}, known=False)
+    (node,) = after.nodes()
+    assert (node.domain, node.op_type) == ("com.microsoft", "QuickGelu")
+    assert node.attributes["alpha"].as_float() == pytest.approx(alpha)
+    assert not apply(FuseGelu(), model(body), {"x": X})[1].changed
+
+
+def test_a_sigmoid_of_something_else_stays() -> None:
+    for body in (
+        "a = Mul(x, b) s = Sigmoid(a) y = Mul(x, s)",
+        "a = Neg(x) s = Sigmoid(a) y = Mul(x, s)",
+    ):
+        assert not apply(OWN, model(body), {"x": X})[1].changed
+
+
+@pytest.mark.parametrize(
+    ("body", "op"),
+    [(ERF + WAYS["half last"], "Gelu"), ("s = Sigmoid(x) y = Mul(x, s)", "QuickGelu")],
+)
+def test_a_type_without_a_kernel_is_told(body: str, op: str) -> None:
+    wide = {name: number.astype(np.float64) for name, number in NUMBERS.items()}
+    double = parse(f"(double[n,4] x) => (double[n,4] y) {{ {body} }}", 17, 9, **wide)
+    (missed,) = OWN.apply(double)[1].missed
+    assert missed.why == f"{op} does not compute in double"
+
+
+@pytest.mark.parametrize(("bell", "op"), [(ERF, "BiasGelu"), (TANH, "FastGelu")])
+def test_a_bias_before_its_own(bell: str, op: str) -> None:
+    body = "a = Add(b, x) " + bell.replace("x", "a") + WAYS["half last"].replace("x", "a")
+    body = body.replace("a = Add(a", "i_ = Add(a").replace("Mul(a, slope)", "Mul(i_, slope)")
+    once, _ = apply(OWN, model(body, 17), {"x": X}, known=False)
+    after, _ = apply(FuseBiasGelu(), once, {"x": X}, known=False)
+    assert after.op_counts() == {f"com.microsoft::{op}": 1}
+
+
+def test_a_bias_that_widens_stays() -> None:
+    wide = parse(
+        "(float[n,1] x) => (float[n,4] y) { a = Add(b, x) y = Gelu(a) }", 20, 9, b=NUMBERS["b"]
+    )
+    assert not apply(FuseBiasGelu(), wide, {"x": X[:, :1]})[1].changed

@@ -3,11 +3,14 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from onnxpress.model import Model
 from onnxpress.passes.fuse_layer_norm import FuseLayerNorm
-from zoo.graphs import apply, parse
+from onnxpress.shapes import Shapes
+from onnxpress.verbs.calibrate import executed
+from zoo.graphs import answers, apply, difference, openvino_answers, parse
 
 FUSE = FuseLayerNorm()
 X = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
@@ -125,3 +128,74 @@ def test_what_reads_the_scaled_value_does_not_keep_the_rest() -> None:
     after, change = apply(FUSE, model(body), {"x": X})
     assert after.op_counts() == {"Add": 1, "LayerNormalization": 1, "Mul": 1}
     assert change.missed == ()
+
+
+OWN = FuseLayerNorm(contrib=True)
+RMS_ROOT = "v = ReduceMean<axes=[-1]>(q) e = Add(v, epsilon) r = Sqrt(e) "
+RMS_QUOTIENTS = {
+    "quotient": "n = Div(x, r) ",
+    "reciprocal": "i = Reciprocal(r) n = Mul(i, x) ",
+    "one by it": "i = Div(one, r) n = Mul(x, i) ",
+}
+RMS_ENDS = {"scaled": "y = Mul(gamma, n)", "plain": "y = Identity(n)"}
+
+
+def rms(body: str, opset: int = 17, kind: str = "float", dtype: type = np.float32) -> Model:
+    text = f"({kind}[n,3,4] x) => ({kind}[n,3,4] y) {{ {body} }}"
+    numbers = {"two": np.float32(2), "epsilon": np.float32(1e-3), "one": np.float32(1)}
+    return parse(text, opset, 11 if opset > 22 else 9, **numbers, gamma=dtype([1, 2, 3, 4]))
+
+
+@pytest.mark.parametrize(
+    ("square", "quotient", "end"),
+    list(itertools.product(("q = Pow(x, two) ", "q = Mul(x, x) "), RMS_QUOTIENTS, RMS_ENDS)),
+)
+def test_without_the_mean(square: str, quotient: str, end: str) -> None:
+    before = rms(square + RMS_ROOT + RMS_QUOTIENTS[quotient] + RMS_ENDS[end])
+    after, change = apply(OWN, before, {"x": X}, known=False)
+    assert change.rewrites == 1
+    (node,) = (n for n in after.nodes() if n.op_type != "Identity")
+    assert node.op_type == "SimplifiedLayerNormalization"
+    assert node.attributes["epsilon"].as_float() == pytest.approx(1e-3)
+    assert len(executed(after)) <= len(executed(before))
+    shapes = Shapes(after.ir)
+    assert str(shapes.shape(node.outputs[0])) == "(n, 3, 4)"
+    assert shapes.dtype(node.outputs[0]) == ir.DataType.FLOAT
+
+
+def test_the_standard_one_is_taken_where_there_is_one() -> None:
+    body = "q = Mul(x, x) v = ReduceMean(q, last) e = Add(v, epsilon) r = Sqrt(e) n = Div(x, r) "
+    after = parse(
+        f"(float[n,3,4] x) => (float[n,3,4] y) {{ {body} y = Mul(n, gamma) }}", 23, 11,
+        epsilon=np.float32(1e-3), gamma=np.float32([1, 2, 3, 4]), last=np.int64([-1]),
+    )  # fmt: skip
+    assert apply(OWN, after, {"x": X})[0].op_counts() == {"RMSNormalization": 1}
+
+
+def test_onnxruntime_takes_the_other_one_at_opset_13() -> None:
+    for quotient in QUOTIENTS.values():
+        body = MEAN + SQUARES["power"] + ROOT + quotient + ENDS["affine"]
+        _, change = apply(FUSE, model(body, 13), {"x": X})
+        assert "it needs opset 17, the model has 13" in change.reasons[0]
+        after, change = apply(OWN, model(body, 13), {"x": X}, known=False)
+        assert after.op_counts() == {"LayerNormalization": 1}
+
+
+def test_a_mean_of_float16_may_be_computed_in_float32() -> None:
+    body = "w = Cast<to=1>(x) q = Mul(w, w) " + RMS_ROOT + "i = Reciprocal(r) n = Mul(w, i) "
+    before = rms(body + "h = Cast<to=10>(n) y = Mul(gamma, h)", 17, "float16", np.float16)
+    after, _ = OWN.apply(before)
+    assert after.op_counts() == {"SimplifiedLayerNormalization": 1}
+    feeds = {"x": X.astype(np.float16)}
+    assert difference(answers(before, feeds), answers(after, feeds)) < 2e-3
+    assert difference(answers(before, feeds), openvino_answers(after, feeds)) < 2e-3
+
+
+def test_other_casts_are_no_part_of_it() -> None:
+    body = "w = Cast<to=1>(x) q = Mul(w, w) " + RMS_ROOT + "i = Reciprocal(r) n = Mul(w, i) "
+    before = rms(body + "h = Cast<to=11>(n) y = Mul(gamma, h)", 17, "double", np.float64)
+    after, change = apply(OWN, before, known=False)
+    assert change.rewrites == 1
+    assert after.op_counts() == {"Cast": 2, "Mul": 1, "SimplifiedLayerNormalization": 1}
+    whole = body + "h = Cast<to=6>(n) k = Mul(gamma, h) y = Identity(k)"
+    assert OWN.apply(rms(whole, 17, "int32", np.int32))[0].op_counts()["Cast"] == 2

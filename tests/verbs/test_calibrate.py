@@ -48,6 +48,18 @@ def test_every_float_activation_and_nothing_else() -> None:
     assert diary.seen == [dict.fromkeys("xabfy", (n, 2)) for n in (1, 3)]
 
 
+def test_activations_behind_operators_of_onnxruntime_are_seen() -> None:
+    text = """(float[n,2] x) => (float[n,2] y) {
+        a = SimplifiedLayerNormalization<axis=-1>(x, g)
+        b = MatMul(a, w)
+        y = Relu(b)
+    }"""
+    diary = Diary()
+    batch = {"x": np.ones((3, 2), np.float32)}
+    observe(parse(text, w=W, g=np.ones(2, np.float32)), [batch], diary)
+    assert diary.seen == [dict.fromkeys("xaby", (3, 2))]
+
+
 def test_ranges_by_hand_and_feeds_read_once() -> None:
     model = parse("(float[n,2] x) => (float[n,2] y) { a = MatMul(x, w)  y = Relu(a) }", w=W)
     calls = []

@@ -12,8 +12,9 @@ import pytest
 
 from onnxpress.engine import Session
 from onnxpress.model import Model, load
-from onnxpress.recipe import Change, Facts, Pass, Recipe
+from onnxpress.recipe import Change, Facts, Kernels, Need, Pass, Recipe
 from onnxpress.signature import Feeds
+from onnxpress.values import add_initializer
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
 
@@ -47,6 +48,39 @@ class Rename(Pass):
         return Change(1)
 
 
+@dataclass(frozen=True)
+class Wedge(Pass):
+    """Doubles and halves what goes into every Relu: exact, and the end of a fusion."""
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        count = 0
+        for node in list(model.ir.graph):
+            data = node.inputs[0] if node.op_type == "Relu" else None
+            if data is None or data.producer().op_type == "Mul":
+                continue
+            for number in (2.0, 0.5):
+                factor = ir.tensor(np.float32(number), name=f"{node.name}_{number}")
+                value = add_initializer(model.ir.graph, str(factor.name), factor)
+                wedge = ir.node("Mul", [data, value])
+                wedge.outputs[0].name = f"{factor.name}_out"
+                node.prepend(wedge)
+                data = wedge.outputs[0]
+            node.replace_input_with(0, data)
+            count += 1
+        return Change(count)
+
+
+@dataclass(frozen=True)
+class Curious(Pass):
+    """Wants to know what is executed."""
+
+    def needs(self) -> tuple[Need, ...]:
+        return (Kernels(),)
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        return Change(0, tuple(kernel.op for kernel in facts.kernels))
+
+
 @pytest.fixture
 def mlp(zoo_model: Callable[[str], Path]) -> Model:
     return load(zoo_model("mlp"))
@@ -76,6 +110,26 @@ def test_two_guilty_passes_are_both_undone(mlp: Model) -> None:
     result = optimize(mlp, batches(mlp), Recipe((Wreck(), Again())))
     assert [outcome.reverted for outcome in result.passes] == [True, True]
     assert result.verified.ok
+
+
+def test_a_pass_that_costs_a_fusion_is_undone_and_named(zoo_model: Callable[[str], Path]) -> None:
+    model = load(zoo_model("cnn_bn"))
+    good = Recipe.parse("fuse_conv_bn").passes
+    result = optimize(model, batches(model), Recipe((Wedge(), *good)))
+    wedge, fused = result.passes
+    assert wedge.reverted
+    assert "would execute" in wedge.reason
+    assert "Mul" in wedge.reason
+    assert fused.rewrites
+    assert not fused.reverted
+    assert "Mul" not in result.after.ops
+
+
+def test_a_pass_is_told_the_kernels_that_it_needs(zoo_model: Callable[[str], Path]) -> None:
+    model = load(zoo_model("cnn_bn"))
+    (told,) = optimize(model, batches(model), Recipe((Curious(),))).passes
+    assert "Conv" in told.reason
+    assert "BatchNormalization" not in told.reason  # ONNX Runtime has folded it
 
 
 def test_all_well_costs_two_runs(mlp: Model, monkeypatch: pytest.MonkeyPatch) -> None:

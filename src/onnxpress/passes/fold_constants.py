@@ -22,20 +22,21 @@ class FoldConstants(Pass):
     signature never counted it). Random and quantising operators stay, and so do graph outputs.
 
     An output may take ``max_bytes`` more than the constants that it frees. Where all of them
-    together would grow the model by more than ``max_total_bytes``, only those fold that take no
-    more than they free.
+    together would grow the model by more than ``max_total_bytes`` and an eighth of its weights,
+    only those fold that take no more than they free.
     """
 
-    max_bytes: int = 1 << 16
+    max_bytes: int = 1 << 20
     max_total_bytes: int = 1 << 20
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         trial = _Trial(model.ir.clone(), self.max_bytes)
         refusals = trial.refusals
-        if trial.growth > self.max_total_bytes:
+        limit = self.max_total_bytes + model.weight_bytes // 8
+        if trial.growth > limit:
             refusals = (
-                f"constants would grow by {trial.growth} bytes; max_total_bytes is "
-                f"{self.max_total_bytes}",
+                f"constants would grow by {trial.growth} bytes; max_total_bytes and an eighth of "
+                f"the weights are {limit}",
                 *refusals,
             )
             trial = _Trial(model.ir.clone(), 0)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
-from onnxpress.passes._rewriting import replace
+from onnxpress.passes._rewriting import CONTRIB, replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.shapes import Shapes
 from onnxpress.values import is_op, name_of, opset
 
 GELU_OPSET = 20
 """The first opset with Gelu."""
+OWN = {"none": "Gelu", "tanh": "FastGelu", "sigmoid": "QuickGelu"}
+"""Kind → the operator of ONNX Runtime, at any opset."""
+HALVES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+TYPES = {"none": HALVES, "tanh": HALVES, "sigmoid": (ir.DataType.FLOAT,)}
+"""Kind → the types that both ONNX Runtime and OpenVINO compute that operator in."""
 
 X = Any(computed=True)
-HALF, ONE, THREE = Number(0.5), Number(1.0), Number(3.0)
+HALF, ONE, THREE, ALPHA = Number(0.5), Number(1.0), Number(3.0), Number()
 ROOT, INVERSE_ROOT = Number(math.sqrt(2)), Number(math.sqrt(0.5))
 
 
@@ -40,42 +47,78 @@ def _tanh() -> Pattern:
 
 
 FORMS = {"none": _erf(), "tanh": _tanh()}
+QUICK = {"sigmoid": X * OneOf(Op("Sigmoid", X * ALPHA), Op("Sigmoid", X))}
 
 
 @dataclass(frozen=True)
 class FuseGelu(Pass):
     """``x · (erf(x / √2) + 1) / 2`` → ``Gelu(x)``; with tanh in place of erf the approximation.
 
-    From opset 20 on, which has the operator (Hendrycks and Gimpel, 2016).
+    From opset 20 on, which has the operator (Hendrycks and Gimpel, 2016). With ``contrib`` ONNX
+    Runtime's own operators where the opset has none, and ``x · sigmoid(α·x)`` → ``QuickGelu(x)``.
     """
 
     rtol = 1e-4
+    contrib: bool = False
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        rewrites, missed = 0, []
-        new = opset(model.ir) >= GELU_OPSET
+        work = _Work(model.ir, self.contrib)
         for graph in model.ir.graphs():
             for node in reversed(list(graph)):
-                if node.graph is None or not is_op(node, "Mul"):
-                    continue
-                found = _found(node.outputs[0])
-                if found is None:
-                    missed.extend(_blocked(node.outputs[0]))
-                    continue
-                kind, parts = found
-                if not new:
-                    why = f"it needs opset {GELU_OPSET}, the model has {opset(model.ir)}"
-                    missed.append(Missed("Gelu", tuple(map(name_of, parts.nodes)), why))
-                    continue
-                replace(
-                    node.outputs[0], "Gelu", [parts[X]], {"approximate": kind}, gone=parts.nodes
-                )
-                rewrites += 1
-        return Change(rewrites, missed=tuple(missed))
+                if node.graph is not None and is_op(node, "Mul"):
+                    work.fuse(node)
+        if work.own:
+            model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
+        return Change(work.rewrites, missed=tuple(work.missed))
 
 
-def _found(value: ir.Value) -> tuple[str, Match] | None:
-    for name, form in FORMS.items():
+class _Work:
+    """``own`` counts the rewrites with operators of ONNX Runtime."""
+
+    def __init__(self, model: ir.Model, contrib: bool) -> None:
+        self.rewrites, self.own = 0, 0
+        self.missed: list[Missed] = []
+        self._opset = opset(model)
+        self._shapes = Shapes(model) if contrib else None
+
+    def fuse(self, node: ir.Node) -> None:
+        found = _found(node.outputs[0], FORMS if self._shapes is None else FORMS | QUICK)
+        if found is None:
+            self.missed.extend(_blocked(node.outputs[0]))
+            return
+        kind, parts = found
+        why = self._why_not(kind, parts)
+        if why:
+            self.missed.append(Missed("Gelu", tuple(map(name_of, parts.nodes)), why))
+            return
+        old, self.rewrites = node.outputs[0], self.rewrites + 1
+        if self._is_standard(kind):
+            replace(old, "Gelu", [parts[X]], {"approximate": kind}, gone=parts.nodes)
+            return
+        alpha = {"alpha": parts.number(ALPHA) if ALPHA in parts.values else 1.0}
+        attributes = alpha if kind in QUICK else {}
+        new = replace(old, OWN[kind], [parts[X]], attributes, domain=CONTRIB, gone=parts.nodes)
+        self.own += 1
+        if self._shapes is not None:
+            self._shapes.learn(new)
+
+    def _is_standard(self, kind: str) -> bool:
+        return kind in FORMS and self._opset >= GELU_OPSET
+
+    def _why_not(self, kind: str, parts: Match) -> str:
+        if self._is_standard(kind):
+            return ""
+        if self._shapes is None:
+            return f"it needs opset {GELU_OPSET}, the model has {self._opset}"
+        dtype = self._shapes.dtype(parts[X])
+        if dtype in TYPES[kind]:
+            return ""
+        told = "an unknown type" if dtype is None else dtype.name.lower()
+        return f"{OWN[kind]} does not compute in {told}"
+
+
+def _found(value: ir.Value, forms: Mapping[str, Pattern]) -> tuple[str, Match] | None:
+    for name, form in forms.items():
         found = match(form, value)
         if found is not None:
             return name, found

@@ -19,6 +19,14 @@ from onnxpress.values import Names, add_initializer, constant, is_op, name_of, o
 LAYER_NORM_OPSET, RMS_NORM_OPSET = 17, 23
 """The first opsets with these operators."""
 
+OWN = {
+    "LayerNormalization": "LayerNormalization",
+    "RMSNormalization": "SimplifiedLayerNormalization",
+}
+"""Operator → what ONNX Runtime computes at any opset, as it fuses it itself."""
+OWN_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
 X = Any(computed=True)
 EPSILON, GAMMA, BETA, TWO = Number(), Constant(), Constant(), Number(2.0)
 
@@ -34,7 +42,7 @@ def _root(of: Pattern) -> Pattern:
 def _over_root(number: Pattern, of: Pattern) -> Pattern:
     """``number / √(of + ε)``, in the ways that there are."""
     root = _root(of)
-    return OneOf(number / root, number * Op("Reciprocal", root))
+    return OneOf(number / root, number * OneOf(Op("Reciprocal", root), Number(1.0) / root))
 
 
 def _square(of: Pattern) -> Pattern:
@@ -59,6 +67,8 @@ SPREAD = _mean(_square(CENTRED))
 NORMAL = _over_root(CENTRED, SPREAD)
 INVERSE = OneOf(Number(1.0) / _root(SPREAD), Op("Reciprocal", _root(SPREAD)))
 ROOTED = _over_root(X, _mean(_square(X)))
+WIDE = Op("Cast", X)
+WIDE_ROOTED = Op("Cast", _over_root(WIDE, _mean(_square(WIDE))))
 FORMS: Mapping[str, tuple[Pattern, ...]] = {
     "LayerNormalization": (
         (NORMAL * GAMMA) + BETA,
@@ -67,7 +77,7 @@ FORMS: Mapping[str, tuple[Pattern, ...]] = {
         NORMAL * GAMMA,
         NORMAL,
     ),
-    "RMSNormalization": (ROOTED * GAMMA, ROOTED),
+    "RMSNormalization": (WIDE_ROOTED * GAMMA, ROOTED * GAMMA, ROOTED),
 }
 """Operator → its formulas, the longest first."""
 OPSETS = {"LayerNormalization": LAYER_NORM_OPSET, "RMSNormalization": RMS_NORM_OPSET}
@@ -78,13 +88,17 @@ class FuseLayerNorm(Pass):
     """``γ · (x - mean(x)) / √(mean((x - mean(x))²) + ε) + β`` → ``LayerNormalization(x, γ, β)``.
 
     Without the means in the numerator ``RMSNormalization(x, γ)`` (Zhang and Sennrich, 2019), from
-    opset 23 on. The means are over the last dimension; γ and β are constants of its size.
+    opset 23 on; of float16, it may be computed in float32. The means are over the last dimension;
+    γ and β are constants of its size. With ``contrib`` what ONNX Runtime computes at older opsets,
+    too: onnx's checker knows no ``SimplifiedLayerNormalization`` and, below opset 17, no
+    ``LayerNormalization``.
     """
 
     rtol = 1e-4
+    contrib: bool = False
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        work = _Work(model.ir)
+        work = _Work(model.ir, self.contrib)
         for node in reversed(list(model.ir.graph)):
             if node.graph is not None and is_op(node, "Add", "Sub", "Mul", "Div"):
                 work.fuse(node)
@@ -92,8 +106,9 @@ class FuseLayerNorm(Pass):
 
 
 class _Work:
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, contrib: bool) -> None:
         self.rewrites = 0
+        self._contrib = contrib
         self.missed: list[Missed] = []
         self._blocked: list[tuple[tuple[ir.Node, ...], Missed]] = []
         self._graph, self._opset = model.graph, opset(model)
@@ -103,7 +118,7 @@ class _Work:
         for op, forms in FORMS.items():
             for form in forms:
                 found = match(form, node.outputs[0])
-                if found is None:
+                if found is None or not self._is_same_type(found, node):
                     continue
                 why = self._why_not(op, found)
                 if why and self._is_told(found.nodes):
@@ -140,10 +155,21 @@ class _Work:
             if all(node.graph is not None for node in nodes)
         ]
 
+    def _is_same_type(self, found: Match, node: ir.Node) -> bool:
+        """Whether Casts, if it has any, are to float32 and back."""
+        if WIDE not in found.values:
+            return True
+        narrow = self._shapes.dtype(found[X])
+        wide = self._shapes.dtype(found[WIDE])
+        back = self._shapes.dtype(found[WIDE_ROOTED])
+        return narrow in NARROW and narrow == back and wide == ir.DataType.FLOAT
+
     def _why_not(self, op: str, found: Match) -> str:
-        if self._opset < OPSETS[op]:
+        if self._opset < OPSETS[op] and not self._contrib:
             return f"it needs opset {OPSETS[op]}, the model has {self._opset}"
-        shape = self._shapes.shape(found[X])
+        shape, dtype = self._shapes.shape(found[X]), self._shapes.dtype(found[X])
+        if self._opset < OPSETS[op] and dtype not in OWN_TYPES:
+            return "ONNX Runtime does not compute it in that type"
         if shape is None or not isinstance(shape[-1], int):
             return "the size of its last dimension is not known"
         for node in found.nodes:
@@ -181,7 +207,10 @@ class _Work:
             )
             inputs.append(add_initializer(self._graph, name, ir.tensor(numbers, name=name)))
         attributes = {"axis": -1, "epsilon": found.number(EPSILON)}
-        replace(node.outputs[0], op, inputs, attributes, gone=found.nodes)
+        name = op if self._opset >= OPSETS[op] else OWN[op]
+        new = replace(node.outputs[0], name, inputs, attributes, gone=found.nodes)
+        new.outputs[0].type = ir.TensorType(dtype)  # onnx infers none of what it does not know
+        self._shapes.learn(new)
         self.rewrites += 1
 
 

@@ -6,20 +6,30 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnxpress.dims import Size
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import CONTRIB, replace, take
 from onnxpress.recipe import Change, Facts, Missed, Pass
+from onnxpress.shape_rules import Shape
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
 
 RANK = 3
+OPERATORS = {
+    "LayerNormalization": "SkipLayerNormalization",
+    "RMSNormalization": "SkipSimplifiedLayerNormalization",
+    "SimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
+}
+TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+"""What ONNX Runtime's kernels compute in."""
 
 
 @dataclass(frozen=True)
 class FuseSkipLayerNorm(Pass):
     """``LayerNormalization(x + b + r, γ, β)`` → ``SkipLayerNormalization(x, r, γ, β, b)``.
 
-    For ONNX Runtime. x and r are [batch, length, size]; b is a constant [size], or not there. A
+    Of ``RMSNormalization`` it is ``SkipSimplifiedLayerNormalization``, which has no β. For ONNX
+    Runtime. x and r are [batch, length, size]; b is a constant [size], or not there. A
     sum that others read too is the operator's fourth output.
     """
 
@@ -29,11 +39,11 @@ class FuseSkipLayerNorm(Pass):
         shapes, names = Shapes(model.ir), Names(model.ir)
         missed, rewrites = [], 0
         for node in list(model.ir.graph):
-            if not is_op(node, "LayerNormalization") or _sum_before(node) is None:
+            if not is_op(node, *OPERATORS) or _sum_before(node) is None:
                 continue
             why = _fuse(node, shapes, names)
             if why:
-                missed.append(Missed("SkipLayerNormalization", _nodes(node), why))
+                missed.append(Missed(OPERATORS[node.op_type], _nodes(node), why))
             else:
                 rewrites += 1
         if rewrites:
@@ -54,29 +64,36 @@ def _nodes(node: ir.Node) -> tuple[str, ...]:
     return (name_of(node),) if added is None else (name_of(node), name_of(added))
 
 
-def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
-    """The reason why not, or nothing."""
-    added = _sum_before(node)
-    assert added is not None
-    one, two = added.inputs
-    assert one is not None
-    assert two is not None
+def _why_not(node: ir.Node, added: ir.Node, shapes: Shapes) -> str:
     total, shape = added.outputs[0], shapes.shape(added.outputs[0])
-    if shape is None or len(shape) != RANK or shapes.shape(one) != shape:
-        return f"it is of {_told(shapes, one)} and {_told(shapes, two)}"
-    if shapes.shape(two) != shape:
-        return f"it is of {_told(shapes, one)} and {_told(shapes, two)}"
+    known = [shapes.shape(side) for side in added.inputs]
+    if shape is None or len(shape) != RANK or known != [shape, shape]:
+        return f"it is of {' and '.join(map(_told, known))}"
+    if shapes.dtype(total) not in TYPES:
+        return "there is no kernel for its type"
     if node.attributes.get_int("axis", -1) not in (-1, RANK - 1):
         return "it is not over the last dimension"
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return "its mean or deviation is read"
-    gamma = node.inputs[1]
-    beta = node.inputs[2] if len(node.inputs) > 2 else None
-    if total.is_graph_output():
-        return "the sum is an output of the model"
+    return "the sum is an output of the model" if total.is_graph_output() else ""
+
+
+def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
+    """The reason why not, or nothing."""
+    added = _sum_before(node)
+    assert added is not None
+    why = _why_not(node, added, shapes)
+    if why:
+        return why
+    one, two = added.inputs
+    total, shape = added.outputs[0], shapes.shape(added.outputs[0])
+    assert one is not None
+    assert two is not None
+    assert shape is not None
+    gamma, beta = [*node.inputs[1:3], None][:2]
     bias_node = None
     for data, other in ((one, two), (two, one)):
-        found = _bias(data)
+        found = _bias(data, shape[-1])
         if found is not None:
             bias_node, one, two = found, data, other
             break
@@ -90,9 +107,11 @@ def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
         gone.append(bias_node)
     shared = len(total.uses()) > 1
     epsilon = node.attributes.get_float("epsilon", 1e-5)
+    op = OPERATORS[node.op_type]
+    factors = [gamma, beta] if op == "SkipLayerNormalization" else [gamma]
     fused = replace(
-        node.outputs[0], "SkipLayerNormalization", [one, two, gamma, beta, bias],
-        {"epsilon": epsilon}, domain=CONTRIB, gone=[node] if shared else gone,
+        node.outputs[0], op, [one, two, *factors, bias], {"epsilon": epsilon}, domain=CONTRIB,
+        gone=[node] if shared else gone,
     )  # fmt: skip
     if shared:
         fused.resize_outputs(4)
@@ -106,15 +125,14 @@ def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
     return ""
 
 
-def _bias(value: ir.Value) -> ir.Node | None:
-    """The node that adds a constant [size] to what nothing else reads."""
+def _bias(value: ir.Value, size: Size) -> ir.Node | None:
+    """The node that adds a constant [``size``] to what nothing else reads."""
     node = value.producer()
     if node is None or not is_op(node, "Add") or len(value.uses()) != 1:
         return None
     arrays = [constant(side) for side in node.inputs]
-    return node if any(array is not None and array.ndim == 1 for array in arrays) else None
+    return node if any(array is not None and array.shape == (size,) for array in arrays) else None
 
 
-def _told(shapes: Shapes, value: ir.Value) -> str:
-    shape = shapes.shape(value)
+def _told(shape: Shape | None) -> str:
     return "an unknown shape" if shape is None else str(list(shape))

@@ -16,6 +16,7 @@ from onnxpress.engine import Engine, Executed, require
 from onnxpress.model import Model
 from onnxpress.recipe import Facts, Kernels, Pass, Ranges
 from onnxpress.settings import Settings
+from onnxpress.shapes import Shapes
 from onnxpress.signature import Feeds
 from onnxpress.values import is_op
 
@@ -115,11 +116,14 @@ def _tapped(model: Model) -> Model:
     """A clone whose float activations are all outputs."""
     tapped = model.clone()
     passes.ShapeInferencePass(check_type=False, strict_mode=False)(tapped.ir)
-    outputs = tapped.ir.graph.outputs
+    shapes, outputs = Shapes(tapped.ir), tapped.ir.graph.outputs
     for node in tapped.ir.graph:
         for value in node.outputs:
             if is_op(node, *SEQUENCES):
                 value.type = value.shape = None
+            elif value.type is None:  # behind operators that onnx does not know
+                dtype = shapes.dtype(value)
+                value.type = None if dtype is None else ir.TensorType(dtype)
             if value.dtype == ir.DataType.FLOAT and value.uses() and not value.is_graph_output():
                 outputs.append(value)
     return tapped

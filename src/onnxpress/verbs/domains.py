@@ -23,8 +23,8 @@ MOVING = (
 TESTING = ("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Where")
 """Operators that ask of a value whether it counts, or are told."""
 POSITIVE, UNIT = ("Log", "Sqrt"), ("Acos", "Asin", "Atanh")
-EMBEDDED = (2, 4)
-"""Of ids and segments: the inputs of EmbedLayerNormalization that are their tables."""
+EMBEDDED = {0: 2, 1: 4, 8: 3}
+"""Ids, segments and positions of EmbedLayerNormalization: the inputs that are their tables."""
 ROWS = 64
 
 
@@ -112,7 +112,7 @@ def _limit(value: ir.Value, shapes: Shapes) -> int | None:
             axis = user.attributes.get_int("axis", 0)
             if table and isinstance(size := table[axis], int):
                 limits.append(size)
-        elif user.op_type == "EmbedLayerNormalization" and place < len(EMBEDDED):
+        elif user.op_type == "EmbedLayerNormalization" and place in EMBEDDED:
             table = shapes.shape(user.inputs[EMBEDDED[place]])
             if table and isinstance(size := table[0], int):
                 limits.append(size)

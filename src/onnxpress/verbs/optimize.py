@@ -16,16 +16,21 @@ from onnxpress.verbs.verify import Verified
 
 DEFAULT_RECIPE = (
     "inline_functions,simplify_shapes,eliminate_dead,fold_constants,eliminate_identity,"
-    "cancel_pairs,simplify_gathers,eliminate_common,fuse_lstm,fuse_gru,eliminate_zero_states,"
-    "unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,simplify_views,fuse_layer_norm,fuse_gelu,"
-    "fuse_activations,fuse_conv_bn,fuse_pads,fuse_scale_shift,fuse_gemm,eliminate_dead"
+    "cancel_pairs,simplify_gathers,eliminate_common,merge_concats,fuse_lstm,fuse_gru,"
+    "eliminate_zero_states,unflatten_gemm,lower_einsum,sink_transposes,fuse_reduced_views,"
+    "simplify_views,fuse_layer_norm,fuse_gelu,fuse_activations,fuse_conv_bn,fuse_pads,"
+    "fuse_scale_shift,fuse_gemm,eliminate_dead"
 )
 """Standard operators only: what comes out runs in every engine."""
+
+OWN = "fuse_layer_norm(contrib=True),fuse_gelu(contrib=True)"
+"""The same for ONNX Runtime, which computes some operators of later opsets at any."""
 
 RECIPES = {
     "portable": DEFAULT_RECIPE,
     "onnxruntime": (
-        f"{DEFAULT_RECIPE},fuse_rotary,fuse_attention,fuse_qkv,fuse_skip_layer_norm,fuse_bias_gelu"
+        f"{DEFAULT_RECIPE.replace('fuse_layer_norm,fuse_gelu', OWN)},fuse_rotary,"
+        "fuse_attention,fuse_qkv,fuse_embed_layer_norm,fuse_skip_layer_norm,fuse_bias_gelu"
     ),
 }
 """Target → what is done for it."""
@@ -108,7 +113,7 @@ def optimize(
         with Guard(start, batches) as guard:
             applied, verified = _guarded(guard, steps, facts, undone)
     result = applied[-1].model if applied else start
-    outcomes = tuple(_outcome(step, applied, undone.get(step)) for step in steps)
+    outcomes = tuple(_outcome(step, applied, undone.get(step)) for step in dict.fromkeys(steps))
     return Optimized(result, GraphSize.of(model), GraphSize.of(result), outcomes, verified)
 
 
