@@ -11,7 +11,7 @@ from onnxpress.matching import Any, Match, blocking
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._heads import Heads, heads_of
-from onnxpress.passes._rewriting import CONTRIB, sweep, take
+from onnxpress.passes._rewriting import CONTRIB, CONTRIB_TYPES, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shape_rules import slices
