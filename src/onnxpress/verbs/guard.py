@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from onnxpress import registry
 from onnxpress.engine import Engine, Executed, Session, require
-from onnxpress.errors import EngineError
+from onnxpress.errors import EngineError, InputError
 from onnxpress.model import MAPPED_BYTES, Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
@@ -90,6 +92,7 @@ class Guard:
             with self._open(self._original) as session:
                 for following in itertools.chain([feeds], batches):
                     expected = session.run(following)
+                    _require_tensors(expected)
                     part.append((following, expected))
                     arrays = (*following.values(), *expected.values())
                     size += sum(array.nbytes for array in arrays)
@@ -98,7 +101,11 @@ class Guard:
         return part
 
     def _open(self, path: Path) -> Session:
-        options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
+        # Weights packed for speed would be held beside those of the file.
+        options = {
+            "graph_optimization_level": "ORT_DISABLE_ALL",
+            "session.disable_prepacking": "1",
+        }
         settings = Settings(ENGINE, options=options, custom_ops=self.model.custom_ops)
         return self._engine.open(path, settings)
 
@@ -129,3 +136,12 @@ class Guard:
     @cached_property
     def _kernels(self) -> Sequence[Executed]:
         return executed(self.model)
+
+
+def _require_tensors(answer: Feeds) -> None:
+    for name, array in answer.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(
+                f"output '{name}' is no tensor", "tensors, which can be compared",
+                "--no-verify optimises without a proof",
+            )  # fmt: skip
