@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -14,8 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import Shell
-from onnxpress import api, registry
-from onnxpress.errors import OnnxpressError
+from onnxpress import registry
 from onnxpress.model import Model, load
 from onnxpress.recipe import Pass, Recipe
 from onnxpress.verbs.optimize import RECIPES, optimize

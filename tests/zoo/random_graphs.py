@@ -54,7 +54,9 @@ class Value:
 class RandomGraph:
     """``nodes`` steps, each of an operator and operands drawn by ``chance``."""
 
-    def __init__(self, chance: random.Random, nodes: int, opset: int = 18, kind: int = TensorProto.FLOAT) -> None:
+    def __init__(
+        self, chance: random.Random, nodes: int, opset: int = 18, kind: int = TensorProto.FLOAT
+    ) -> None:
         self.chance, self.opset = chance, opset
         self.rng = np.random.default_rng(chance.randrange(1 << 16))
         self.kind, self.dtype = kind, np.dtype(helper.tensor_dtype_to_np_dtype(kind))
@@ -116,7 +118,11 @@ class RandomGraph:
     def any(self, fits: Callable[[Value], bool] = lambda _: True) -> Value | None:
         """One of the values that fit, a late one rather than an early one."""
         found = [value for value in self.values if fits(value)]
-        return self.chance.choice(found[-4:] if self.chance.random() < 0.7 else found) if found else None
+        return (
+            self.chance.choice(found[-4:] if self.chance.random() < 0.7 else found)
+            if found
+            else None
+        )
 
     def constant(self, array: np.ndarray) -> str:
         name = f"c{len(self.constants)}"
@@ -141,7 +147,9 @@ class RandomGraph:
     def whole(self, *numbers: int) -> str:
         return self.constant(np.array(numbers, np.int64))
 
-    def raw(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: object) -> list[str]:
+    def raw(
+        self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: object
+    ) -> list[str]:
         names = [f"{self.fresh('v')}_{index}" for index in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, **attributes))
         return names
@@ -151,7 +159,9 @@ class RandomGraph:
         self.values.append(value)
         return value
 
-    def axes(self, op: str, data: str, axes: Sequence[int], dims: Dims, since: int, **more: int) -> None:
+    def axes(
+        self, op: str, data: str, axes: Sequence[int], dims: Dims, since: int, **more: int
+    ) -> None:
         """``axes`` are an input ``since`` some opset, an attribute before."""
         if self.opset >= since:
             self.add(op, [data, self.whole(*axes)], dims, **more)
@@ -165,7 +175,10 @@ class RandomGraph:
 def _read(node: onnx.NodeProto) -> set[str]:
     """What it and the graphs that it carries read."""
     graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return {*node.input, *(name for graph in graphs for child in graph.node for name in _read(child))}
+    return {
+        *node.input,
+        *(name for graph in graphs for child in graph.node for name in _read(child)),
+    }
 
 
 # Steps: each appends a node or a few.
@@ -184,14 +197,19 @@ def unary(g: RandomGraph) -> None:
 
 def casts(g: RandomGraph) -> None:
     x = g.any()
-    kind = g.chance.choice([TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.BOOL])
+    kind = g.chance.choice(
+        [TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.INT32, TensorProto.BOOL]
+    )
     (half,) = g.raw("Cast", [x.name], to=kind)
     g.add("Cast", [half], x.dims, to=g.kind)
 
 
 def clip(g: RandomGraph) -> None:
     x = g.any()
-    low, high = (g.constant(np.array(n, g.dtype)) for n in (g.chance.choice([-1, 0]), g.chance.choice([1, 6])))
+    low, high = (
+        g.constant(np.array(n, g.dtype))
+        for n in (g.chance.choice([-1, 0]), g.chance.choice([1, 6]))
+    )
     inputs = g.chance.choice([[low, high], [low], ["", high], []])
     g.add("Clip", [x.name, *inputs], x.dims)
 
@@ -212,7 +230,9 @@ def with_constant(g: RandomGraph) -> None:
         g.add("Pow", [x.name, c], x.dims)
         return
     if op == "Div":
-        c = g.constant((self_sign(g) * (np.abs(g.rng.standard_normal(shape)) + 0.5)).astype(g.dtype))
+        c = g.constant(
+            (self_sign(g) * (np.abs(g.rng.standard_normal(shape)) + 0.5)).astype(g.dtype)
+        )
         g.add("Div", [x.name, c], dims)
         return
     pair = [x.name, g.weights(*shape)]
@@ -259,7 +279,9 @@ def where(g: RandomGraph) -> None:
 
 
 def matmul(g: RandomGraph) -> None:
-    x = g.any(lambda value: len(value.dims) >= 2 and not value.dims[-1][1] and value.dims[-1][0] < 40)
+    x = g.any(
+        lambda value: len(value.dims) >= 2 and not value.dims[-1][1] and value.dims[-1][0] < 40
+    )
     if x is None:
         return
     inner = x.dims[-1][0]
@@ -294,7 +316,12 @@ def gemm(g: RandomGraph) -> None:
 
 def picture(value: Value) -> bool:
     dims = value.dims
-    return len(dims) == 4 and not any(names for _, names in dims[1:]) and min(n for n, _ in dims[2:]) >= 3 and dims[1][0] <= 24
+    return (
+        len(dims) == 4
+        and not any(names for _, names in dims[1:])
+        and min(n for n, _ in dims[2:]) >= 3
+        and dims[1][0] <= 24
+    )
 
 
 def conv(g: RandomGraph) -> None:
@@ -353,7 +380,12 @@ def pool(g: RandomGraph) -> None:
             g.add("GlobalAveragePool", [x.name], (*x.dims[:2], ONE, ONE))
         case kind:
             after = [n - 1 for n, _ in x.dims[2:]]
-            g.add(("MaxPool", "AveragePool")[kind - 1], [x.name], (*x.dims[:2], *static(*after)), kernel_shape=[2, 2])
+            g.add(
+                ("MaxPool", "AveragePool")[kind - 1],
+                [x.name],
+                (*x.dims[:2], *static(*after)),
+                kernel_shape=[2, 2],
+            )
 
 
 def transpose(g: RandomGraph) -> None:
@@ -383,7 +415,9 @@ def regrouped(g: RandomGraph, dims: Dims) -> Dims:
                 i = g.chance.randrange(len(new)) if new else 0
                 if new and new[i][0] % 2 == 0:
                     pair = [(2, ()), (new[i][0] // 2, new[i][1])]
-                    new[i : i + 1] = pair if new[i][1] == () and g.chance.random() < 0.5 else pair[::-1]
+                    new[i : i + 1] = (
+                        pair if new[i][1] == () and g.chance.random() < 0.5 else pair[::-1]
+                    )
             case 3 if ONE in new:
                 new.remove(ONE)
     return tuple(new)
@@ -466,7 +500,15 @@ def slice_(g: RandomGraph) -> None:
     axis = g.chance.choice([i for i, (_, names) in enumerate(x.dims) if not names])
     size = x.dims[axis][0]
     start, stop, step = g.chance.choice(
-        [(0, size, 1), (0, 1 << 40, 1), (1, size, 1), (0, -1, 1), (-1, -(1 << 40), -1), (0, size, 2), (-2, 1 << 40, 1)]
+        [
+            (0, size, 1),
+            (0, 1 << 40, 1),
+            (1, size, 1),
+            (0, -1, 1),
+            (-1, -(1 << 40), -1),
+            (0, size, 2),
+            (-2, 1 << 40, 1),
+        ]
     )
     left = len(range(size)[slice(start, stop, step)])
     if left == 0:
@@ -481,9 +523,13 @@ def concat(g: RandomGraph) -> None:
     if x is None:
         return
     axis = g.chance.choice([i for i, (_, names) in enumerate(x.dims) if not names])
+
     def fits(value: Value) -> bool:
         return len(value.dims) == len(x.dims) and all(
-            a == b if i != axis else not b[1] for i, (a, b) in enumerate(zip(x.dims, value.dims, strict=True)))
+            a == b if i != axis else not b[1]
+            for i, (a, b) in enumerate(zip(x.dims, value.dims, strict=True))
+        )
+
     parts = [x, *(g.any(fits) for _ in range(g.chance.choice([0, 1, 1, 2])))]
     total = sum(part.dims[axis][0] for part in parts)
     if total > 48:
@@ -505,7 +551,8 @@ def split(g: RandomGraph) -> None:
     else:
         names = g.raw("Split", [x.name], 2, axis=axis, split=sizes)
     g.values += [
-        Value(name, (*x.dims[:axis], (n, ()), *x.dims[axis + 1 :])) for name, n in zip(names, sizes, strict=True)
+        Value(name, (*x.dims[:axis], (n, ()), *x.dims[axis + 1 :]))
+        for name, n in zip(names, sizes, strict=True)
     ]
     if g.chance.random() < 0.3:
         order = names if g.chance.random() < 0.5 else names[::-1]
@@ -526,7 +573,12 @@ def gather(g: RandomGraph) -> None:
     else:
         places = g.rng.integers(-size, size, shape)
     dims = (*x.dims[:axis], *static(*places.shape), *x.dims[axis + 1 :])
-    g.add("Gather", [x.name, g.constant(np.asarray(places, np.int64))], dims, axis=g.sign(axis, len(x.dims)))
+    g.add(
+        "Gather",
+        [x.name, g.constant(np.asarray(places, np.int64))],
+        dims,
+        axis=g.sign(axis, len(x.dims)),
+    )
 
 
 def expand(g: RandomGraph) -> None:
@@ -558,9 +610,15 @@ def pad(g: RandomGraph) -> None:
         return
     mode = g.chance.choice(["constant", "constant", "reflect", "edge"])
     before = [0] + [g.chance.choice([0, 1]) for _ in x.dims[1:]]
-    after = [0] + [g.chance.choice([0, 0, 1, -1]) if mode == "constant" else g.chance.choice([0, 1]) for _ in x.dims[1:]]
+    after = [0] + [
+        g.chance.choice([0, 0, 1, -1]) if mode == "constant" else g.chance.choice([0, 1])
+        for _ in x.dims[1:]
+    ]
     dims = tuple((n + a + b, names) for a, b, (n, names) in zip(before, after, x.dims, strict=True))
-    if any(n < 1 for n, _ in dims) or (mode == "reflect" and any(n < 2 and (a or b) for a, b, (n, _) in zip(before, after, x.dims, strict=True))):
+    if any(n < 1 for n, _ in dims) or (
+        mode == "reflect"
+        and any(n < 2 and (a or b) for a, b, (n, _) in zip(before, after, x.dims, strict=True))
+    ):
         return
     fill = g.chance.choice([[], [g.weights()]]) if mode == "constant" else []
     if g.opset >= 11:
@@ -600,14 +658,20 @@ def layer_norm(g: RandomGraph) -> None:
         g.add("LayerNormalization", [x.name, scale, *more], x.dims, axis=-1, epsilon=1e-3)
         return
     last = g.sign(rank - 1, rank)
+
     def mean(name: str) -> str:
         if g.opset >= 18:
             return g.raw("ReduceMean", [name, g.whole(last)], keepdims=1)[0]
         return g.raw("ReduceMean", [name], axes=[last], keepdims=1)[0]
+
     around = x.name
     if g.chance.random() < 0.8:
         (around,) = g.raw("Sub", [x.name, mean(x.name)])
-    square = g.raw("Pow", [around, g.constant(np.array(2, g.dtype))]) if g.chance.random() < 0.5 else g.raw("Mul", [around, around])
+    square = (
+        g.raw("Pow", [around, g.constant(np.array(2, g.dtype))])
+        if g.chance.random() < 0.5
+        else g.raw("Mul", [around, around])
+    )
     (shifted,) = g.raw("Add", [mean(square[0]), g.constant(np.array(1e-3, g.dtype))])
     (root,) = g.raw("Sqrt", [shifted])
     (y,) = g.raw("Div", [around, root])
@@ -652,13 +716,17 @@ def swish(g: RandomGraph) -> None:
 
 
 def einsum(g: RandomGraph) -> None:
-    x = g.any(lambda value: len(value.dims) in (2, 3) and not value.dims[-1][1] and value.dims[-1][0] < 30)
+    x = g.any(
+        lambda value: len(value.dims) in (2, 3) and not value.dims[-1][1] and value.dims[-1][0] < 30
+    )
     if x is None:
         return
     letters, width = "abc"[: len(x.dims)], g.chance.choice([2, 3])
     last = letters[-1]
     if g.chance.random() < 0.7:
-        pair, shape = g.chance.choice([(f"{last}z", (x.dims[-1][0], width)), (f"z{last}", (width, x.dims[-1][0]))])
+        pair, shape = g.chance.choice(
+            [(f"{last}z", (x.dims[-1][0], width)), (f"z{last}", (width, x.dims[-1][0]))]
+        )
         out = letters[:-1] + "z"
         dims = (*x.dims[:-1], (width, ()))
         order = list(range(len(out)))
@@ -669,20 +737,34 @@ def einsum(g: RandomGraph) -> None:
     else:
         order = list(range(len(letters)))
         g.chance.shuffle(order)
-        g.add("Einsum", [x.name], tuple(x.dims[i] for i in order), equation=f"{letters}->{''.join(letters[i] for i in order)}")
+        g.add(
+            "Einsum",
+            [x.name],
+            tuple(x.dims[i] for i in order),
+            equation=f"{letters}->{''.join(letters[i] for i in order)}",
+        )
 
 
 def attention(g: RandomGraph) -> None:
     """softmax(Q Kᵀ / √d) V of linear layers of one value, with one or two heads."""
-    x = g.any(lambda value: len(value.dims) == 3 and not value.dims[-1][1] and value.dims[-1][0] <= 24)
+    x = g.any(
+        lambda value: len(value.dims) == 3 and not value.dims[-1][1] and value.dims[-1][0] <= 24
+    )
     if x is None:
         return
     width, heads, size = x.dims[-1][0], g.chance.choice([1, 2]), g.chance.choice([2, 4])
+
     def project() -> str:
-        (y,) = g.raw("MatMul", [x.name, g.constant(g.rng.standard_normal((width, heads * size)).astype(g.dtype))])
+        (y,) = g.raw(
+            "MatMul",
+            [x.name, g.constant(g.rng.standard_normal((width, heads * size)).astype(g.dtype))],
+        )
         if g.chance.random() < 0.8:
-            (y,) = g.raw("Add", [y, g.constant(g.rng.standard_normal(heads * size).astype(g.dtype))])
+            (y,) = g.raw(
+                "Add", [y, g.constant(g.rng.standard_normal(heads * size).astype(g.dtype))]
+            )
         return g.raw("Reshape", [y, g.whole(0, 0, heads, size)])[0]
+
     q, k, v = project(), project(), project()
     (q,) = g.raw("Transpose", [q], perm=[0, 2, 1, 3])
     (k,) = g.raw("Transpose", [k], perm=[0, 2, 3, 1])
@@ -691,7 +773,9 @@ def attention(g: RandomGraph) -> None:
     (scores,) = g.raw("MatMul", [q, k])
     (scores,) = g.raw("Div", [scores, scale])
     if g.chance.random() < 0.2:
-        (scores,) = g.raw("Add", [scores, g.weights(*g.chance.choice([[], [1, 1, 1, 1], [heads, 1, 1]]))])
+        (scores,) = g.raw(
+            "Add", [scores, g.weights(*g.chance.choice([[], [1, 1, 1, 1], [heads, 1, 1]]))]
+        )
     (shares,) = g.raw("Softmax", [scores], axis=-1)
     (mixed,) = g.raw("MatMul", [shares, v])
     (mixed,) = g.raw("Transpose", [mixed], perm=[0, 2, 1, 3])
@@ -700,7 +784,9 @@ def attention(g: RandomGraph) -> None:
         g.values.append(Value(shares, (x.dims[0], (heads, ()), x.dims[1], x.dims[1])))
 
 
-def inner(g: RandomGraph, stem: str, inputs: Sequence[Value] = ()) -> tuple[str, list[onnx.NodeProto]]:
+def inner(
+    g: RandomGraph, stem: str, inputs: Sequence[Value] = ()
+) -> tuple[str, list[onnx.NodeProto]]:
     """A few steps that read what is around them, and their mean."""
     around, values = g.nodes, list(g.values)
     g.nodes = []
@@ -738,7 +824,10 @@ def loop(g: RandomGraph) -> None:
     state, turn, go = g.fresh("s"), g.fresh("i"), g.fresh("go")
     result, nodes = inner(g, "b", [Value(state, ())])
     total, on = g.fresh("sum"), g.fresh("on")
-    nodes += [helper.make_node("Add", [result, state], [total]), helper.make_node("Identity", [go], [on])]
+    nodes += [
+        helper.make_node("Add", [result, state], [total]),
+        helper.make_node("Identity", [go], [on]),
+    ]
     body = helper.make_graph(
         nodes, g.fresh("body"),
         [helper.make_tensor_value_info(turn, TensorProto.INT64, []), helper.make_tensor_value_info(go, TensorProto.BOOL, []),
@@ -750,7 +839,9 @@ def loop(g: RandomGraph) -> None:
 
 def residual_norm(g: RandomGraph) -> None:
     """A layer normalisation of a sum."""
-    x = g.any(lambda value: len(value.dims) == 3 and not value.dims[-1][1] and value.dims[-1][0] > 3)
+    x = g.any(
+        lambda value: len(value.dims) == 3 and not value.dims[-1][1] and value.dims[-1][0] > 3
+    )
     if x is None or g.opset < 17:
         return
     width = x.dims[-1][0]
@@ -759,13 +850,22 @@ def residual_norm(g: RandomGraph) -> None:
     if g.chance.random() < 0.5:
         (one,) = g.raw("Add", [one, g.weights(width)])
     total = g.add("Add", [x.name, one], x.dims)
-    g.add("LayerNormalization", [total.name, g.weights(width), *g.chance.choice([[], [g.weights(width)]])], x.dims)
+    g.add(
+        "LayerNormalization",
+        [total.name, g.weights(width), *g.chance.choice([[], [g.weights(width)]])],
+        x.dims,
+    )
 
 
 def linear_gelu(g: RandomGraph) -> None:
     matmul(g)
     if g.opset >= 20 and g.chance.random() < 0.5:
-        g.add("Gelu", [g.values[-1].name], g.values[-1].dims, approximate=g.chance.choice(["none", "tanh"]))
+        g.add(
+            "Gelu",
+            [g.values[-1].name],
+            g.values[-1].dims,
+            approximate=g.chance.choice(["none", "tanh"]),
+        )
 
 
 def hard(g: RandomGraph) -> None:
