@@ -1,7 +1,8 @@
-"""Every exact pass on the node-level models of ONNX's own backend test suite: all operators."""
+"""Every exact pass, and both recipes, on the node-level models of ONNX's own backend test suite."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Literal
 
@@ -14,7 +15,8 @@ from onnx.backend.test.loader import load_model_tests
 
 from onnxpress import registry
 from onnxpress.model import Model
-from onnxpress.recipe import Pass
+from onnxpress.recipe import Pass, Recipe
+from onnxpress.verbs.optimize import RECIPES, optimize
 from zoo.graphs import answers, serialized
 
 PASSES = [registry.create(Pass, "passes", name) for name in registry.names("passes")]
@@ -103,3 +105,47 @@ def test_every_operator_survives_every_exact_pass(mode: Mode) -> None:
         if (found := fault(step, model, feeds))
     }
     assert not faults
+
+
+def recipe_faults(target: str, model: Model, feeds: dict[str, object]) -> str:
+    """What the whole recipe did wrong without the guard's help; empty for nothing."""
+    recipe = Recipe.parse(RECIPES[target])
+    result = optimize(model, None, recipe)
+    wrong = [f"{step.name}: {step.reason}" for step in result.passes if step.reverted]
+    if wrong:
+        return "; ".join(wrong)
+    if result.model is model:
+        return ""
+    if target == "portable" and not valid(result.model):
+        return "is not valid any more"
+    if any(step.changed for step in optimize(result.model, None, recipe).passes):
+        return "is not idempotent"
+    try:
+        expected = answers(model, feeds)
+    except Exception:  # noqa: BLE001  # ONNX Runtime lacks some operators
+        return ""
+    return "" if all(map(same, expected, answers(result.model, feeds))) else "changed an output"
+
+
+def all_recipe_faults(mode: Mode, chosen: float = 1.0) -> dict[tuple[str, str], str]:
+    chance = random.Random(0)
+    return {
+        (name, target): found
+        for name, model, feeds in models(mode)
+        if chance.random() < chosen and valid(model)
+        for target in RECIPES
+        if (found := recipe_faults(target, model, feeds))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["as they are", "constant"])
+def test_every_operator_survives_both_recipes(mode: Mode) -> None:
+    assert not all_recipe_faults(mode)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_some_operators_survive_both_recipes() -> None:
+    assert not all_recipe_faults("constant", 0.03)

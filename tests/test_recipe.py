@@ -58,7 +58,9 @@ def other(step: Pass) -> Pass:
     changes: dict[str, object] = {}
     for field in dataclasses.fields(step):
         value = getattr(step, field.name)
-        if isinstance(value, int):
+        if isinstance(value, bool):
+            changes[field.name] = not value
+        elif isinstance(value, int):
             changes[field.name] = value - 1
         elif value == "uint8":
             changes[field.name] = "int8"
@@ -147,7 +149,7 @@ def test_unknown_passes_are_named(text: str, told: str) -> None:
         ("every(flag=yes)", "expected bool, such as False"),
         ("every(share=much)", "expected float"),
         ("every(sizes=1)", "expected tuple"),
-        ("fold_constants(max_bytes=x)", "expected int, such as 65536"),
+        ("fold_constants(max_bytes=x)", "expected int, such as 1048576"),
         ("quantize_static(activations=float)", "activations=float; expected uint8 or int8"),
     ],
 )

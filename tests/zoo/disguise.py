@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import onnx
 
-COMMUTATIVE = ("Add", "Mul")
+COMMUTATIVE = ("Add", "And", "Equal", "Max", "Min", "Mul", "Or")
 
 
 def disguise(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
@@ -20,8 +20,10 @@ def disguise(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:
         for node in graph.node:
             if node.op_type in COMMUTATIVE and node.domain == "" and chance.random() < 0.5:
                 node.input[:] = list(reversed(node.input))
+            del node.metadata_props[:]  # the exporter's names of modules
         _rename(graph, names, chance)
         _shuffle(graph, chance)
+    copy.graph.name = f"g{chance.randrange(10**6)}"
     return copy
 
 

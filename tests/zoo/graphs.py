@@ -59,7 +59,7 @@ def difference(expected: list[Array], got: list[Array]) -> float:
     assert [array.shape for array in expected] == [array.shape for array in got]
     assert [array.dtype for array in expected] == [array.dtype for array in got]
     return max(
-        float(np.abs(a.astype(np.float64) - b).max() / max(np.abs(a).max(), 1e-30))
+        float(np.abs(a.astype(np.float64) - b).max()) / max(float(np.abs(a).max()), 1e-30)
         for a, b in zip(expected, got, strict=True)
         if a.size
     )

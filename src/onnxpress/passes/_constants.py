@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,12 +121,12 @@ class Constants:
         self._known.update(zip(node.outputs, arrays, strict=True))
         self._folded.append(node)
 
-    def _fits(self, node: ir.Node, size: int) -> bool:
+    def _fits(self, node: ir.Node, size: float) -> bool:
         grows = size - self._freed_bytes(node)
         if grows > self._max_bytes:
+            told = f"{grows} bytes" if math.isfinite(grows) else "nobody knows how many bytes"
             self.refusals.append(
-                f"{node.op_type} '{node.name}' would grow by {grows} bytes; max_bytes is "
-                f"{self._max_bytes}"
+                f"{node.op_type} '{node.name}' would grow by {told}; max_bytes is {self._max_bytes}"
             )
         return grows <= self._max_bytes
 

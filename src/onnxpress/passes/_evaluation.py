@@ -27,7 +27,12 @@ INEXACT = ("AveragePool", "GridSample", "RoiAlign")
 GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 TENSORS = (np.ndarray, np.generic)
 LONGEST_SHAPE = 64
-"""Integer inputs of at most this many elements may be shapes: they decide how large outputs are."""
+"""Inputs of at most this many numbers may be shapes or counts, which say how large outputs are."""
+GROWING = (
+    "BlackmanWindow", "CenterCropPad", "Col2Im", "HammingWindow", "HannWindow", "MaxUnpool",
+    "MelWeightMatrix", "OneHot", "Range", "Resize", "Upsample",
+)  # fmt: skip
+"""Here numbers decide, too, and onnx's inference does not always read them."""
 
 
 def is_foldable(node: ir.Node) -> bool:
@@ -42,14 +47,24 @@ def is_foldable(node: ir.Node) -> bool:
     )
 
 
-def output_bytes(node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int) -> int | None:
-    """What the outputs of ``node`` would take; None where only computing them would tell."""
+def output_bytes(
+    node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int
+) -> int | float | None:
+    """What the outputs of ``node`` would take; None where only computing them would tell.
+
+    Infinite where they may be of any size, and it is not known of which.
+    """
+    found = _inferred_bytes(node, inputs, opset)
+    return math.inf if found is None and node.op_type in GROWING else found
+
+
+def _inferred_bytes(node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int) -> int | None:
     proto = _detached(node, inputs)
     types, data = {}, {}
     for name, array in _named(inputs).items():
         tensor = ir.tensor(array)
         types[name] = onnx.helper.make_tensor_type_proto(int(tensor.dtype), array.shape)
-        if array.dtype == np.int64 and array.size <= LONGEST_SHAPE:
+        if array.dtype.kind in "if" and array.size <= LONGEST_SHAPE:
             data[name] = ir.serde.serialize_tensor(tensor)
     try:
         schema = onnx.defs.get_schema(node.op_type, opset)

@@ -12,6 +12,8 @@ from onnxpress.values import discard
 
 CONTRIB = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
+CONTRIB_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+"""What those of transformers compute with; some take float64 as well."""
 
 Attribute = int | float | str | Sequence[int]
 

@@ -18,7 +18,7 @@ from onnxpress.passes._attention_mask import (
     rest_of,
 )
 from onnxpress.passes._heads import Heads, Refusal, heads_of
-from onnxpress.passes._rewriting import CONTRIB, sweep, take
+from onnxpress.passes._rewriting import CONTRIB, CONTRIB_TYPES, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.passes.simplify_views import SimplifyViews
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -26,8 +26,6 @@ from onnxpress.shapes import Shapes
 from onnxpress.values import Names, constant, is_op, name_of
 from onnxpress.views import RESHAPES, View, Views
 
-TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-"""What the operator takes; ONNX Runtime's CPU kernel the first only."""
 BETWEEN = (
     *("Add", "Div", "Mul", "Sub", "Cast", "Clip", "Max", "Min", "Where", "Identity", "Transpose"),
     *("Exp", "Neg", "Pow", "Relu", "Sigmoid", "Sqrt", "Tanh"),
@@ -109,8 +107,8 @@ class _Work:
         dtype = self._shapes.dtype(softmax.inputs[0])
         if not isinstance(heads, int) or not isinstance(size, int):
             raise Refusal("the number or size of its heads is not known")
-        if dtype not in TYPES:
-            raise Refusal(f"the operator is not for {dtype}")
+        if dtype not in CONTRIB_TYPES:
+            raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
         if any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")

@@ -112,6 +112,8 @@ class _Work:
         if not self._contrib:
             return f"it needs opset {GELU_OPSET}, the model has {self._opset}"
         dtype = self._shapes.dtype(parts[X])
+        if not self._shapes.shape(parts[X]):
+            return f"{OWN[kind]} does not take a scalar, and its shape is not known to be another"
         if dtype in TYPES[kind]:
             return ""
         told = "an unknown type" if dtype is None else dtype.name.lower()

@@ -12,7 +12,7 @@ from onnxpress.matching import Any, Match, blocking
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._heads import Heads, heads_of
-from onnxpress.passes._rewriting import CONTRIB, sweep, take
+from onnxpress.passes._rewriting import CONTRIB, CONTRIB_TYPES, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shape_rules import slices
@@ -72,23 +72,15 @@ class _Work:
 
     def fuse(self, node: ir.Node, found: Match) -> str:
         """The reason why not, or nothing."""
-        readers = blocking(found, node.outputs[0])
-        if readers:
-            return f"'{name_of(readers[0])}' reads a part of it"
-        shape = self._shapes.shape(found[X])
-        if shape is None or len(shape) != 4 or not isinstance(shape[3], int):
-            return "it is not of [batch, heads, length, size]"
-        for part in (COS, SIN):
-            if self._shapes.shape(found[part]) != (1, 1, *shape[2:]):
-                return "its angles are not the same for all rows and heads"
-            if not self._doubled(found[part]):
-                return "the halves of its angles are not known to be equal"
-        heads = heads_of(self._views.of(found[X]), -2, -1)
+        why, half = self._why_not(node, found), (self._shapes.shape(found[X]) or (0,))[-1]
+        heads = None if why else heads_of(self._views.of(found[X]), -2, -1)
+        if heads is None or not isinstance(half, int):
+            return why
         count = heads.sizes[1]
-        steps = self._writer.best(heads.packed)
         if not isinstance(count, int):
             return "the number of its heads is not known"
-        caches = [self._cache(found[part], shape[3] // 2, node) for part in (COS, SIN)]
+        steps = self._writer.best(heads.packed)
+        caches = [self._cache(found[part], half // 2, node) for part in (COS, SIN)]
         moves = steps is None or any(step.perm for step in steps)
         packed = found[X]
         if steps is not None and not moves:
@@ -98,6 +90,21 @@ class _Work:
             {**ATTRIBUTES, "num_heads": count}, domain=CONTRIB, name=node.name,
         )  # fmt: skip
         self._put(node, fused, None if moves else heads)
+        return ""
+
+    def _why_not(self, node: ir.Node, found: Match) -> str:
+        readers, shape = blocking(found, node.outputs[0]), self._shapes.shape(found[X])
+        if readers:
+            return f"'{name_of(readers[0])}' reads a part of it"
+        if shape is None or len(shape) != 4 or not isinstance(shape[3], int):
+            return "it is not of [batch, heads, length, size]"
+        if self._shapes.dtype(found[X]) not in CONTRIB_TYPES:
+            return f"ONNX Runtime has none of {self._shapes.dtype(found[X])}"
+        for part in (COS, SIN):
+            if self._shapes.shape(found[part]) != (1, 1, *shape[2:]):
+                return "its angles are not the same for all rows and heads"
+            if not self._doubled(found[part]):
+                return "the halves of its angles are not known to be equal"
         return ""
 
     def _put(self, node: ir.Node, fused: ir.Node, packed: Heads | None) -> None:

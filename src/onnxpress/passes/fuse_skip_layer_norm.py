@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxpress.dims import Size
 from onnxpress.model import Model
 from onnxpress.passes._rewriting import CONTRIB, replace, take
 from onnxpress.recipe import Change, Facts, Missed, Pass
@@ -75,6 +74,9 @@ def _why_not(node: ir.Node, added: ir.Node, shapes: Shapes) -> str:
         return "it is not over the last dimension"
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return "its mean or deviation is read"
+    factors = [value for value in node.inputs[1:3] if value is not None]
+    if any(shapes.shape(value) != shape[-1:] for value in factors):
+        return "its factors are not one for each of the last dimension"
     return "the sum is an output of the model" if total.is_graph_output() else ""
 
 
@@ -93,7 +95,7 @@ def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
     gamma, beta = [*node.inputs[1:3], None][:2]
     bias_node = None
     for data, other in ((one, two), (two, one)):
-        found = _bias(data, shape[-1])
+        found = _bias(data, shapes)
         if found is not None:
             bias_node, one, two = found, data, other
             break
@@ -125,13 +127,17 @@ def _fuse(node: ir.Node, shapes: Shapes, names: Names) -> str:
     return ""
 
 
-def _bias(value: ir.Value, size: Size) -> ir.Node | None:
-    """The node that adds a constant [``size``] to what nothing else reads."""
-    node = value.producer()
-    if node is None or not is_op(node, "Add") or len(value.uses()) != 1:
+def _bias(value: ir.Value, shapes: Shapes) -> ir.Node | None:
+    """The node that adds a constant [size] to what nothing else reads and is as large."""
+    node, shape = value.producer(), shapes.shape(value)
+    if node is None or not is_op(node, "Add") or len(value.uses()) != 1 or shape is None:
         return None
-    arrays = [constant(side) for side in node.inputs]
-    return node if any(array is not None and array.shape == (size,) for array in arrays) else None
+    if value.is_graph_output():
+        return None
+    side = 1 if constant(node.inputs[1]) is not None else 0
+    bias = constant(node.inputs[side])
+    fits = bias is not None and bias.shape == shape[-1:]
+    return node if fits and shapes.shape(node.inputs[1 - side]) == shape else None
 
 
 def _told(shape: Shape | None) -> str:

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from onnxpress import registry
 from onnxpress.engine import Engine, Executed, Session, require
-from onnxpress.errors import EngineError
+from onnxpress.errors import EngineError, InputError
 from onnxpress.model import MAPPED_BYTES, Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
@@ -91,6 +93,7 @@ class Guard:
             with self._open_original() as session:
                 for following in itertools.chain([feeds], batches):
                     expected = self._expected(session, following)
+                    _require_tensors(expected)
                     part.append((following, expected))
                     arrays = (*following.values(), *expected.values())
                     size += sum(array.nbytes for array in arrays)
@@ -105,7 +108,11 @@ class Guard:
             raise self._cannot("open", error) from error
 
     def _open(self, path: Path) -> Session:
-        options = {"graph_optimization_level": "ORT_DISABLE_ALL"}
+        # Weights packed for speed would be held beside those of the file.
+        options = {
+            "graph_optimization_level": "ORT_DISABLE_ALL",
+            "session.disable_prepacking": "1",
+        }
         settings = Settings(ENGINE, options=options, custom_ops=self.model.custom_ops)
         return self._engine.open(path, settings)
 
@@ -162,3 +169,12 @@ class Guard:
             "a model that it runs",
             f"try {ways if verb == 'run' else '--custom-ops LIB.so or onnxpress check'}, {skip}",
         )
+
+
+def _require_tensors(answer: Feeds) -> None:
+    for name, array in answer.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(
+                f"output '{name}' is no tensor", "tensors, which can be compared",
+                "--no-verify optimises without a proof",
+            )  # fmt: skip

@@ -19,6 +19,8 @@ TOLERANCES: Mapping[str, tuple[float, float]] = {
     "bfloat16": (5e-2, 2e-2),
 }
 """dtype → (rtol, atol as a share of the output's ``magnitude``). Other types must be equal."""
+ROUNDING: Mapping[str, float] = {"float16": 4e-3, "bfloat16": 3e-2}
+"""dtype → four of its units in the last place: nothing less can be told from rounding."""
 
 FILL, FILL_GAP = 1e4, 1e3
 """Equal values of at least this size, so many times larger than all others, stand for nothing."""
@@ -113,7 +115,7 @@ def compare(
 class Comparison:
     """Outputs of the first model against runs of the second, batch after batch.
 
-    ``rtol`` replaces both tolerances of float types.
+    ``rtol`` replaces both tolerances of float types, down to what rounding makes of half ones.
     """
 
     def __init__(self, rtol: float | None = None) -> None:
@@ -183,7 +185,7 @@ def _compare(
     else:
         relative, share = TOLERANCES[a.dtype.name]
         if rtol is not None:
-            relative, share = rtol, rtol
+            relative = share = max(rtol, ROUNDING.get(a.dtype.name, 0.0))
         left, right = a.astype(np.float64), b.astype(np.float64)
         same = (left == right) | (np.isnan(left) & np.isnan(right))
         with np.errstate(invalid="ignore"):
