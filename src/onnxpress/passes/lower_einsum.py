@@ -21,11 +21,11 @@ EQUATION = re.compile(r"([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)")
 VIEWING = ("Einsum", "Softmax", "Transpose", *RESHAPES)
 """Beside these new views merge with what is there, or are part of an attention."""
 PASSING = ("Add", "Cast", "Div", "Mul", "Sub", "Where")
-"""What may stand between, as the scale and the mask of scores do."""
+"""What may stand behind the product before its reader, as the scale and the mask of scores do."""
 FAR = 4
 """How many of those."""
 LONELY = 1
-"""How many nodes beside the MatMul may stay for good: ONNX Runtime's Einsum moves data as well."""
+"""How many views may meet no other: one, as a projection to heads has."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class _Plan:
         )
 
 
-def reaches_back(value: ir.Value | None, far: int = FAR) -> bool:
-    """Whether a view made ``value``, or what stands before a few simple operators did."""
+def reaches_back(value: ir.Value | None) -> bool:
+    """Whether a view made ``value``, or what one number scales to it."""
     node = None if value is None else value.producer()
-    if node is None:
-        return False
-    if is_op(node, *VIEWING):
-        return True
-    return far > 0 and is_op(node, *PASSING) and any(reaches_back(x, far - 1) for x in node.inputs)
+    if node is not None and is_op(node, "Mul", "Div"):
+        numbers = [constant(side) for side in node.inputs]
+        if any(number is not None and number.size == 1 for number in numbers):
+            return any(map(reaches_back, node.inputs))
+    return node is not None and is_op(node, *VIEWING)
 
 
 def reaches_on(node: ir.Node, far: int = FAR) -> bool:
