@@ -6,7 +6,6 @@ import random
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 import torch

@@ -126,8 +126,7 @@ class Constants:
         if grows > self._max_bytes:
             told = f"{grows} bytes" if math.isfinite(grows) else "nobody knows how many bytes"
             self.refusals.append(
-                f"{node.op_type} '{node.name}' would grow by {told}; max_bytes is "
-                f"{self._max_bytes}"
+                f"{node.op_type} '{node.name}' would grow by {told}; max_bytes is {self._max_bytes}"
             )
         return grows <= self._max_bytes
 

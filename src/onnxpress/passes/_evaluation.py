@@ -27,7 +27,7 @@ INEXACT = ("AveragePool", "GridSample", "RoiAlign")
 GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 TENSORS = (np.ndarray, np.generic)
 LONGEST_SHAPE = 64
-"""Inputs of at most this many numbers may be shapes or counts, which decide how large outputs are."""
+"""Inputs of at most so many numbers may be shapes or counts: they decide how large outputs are."""
 GROWING = (
     "BlackmanWindow", "CenterCropPad", "Col2Im", "HammingWindow", "HannWindow", "MaxUnpool",
     "MelWeightMatrix", "OneHot", "Range", "Resize", "Upsample",
@@ -58,9 +58,7 @@ def output_bytes(
     return math.inf if found is None and node.op_type in GROWING else found
 
 
-def _inferred_bytes(
-    node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int
-) -> int | None:
+def _inferred_bytes(node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int) -> int | None:
     proto = _detached(node, inputs)
     types, data = {}, {}
     for name, array in _named(inputs).items():

@@ -75,8 +75,6 @@ class _Work:
         shape = self._shapes.shape(found[X])
         if shape is None or len(shape) != 4 or not isinstance(shape[3], int):
             return "it is not of [batch, heads, length, size]"
-        if self._shapes.dtype(found[X]) not in CONTRIB_TYPES:
-            return f"ONNX Runtime has none of {self._shapes.dtype(found[X])}"
         for part in (COS, SIN):
             if self._shapes.shape(found[part]) != (1, 1, *shape[2:]):
                 return "its angles are not the same for all rows and heads"
@@ -85,8 +83,8 @@ class _Work:
         heads = heads_of(self._views.of(found[X]), -2, -1)
         count = heads.sizes[1]
         steps = self._writer.best(heads.packed)
-        if not isinstance(count, int):
-            return "the number of its heads is not known"
+        if not isinstance(count, int) or self._shapes.dtype(found[X]) not in CONTRIB_TYPES:
+            return "the number of its heads is not known, or there is no operator for its type"
         caches = [self._cache(found[part], shape[3] // 2, node) for part in (COS, SIN)]
         moves = steps is None or any(step.perm for step in steps)
         packed = found[X]
