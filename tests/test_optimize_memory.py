@@ -22,10 +22,10 @@ from onnxpress import api
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
-api.optimize(sys.argv[2], verify=sys.argv[4] == "proven", target=sys.argv[3])
+how = {"verify": sys.argv[4] == "proven", "target": sys.argv[3]}
+api.optimize(sys.argv[2], **how)
 base = peak()
-done = api.optimize(sys.argv[1], verify=sys.argv[4] == "proven", target=sys.argv[3])
-done.model.save(sys.argv[5])
+api.optimize(sys.argv[1], **how).model.save(sys.argv[5])
 print(peak() - base)
 """
 

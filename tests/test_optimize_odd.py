@@ -259,8 +259,8 @@ ODD = {
         "(float[n,4] x) => (float[n,4] x, float[m,4] y) { y = Identity(x) }", {"x": X},
     ),
     "outputs that are constants": lambda: Odd(
-        "(float[n,4] x) => (float[n,4] y, float[4,4] w, float[4,4] v, float[4,4] t)"
-        " { y = MatMul(x, w) v = Identity(w) t = Transpose<perm=[1,0]>(w) }", {"x": X}, w=W,
+        "(float[n,4] x) => (float[n,4] y, float[4,4] w, float[4,4] v, float[4,4] t) {"
+        " y = MatMul(x, w) v = Identity(w) t = Transpose<perm=[1,0]>(w) }", {"x": X}, w=W,
     ),
     "no input at all": lambda: Odd(
         "() => (float[4,4] y, float[4,4] z) { a = MatMul(w, w) y = Relu(a) z = Neg(a) }", {}, w=W,
@@ -296,9 +296,8 @@ ODD = {
     ),
     "quantised": lambda: Odd(
         "(float[n,4] x) => (float[m,4] y) { q = QuantizeLinear(x, s, z)"
-        " d = DequantizeLinear(q, s, z) e = DequantizeLinear(v, s, z)"
-        " p = MatMul(d, e) y = Identity(p) }",
-        {"x": X},
+        " d = DequantizeLinear(q, s, z) e = DequantizeLinear(v, s, z) p = MatMul(d, e)"
+        " y = Identity(p) }", {"x": X},
         s=np.float32(0.1), z=np.uint8(128), v=np.arange(16, dtype=np.uint8).reshape(4, 4),
     ),
     "sequences": lambda: Odd(
@@ -306,8 +305,8 @@ ODD = {
         " y = ConcatFromSequence<axis=0>(s) t = Identity(s) k = SequenceLength(t) }", {"x": X},
     ),
     "a sequence as output": lambda: Odd(
-        "(float[4,4] x) => (seq(float[2,4]) y)"
-        " { a = Identity(x) y = SplitToSequence<axis=0>(a, two) }",
+        "(float[4,4] x) => (seq(float[2,4]) y) { a = Identity(x)"
+        " y = SplitToSequence<axis=0>(a, two) }",
         {"x": rand(4, 4)}, two=np.array(2),
     ),
     "sizes that data decide": lambda: Odd(
@@ -403,8 +402,8 @@ def test_each_pass_alone(name: str, tmp_path: Path) -> None:
 
 
 UNKNOWN = (
-    "(float[n,4] x) => (float[m,4] y)"
-    " { a = Identity(x) b = zoo.Fold<k=3>(a) c = Identity(b) y = Neg(c) }"
+    "(float[n,4] x) => (float[m,4] y) { a = Identity(x) b = zoo.Fold<k=3>(a) c = Identity(b)"
+    " y = Neg(c) }"
 )
 
 

@@ -17,6 +17,7 @@ from onnxpress.recipe import Recipe
 from onnxpress.verbs.optimize import RECIPES, optimize
 from zoo.graphs import answers
 from zoo.random_graphs import SIZES, RandomGraph
+from zoo.random_steps import STEPS
 
 RECIPE = {target: Recipe.parse(text) for target, text in RECIPES.items()}
 TOLERANCE = {np.dtype(np.float16): 2e-2}
@@ -80,7 +81,7 @@ graphs = {
 @settings(max_examples=25, deadline=None)
 @given(**graphs)
 def test_any_graph(chance: random.Random, nodes: int, opset: int, kind: int) -> None:
-    check(RandomGraph(chance, nodes, opset, kind))
+    check(RandomGraph(chance, STEPS, nodes, opset, kind))
 
 
 @pytest.mark.slow
@@ -88,4 +89,4 @@ def test_any_graph(chance: random.Random, nodes: int, opset: int, kind: int) -> 
 @settings(max_examples=500, deadline=None)
 @given(**graphs)
 def test_many_graphs(chance: random.Random, nodes: int, opset: int, kind: int) -> None:
-    check(RandomGraph(chance, nodes, opset, kind))
+    check(RandomGraph(chance, STEPS, nodes, opset, kind))

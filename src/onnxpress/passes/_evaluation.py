@@ -27,7 +27,7 @@ INEXACT = ("AveragePool", "GridSample", "RoiAlign")
 GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 TENSORS = (np.ndarray, np.generic)
 LONGEST_SHAPE = 64
-"""Inputs of at most this many numbers may be shapes or counts, which say how large outputs are."""
+"""Inputs of at most so many numbers may be shapes or counts: they decide how large outputs are."""
 GROWING = (
     "BlackmanWindow", "CenterCropPad", "Col2Im", "HammingWindow", "HannWindow", "MaxUnpool",
     "MelWeightMatrix", "OneHot", "Range", "Resize", "Upsample",

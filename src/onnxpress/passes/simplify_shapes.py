@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from onnxpress.dims import Dim
 from onnxpress.model import Model
-from onnxpress.passes._rewriting import sweep
+from onnxpress.passes._rewriting import replace, sweep
 from onnxpress.passes._view_writer import reshape_target
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.shapes import Shapes
@@ -30,8 +30,9 @@ class SimplifyShapes(Pass):
         rewrites = 0
         while True:  # constants make more known
             work = _Work(model.ir)
-            for node in list(model.ir.graph):
-                work.visit(node)
+            for visit in (work.gathered, work.visit):
+                for node in list(model.ir.graph):
+                    visit(node)
             if not work.rewrites:
                 return Change(rewrites)
             sweep(model.ir)
@@ -58,6 +59,21 @@ class _Work:
                 return
         for value in node.outputs:
             self._unify(value)
+
+    def gathered(self, node: ir.Node) -> None:
+        """``Unsqueeze(Gather(s, i))`` of sizes as ``Gather(s, [i])``."""
+        value = node.inputs[0] if is_op(node, "Unsqueeze") else None
+        gather = None if value is None else value.producer()
+        if gather is None or value is None or not is_op(gather, "Gather"):
+            return
+        sizes, index = self._shapes.elements(gather.inputs[0]), constant(gather.inputs[1])
+        alone = len(value.uses()) == 1 and not value.is_graph_output()
+        if sizes is None or sizes.ndim != 1 or index is None or index.ndim != 0 or not alone:
+            return
+        place = self._target([int(index)])
+        made = replace(node.outputs[0], "Gather", [gather.inputs[0], place], gone=[node, gather])
+        self._shapes.learn(made)
+        self.rewrites += 1
 
     def _unify(self, value: ir.Value) -> None:
         """A constant where all is known, else the first value that holds the same."""
