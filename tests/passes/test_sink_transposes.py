@@ -151,7 +151,7 @@ def test_as_many_would_come_as_go() -> None:
     _, change = apply(SINK, model)
     (missed,) = change.missed
     assert not change.changed
-    assert "as many would be needed elsewhere" in missed.why
+    assert "as many would be added" in missed.why
     assert missed.blocking == "t"
 
 

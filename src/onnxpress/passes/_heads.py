@@ -12,7 +12,7 @@ from onnxpress.views import Factor, View
 
 
 class Refusal(Exception):
-    """Why a Softmax stays, and which node is in the way."""
+    """Why an attention is not made, and which node is in the way."""
 
     def __init__(self, why: str, node: ir.Node | None = None) -> None:
         super().__init__(why)

@@ -114,7 +114,7 @@ class _Work:
             raise Refusal("its sizes cannot be constants")
         shape = self._shapes.shape(softmax.inputs[0]) or ()
         if addends and len(shape) == 4 and tuple(shape[:2]) != (batch, heads):
-            raise Refusal(f"its scores are {list(shape)}, of {batch} rows and {heads} heads")
+            raise Refusal("its scores have not the rows and heads of its queries", softmax)
         scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
         mask = self._masks.of(addends, scores, second)
         inputs = [

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.model import Model
+from onnxpress.passes._heads import Refusal
 from onnxpress.passes._rewriting import CONTRIB, replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.values import Names, add_initializer, constant, drop_unused, is_op, name_of
@@ -35,15 +36,10 @@ class FuseQkv(Pass):
             try:
                 _fuse(node, names)
                 rewrites += 1
-            except _Refusal as refusal:
-                missed.append(
-                    Missed("Attention with its projections", (name_of(node),), str(refusal))
-                )
+            except Refusal as refusal:
+                kind, place = "Attention with its projections", (name_of(node),)
+                missed.append(Missed(kind, place, str(refusal), refusal.blocking))
         return Change(rewrites, missed=tuple(missed))
-
-
-class _Refusal(Exception):
-    """Why the projections stay."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class _Linear:
 def _fuse(node: ir.Node, names: Names) -> None:
     given = [*node.inputs, *[None] * (ADDED + 1 - len(node.inputs))]
     if given[BIAS] is not None or any(value is not None for value in given[ADDED + 1 :]):
-        raise _Refusal("it has a bias or a past of its own")
+        raise Refusal("it has a bias or a past of its own")
     sides = [value for value in node.inputs[:PARTS] if value is not None]
     assert node.graph is not None
     split = _split(sides)
@@ -71,14 +67,14 @@ def _fuse(node: ir.Node, names: Names) -> None:
     else:
         linears = [_linear(value) for value in sides]
         if len({linear.source for linear in linears}) != 1:
-            raise _Refusal("they are not of one tensor")
+            raise Refusal("they are not of one tensor")
         source = linears[0].source
         arrays = [constant(linear.weight) for linear in linears]
         sizes = {array.shape[1] for array in arrays if array is not None}
         weight = _joined(node.graph, names, [linear.weight for linear in linears], arrays, axis=1)
         bias, nodes = _bias(node.graph, names, linears), tuple(n for x in linears for n in x.nodes)
     if len(sizes) != 1:
-        raise _Refusal("they differ in size")
+        raise Refusal("they differ in size")
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     read = [value for inner in nodes for value in inner.inputs]
     (size,) = sizes
@@ -104,23 +100,23 @@ def _scaled(graph: ir.Graph, names: Names, value: ir.Value, size: int, factor: f
 
 def _linear(value: ir.Value) -> _Linear:
     nodes, bias = [], None
-    if len(value.uses()) != 1:
-        raise _Refusal("another node reads one of them")
     node = value.producer()
+    if len(value.uses()) != 1:
+        raise Refusal("another node reads one of them", node)
     if node is not None and is_op(node, "Add"):
         side = 1 if constant(node.inputs[1]) is not None else 0
         bias, data = node.inputs[side], node.inputs[1 - side]
         array = constant(bias)
         if array is None or array.ndim != 1 or data is None or len(data.uses()) != 1:
-            raise _Refusal("what is added to one of them is no constant of one dimension")
+            raise Refusal("what is added to one of them is no constant of one dimension", node)
         nodes.append(node)
         node = data.producer()
     weight = None if node is None or len(node.inputs) < 2 else constant(node.inputs[1])
     if node is None or not is_op(node, "MatMul") or weight is None or weight.ndim != 2:
-        raise _Refusal("one of them is not a product with a constant")
+        raise Refusal("one of them is not a product with a constant", node)
     added = constant(bias)
     if added is not None and added.size not in (1, weight.shape[1]):
-        raise _Refusal("what is added to one of them makes it grow")
+        raise Refusal("what is added to one of them makes it grow")
     source = node.inputs[0]
     assert source is not None
     assert node.inputs[1] is not None
@@ -136,9 +132,9 @@ def _split(sides: list[ir.Value]) -> tuple[_Linear, tuple[ir.Node, ...]] | None:
         return None
     lengths = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     if lengths is not None and len(set(lengths.tolist())) != 1:
-        raise _Refusal("its parts differ in size")
+        raise Refusal("its parts differ in size", node)
     if node.attributes.get_int("axis", 0) not in (-1, 2):
-        raise _Refusal("they are split along another dimension")
+        raise Refusal("they are split along another dimension", node)
     whole = _linear(node.inputs[0])
     return whole, (node, *whole.nodes)
 

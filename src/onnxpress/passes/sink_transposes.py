@@ -87,9 +87,10 @@ def _missed(plan: _Plan) -> Missed:
     values = (*plan.enter, *plan.leave)
     users = [node for value in values for node, _ in value.uses()]
     blocking = name_of(users[-1]) if users else ""
-    why = f"of {len(plan.into) + len(plan.out)}, as many would be needed elsewhere"
+    count = len(plan.into) + len(plan.out)
+    why = f"{count} could go, but others read its values, for which as many would be added"
     nodes = tuple(map(name_of, (*plan.into, *plan.out)))
-    return Missed("region without Transpose", nodes, why, blocking)
+    return Missed("one order of dimensions", nodes, why, blocking)
 
 
 class _Work:
