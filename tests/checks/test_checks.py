@@ -115,7 +115,7 @@ class TestInt8Risks:
     ) -> None:
         findings = Int8Risks().findings(self.product(kind, largest), OLD_CPU)
         assert [f.op for f in findings] == ["MatMul", ""][0 if saturates else 1 :]
-        assert "1 int8 products, but no int8 dot product in AVX2, FMA" in findings[-1].what
+        assert "1 int8 product, but no int8 dot product in AVX2, FMA" in findings[-1].what
         assert {f.level for f in findings} == {"warning"}
 
     def test_integer_operators(self) -> None:
@@ -197,7 +197,7 @@ class TestCpuFallback:
         findings = CpuFallback().findings(parse(self.MODEL), target)
         assert [f.what.partition(" run")[0] for f in findings] == [
             "2 nodes (Det, Tan)",
-            "1 nodes (Hardmax)",
+            "1 node (Hardmax)",
         ]
         assert CpuFallback().findings(parse(RELU), target) == []
 
