@@ -50,16 +50,17 @@ def names(socket: str) -> tuple[str, ...]:
     return tuple(sorted(_modules(socket)))
 
 
-def get(socket: str, name: str) -> type:
+def get(socket: str, name: str, others: Iterable[str] = ()) -> type:
     """The plug-in class called ``name`` (in ``commands``: the function).
 
+    ``others`` are names that would do as well where ``name`` stands: an error tells them too.
     Raises ``PluginError`` with the known names where there is none, where the file holds no
     plug-in or several, where its ``api_version`` is not the socket's, and where the plug-in of
     another package cannot be imported.
     """
     modules = _modules(socket)
     if name not in modules:
-        raise unknown(socket, name)
+        raise _unknown(socket, name, others)
     loaded = _load(socket, name, modules[name])
     if isinstance(loaded, ModuleType):
         loaded = _plugin_in(socket, name, loaded)
@@ -69,11 +70,8 @@ def get(socket: str, name: str) -> type:
     return loaded  # type: ignore[return-value]  # checked above; a function in `commands`
 
 
-def unknown(socket: str, name: str, others: Iterable[str] = ()) -> PluginError:
-    """What to raise for ``name``: with the names that are like it, or where they all are.
-
-    ``others`` are names that would do as well in its place.
-    """
+def _unknown(socket: str, name: str, others: Iterable[str]) -> PluginError:
+    """With the names that are like ``name``, or where they all are."""
     known = sorted({*_modules(socket), *others})
     near = difflib.get_close_matches(name, known) or [each for each in known if name in each]
     fix = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def wrecked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     real_get, real_forms = registry.get, OnnxRuntime.forms
     names = ["wrecked-constant", "wrecked-shuffled"]
 
-    def get(socket: str, name: str) -> type:
-        return Wreck if (socket, name) == ("passes", "wreck") else real_get(socket, name)
+    def get(socket: str, name: str, others: Iterable[str] = ()) -> type:
+        return Wreck if (socket, name) == ("passes", "wreck") else real_get(socket, name, others)
 
     def forms(self: OnnxRuntime, model: ModelFacts, machine: Machine) -> list[Form]:
         settings = Settings("onnxruntime")
