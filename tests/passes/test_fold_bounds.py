@@ -24,6 +24,10 @@ HUGE = {
         "float[n] y", "Range(a, b, c)",
         {"a": np.float32(0), "b": np.float32(MANY), "c": np.float32(1)},
     ),
+    "Range of numbers with a dimension": (
+        "float[n] y", "Range(a, b, c)",
+        {"a": np.zeros(1, np.float32), "b": np.float32([MANY]), "c": np.ones(1, np.float32)},
+    ),
     "Expand": (
         "float[m,n] y", "Expand(a, b)", {"a": np.float32(0), "b": np.array([20000, 20000])},
     ),

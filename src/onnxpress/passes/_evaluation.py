@@ -55,7 +55,19 @@ def output_bytes(
     Infinite where they may be of any size, and it is not known of which.
     """
     found = _inferred_bytes(node, inputs, opset)
+    if found is None and node.op_type == "Range":
+        return _range_bytes(inputs)
     return math.inf if found is None and node.op_type in GROWING else found
+
+
+def _range_bytes(inputs: Sequence[np.ndarray | None]) -> float:
+    """Exporters write the numbers as [1], too, which onnx's inference refuses."""
+    numbers = [float(array.flat[0]) for array in inputs if array is not None and array.size == 1]
+    finite = len(numbers) == 3 and all(map(math.isfinite, numbers))
+    if not finite or numbers[2] == 0 or inputs[0] is None:
+        return math.inf
+    start, limit, delta = numbers
+    return max(0, math.ceil((limit - start) / delta)) * inputs[0].itemsize
 
 
 def _inferred_bytes(node: ir.Node, inputs: Sequence[np.ndarray | None], opset: int) -> int | None:
