@@ -27,10 +27,11 @@ TURN = "n = Neg(b) u = Concat<axis=-1>(n, a) "
 SUM = "v = Mul(h, c) w = Mul(u, s) y = Add(v, w) "
 
 
-def rotation(body: str, heads: int = 2, size: int = 6, length: str = "l") -> Model:
+def rotation(body: str, heads: int = 2, size: int = 6, length: str = "l", opset: int = 17) -> Model:
     return parse(
         f"(float[n,{length},{heads * size}] x, float[1,{length},1] positions)"
         f" => (float[n,{heads},{length},{size}] y) {{ {body} }}",
+        opset,
         split=np.array([0, 0, heads, size]), one=np.array([1]), zero=np.array([0]),
         many=np.array([2, 1, 1, 1]),
         half=np.array([size // 2]), back=np.array([-(size // 2)]), last=np.array([3]),
@@ -113,6 +114,16 @@ def test_what_is_left_alone_is_told(old: str, new: str, why: str) -> None:
     after, change = FUSE.apply(model)
     assert after is model
     assert why in change.reasons[0]
+
+
+def test_older_opsets_write_its_angles_in_other_ways() -> None:
+    body = HEADS + ANGLES.replace("c = Unsqueeze(c0, one) s = Unsqueeze(s0, one) ", "")
+    angles = "c = Unsqueeze<axes=[1]>(c0) s = Unsqueeze<axes=[1]>(s0) "
+    model = rotation(body + angles + HALVES["slices"] + TURN + SUM, opset=12)
+    after, change = FUSE.apply(model)
+    assert after is model
+    assert "it needs opset 13, the model has 12" in change.reasons[0]
+    assert change.missed[0].blocking == ""
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,11 @@ class _Numbers:
 
 
 class _Refusal(Exception):
-    """Why a pair is not fused."""
+    """Why a pair is not fused; ``blocking`` is the node in the way, if it is one."""
+
+    def __init__(self, why: str, blocking: ir.Node | None = None) -> None:
+        super().__init__(why)
+        self.blocking = blocking
 
 
 def _find(model: ir.Model) -> tuple[list[_Pair], list[Missed]]:
@@ -110,7 +114,7 @@ def _find(model: ir.Model) -> tuple[list[_Pair], list[Missed]]:
             _require_fusible(linear, norm, version)
             pairs.append(_Pair(linear, norm, *_fused_arrays(linear, norm, version)))
         except _Refusal as refusal:
-            missed.append(_missed(linear, norm, str(refusal)))
+            missed.append(_missed(linear, norm, str(refusal), refusal.blocking))
     counts = Counter(pair.key for pair in pairs)
     whole: list[_Pair] = []
     for pair in pairs:
@@ -119,13 +123,19 @@ def _find(model: ir.Model) -> tuple[list[_Pair], list[Missed]]:
         if counts[pair.key] == len(weight.uses()):
             whole.append(pair)
         else:
-            missed.append(_missed(pair.linear, pair.norm, "other nodes read the same weights"))
+            why, other = "other nodes read the same weights", _other_reader(weight, pair.linear)
+            missed.append(_missed(pair.linear, pair.norm, why, other))
     return whole, missed
 
 
-def _missed(linear: ir.Node, norm: ir.Node, why: str) -> Missed:
+def _other_reader(value: ir.Value, known: ir.Node) -> ir.Node | None:
+    return next((node for node, _ in value.uses() if node is not known), None)
+
+
+def _missed(linear: ir.Node, norm: ir.Node, why: str, blocking: ir.Node | None) -> Missed:
     kind = f"{linear.op_type} with BatchNormalization"
-    return Missed(kind, (name_of(norm), name_of(linear)), why)
+    names = (name_of(norm), name_of(linear))
+    return Missed(kind, names, why, "" if blocking is None else name_of(blocking))
 
 
 def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:
@@ -138,7 +148,7 @@ def _require_fusible(linear: ir.Node, norm: ir.Node, version: int) -> None:
     }
     for reason, holds in reasons.items():
         if holds:
-            raise _Refusal(reason)
+            raise _Refusal(reason, _other_reader(output, norm))
 
 
 def _fused_arrays(linear: ir.Node, norm: ir.Node, version: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,15 +15,19 @@ from onnxpress.passes._heads import Heads, heads_of
 from onnxpress.passes._rewriting import CONTRIB, CONTRIB_TYPES, sweep, take
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.recipe import Change, Facts, Missed, Pass
-from onnxpress.shape_rules import slices
+from onnxpress.shape_rules import Shape, slices
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, add_initializer, constant, is_op, name_of
+from onnxpress.values import Names, add_initializer, constant, is_op, name_of, opset
 from onnxpress.views import RESHAPES, View, Views
 
 X, TURNED, COS, SIN = Any(computed=True), Any(computed=True), Any(), Any()
 FORM = (X * COS) + (TURNED * SIN)
 ATTRIBUTES = {"interleaved": 0, "is_packed_batching": 0, "rotary_embedding_dim": 0, "scale": 1.0}
 """The operator's defaults, of which OpenVINO wants some to be told."""
+SQUEEZE_OPSET = 13
+"""From where its axes are an input; CumSum, which counts the places, is older."""
+_Why = tuple[str, str]
+"""Why there is none, and the name of the node in the way, if it is one."""
 ELEMENTWISE = ("Cast", "Cos", "Identity", "Neg", "Sin")
 """Operators of one input that treat both halves of a dimension alike."""
 
@@ -46,7 +50,7 @@ class FuseRotary(Pass):
             why = work.fuse(node, found)
             rewrites += not why
             if why:
-                missed.append(Missed("RotaryEmbedding", (name_of(node),), why))
+                missed.append(Missed("RotaryEmbedding", (name_of(node),), *why))
         if rewrites:
             sweep(model.ir)
             model.ir.graph.opset_imports.setdefault(CONTRIB, 1)
@@ -55,7 +59,7 @@ class FuseRotary(Pass):
 
 class _Work:
     def __init__(self, model: ir.Model) -> None:
-        self._graph = model.graph
+        self._graph, self._opset = model.graph, opset(model)
         self._shapes, self._names = Shapes(model), Names(model)
         self._views = Views(self._shapes)
         self._writer = ViewWriter(model.graph, self._shapes, self._names)
@@ -70,15 +74,15 @@ class _Work:
                 return found
         return None
 
-    def fuse(self, node: ir.Node, found: Match) -> str:
-        """The reason why not, or nothing."""
+    def fuse(self, node: ir.Node, found: Match) -> _Why | None:
+        """The reason why not, or None."""
         why, half = self._why_not(node, found), (self._shapes.shape(found[X]) or (0,))[-1]
         heads = None if why else heads_of(self._views.of(found[X]), -2, -1)
         if heads is None or not isinstance(half, int):
             return why
         count = heads.sizes[1]
         if not isinstance(count, int):
-            return "the number of its heads is not known"
+            return "the number of its heads is not known", _maker(found[X])
         steps = self._writer.best(heads.packed)
         caches = [self._cache(found[part], half // 2, node) for part in (COS, SIN)]
         moves = steps is None or any(step.perm for step in steps)
@@ -90,22 +94,28 @@ class _Work:
             {**ATTRIBUTES, "num_heads": count}, domain=CONTRIB, name=node.name,
         )  # fmt: skip
         self._put(node, fused, None if moves else heads)
-        return ""
+        return None
 
-    def _why_not(self, node: ir.Node, found: Match) -> str:
+    def _why_not(self, node: ir.Node, found: Match) -> _Why | None:
         readers, shape = blocking(found, node.outputs[0]), self._shapes.shape(found[X])
         if readers:
-            return f"'{name_of(readers[0])}' reads a part of it"
+            return f"'{name_of(readers[0])}' reads a part of it", name_of(readers[0])
         if shape is None or len(shape) != 4 or not isinstance(shape[3], int):
-            return "it is not of [batch, heads, length, size]"
+            return "it is not of [batch, heads, length, size]", _maker(found[X])
         if self._shapes.dtype(found[X]) not in CONTRIB_TYPES:
-            return f"ONNX Runtime has none of {self._shapes.dtype(found[X])}"
+            return f"ONNX Runtime has none of {self._shapes.dtype(found[X])}", ""
+        if self._opset < SQUEEZE_OPSET:
+            return f"it needs opset {SQUEEZE_OPSET}, the model has {self._opset}", ""
         for part in (COS, SIN):
-            if self._shapes.shape(found[part]) != (1, 1, *shape[2:]):
-                return "its angles are not the same for all rows and heads"
-            if not self._doubled(found[part]):
-                return "the halves of its angles are not known to be equal"
-        return ""
+            why = self._why_no_angles(found[part], shape)
+            if why:
+                return why, _maker(found[part])
+        return None
+
+    def _why_no_angles(self, value: ir.Value, shape: Shape) -> str:
+        if self._shapes.shape(value) != (1, 1, *shape[2:]):
+            return "its angles are not the same for all rows and heads"
+        return "" if self._doubled(value) else "the halves of its angles are not known to be equal"
 
     def _put(self, node: ir.Node, fused: ir.Node, packed: Heads | None) -> None:
         """``fused`` where ``node`` stands; what it makes of ``packed`` heads gets them in front."""
@@ -221,3 +231,8 @@ class _Work:
     def _initializer(self, numbers: np.ndarray) -> ir.Value:
         name = self._names.fresh("position")
         return add_initializer(self._graph, name, ir.tensor(numbers.astype(np.int64), name=name))
+
+
+def _maker(value: ir.Value) -> str:
+    node = value.producer()
+    return "" if node is None else name_of(node)

@@ -42,7 +42,7 @@ class FuseSkipLayerNorm(Pass):
                 continue
             why = _fuse(node, shapes, names)
             if why:
-                missed.append(Missed(OPERATORS[node.op_type], _nodes(node), why))
+                missed.append(_missed(node, why, shapes))
             else:
                 rewrites += 1
         if rewrites:
@@ -58,9 +58,16 @@ def _sum_before(node: ir.Node) -> ir.Node | None:
     return producer if all(constant(side) is None for side in producer.inputs) else None
 
 
-def _nodes(node: ir.Node) -> tuple[str, ...]:
+def _missed(node: ir.Node, why: str, shapes: Shapes) -> Missed:
+    """In the way is what makes a summand of another shape than the sum, if there is one."""
     added = _sum_before(node)
-    return (name_of(node),) if added is None else (name_of(node), name_of(added))
+    assert added is not None
+    shape, blocking = shapes.shape(added.outputs[0]), ""
+    for side in added.inputs:
+        maker = None if side is None else side.producer()
+        if maker is not None and shapes.shape(side) != shape:
+            blocking = name_of(maker)
+    return Missed(OPERATORS[node.op_type], (name_of(node), name_of(added)), why, blocking)
 
 
 def _why_not(node: ir.Node, added: ir.Node, shapes: Shapes) -> str:
