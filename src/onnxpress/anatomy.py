@@ -168,7 +168,7 @@ def _show_fusions(out: Console, fusions: Result, limit: int | None) -> None:
         _aside(out, "fused", _counts(fusions["present"], None))
     if fusions["possible"]:
         command = f"onnxpress optimize --target {fusions['target']}"
-        _aside(out, "possible", f"{_counts(fusions['possible'], None)} ({command})")
+        _aside(out, "possible", f"{_possible(fusions['possible'])} ({command})")
     groups: dict[tuple[str, str], list[Result]] = {}
     for item in fusions["missed"]:
         groups.setdefault((item["kind"], item["why"]), []).append(item)
@@ -176,10 +176,20 @@ def _show_fusions(out: Console, fusions: Result, limit: int | None) -> None:
     for (kind, why), items in ordered[:limit]:
         first = items[0]
         where = _place(first["nodes"][0], first["module"]) if first["nodes"] else ""
-        by = f", blocked by {first['blocking']}" if first["blocking"] else ""
+        blocking = first["blocking"]
+        by = f", blocked by {blocking}" if blocking not in ("", *first["nodes"][:1]) else ""
         place = f"; {_such_as(items)}{where}{by}" if where else ""
         _aside(out, "missed", f"{len(items)} {kind}: {why}{place}")
     _rest(out, [len(items) for _, items in ordered[limit:]] if limit else [])
+
+
+def _possible(counts: Mapping[str, int]) -> str:
+    """Operators begin with a capital, passes that leave none of their own do not."""
+    told = (
+        f"{kind} {count:,}" if kind[0].isupper() else f"{counted(count, 'rewrite')} by {kind}"
+        for kind, count in counts.items()
+    )
+    return ", ".join(told)
 
 
 def _rest(out: Console, left: Sequence[int]) -> None:

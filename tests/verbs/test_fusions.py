@@ -52,6 +52,7 @@ def test_an_attention_whose_probabilities_are_an_output(
     free = fusions(attention(path, planted=False))
     kinds = {"Attention", "MultiHeadAttention"}
     assert sum(free.possible.get(kind, 0) for kind in kinds) == 1
+    assert free.target == "onnxruntime"
     assert "Attention" not in {missed.kind for missed in free.missed}
     found = attention(path, planted=True)
     (softmax,) = (node for node in found.nodes() if node.op_type == "Softmax")
@@ -119,6 +120,7 @@ def test_equal_reasons_are_counted() -> None:
 def test_a_fusion_without_an_operator_is_told_by_its_pass(zoo_model: Callable[[str], Path]) -> None:
     found: Fusions = fusions(load(zoo_model("cnn_bn")))
     assert found.possible["fuse_conv_bn"] == 5
+    assert found.target == "portable"
     assert found.present == {}
 
 

@@ -41,12 +41,14 @@ PLAIN = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 class Fusions:
     """``present``: kind → how many. ``possible``: what optimising would make, kind → how many.
 
-    ``possible`` names a pass where its fusion leaves no operator of its own. ``missed`` names
-    nodes of the original model. ``modules`` has their modules, where these are known.
+    ``possible`` names a pass where its fusion leaves no operator of its own; optimising for
+    ``target`` makes all of them. ``missed`` names nodes of the original model. ``modules`` has
+    their modules, where these are known.
     """
 
     present: Mapping[str, int]
     possible: Mapping[str, int]
+    target: str
     missed: tuple[Missed, ...]
     modules: Mapping[str, str]
 
@@ -55,7 +57,7 @@ class Fusions:
         return {
             "present": dict(self.present),
             "possible": dict(self.possible),
-            "target": TARGET,
+            "target": self.target,
             "missed": [
                 {
                     "kind": missed.kind,
@@ -87,7 +89,16 @@ def fusions(model: Model) -> Fusions:
     present, after = present_in(model), Counter(present_in(trial.model))
     after.subtract(present)
     possible = {kind: count for kind, count in after.most_common() if count > 0}
-    return Fusions(present, {**possible, **trial.rewrites}, trial.told(), modules)
+    possible.update(trial.rewrites)
+    return Fusions(present, possible, _target(trial, possible), trial.told(), modules)
+
+
+def _target(trial: _Trial, possible: Mapping[str, int]) -> str:
+    """The first target whose recipe makes all that is possible: standard operators, or others."""
+    own = {name.rpartition("::")[2] for name in trial.model.op_counts() if "::" in name}
+    portable = {step.name for step in Recipe.parse(RECIPES["portable"]).passes}
+    others = own | (trial.rewrites.keys() - portable)
+    return TARGET if others & possible.keys() else "portable"
 
 
 def present_in(model: Model) -> dict[str, int]:
