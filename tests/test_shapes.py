@@ -85,6 +85,20 @@ def test_the_zoo(name: str, rows: int, zoo_model: ZooModel) -> None:
         ("s = Shape(x) i = Gather(s, zero) r = Range(zero, i, step) y = Cast<to=1>(r)", "[n]"),
         ("s = Shape(x) d = Div(s, halves) y = ConstantOfShape(d)", "[(n)//(2), (m)//(2), 3]"),
         ("y = Slice(x, from, to, axis)", "[n, min(2, m), 6]"),
+        (
+            "s = Shape(x) c = Concat<axis=0>(s, six) r = Reshape(c, pairs) t = Transpose(r)"
+            " f = Reshape(t, flat) y = ConstantOfShape(f)",
+            "[n, 6, m, 6]",
+        ),
+        (
+            "s = Shape(x) c = Concat<axis=0>(s, six) r = Reshape(c, pairs)"
+            " b = Slice(r, last, start, from, last) f = Reshape(b, flat) y = ConstantOfShape(f)",
+            "[6, 6, n, m]",
+        ),
+        (
+            "k = Mod(six, four) p = Concat<axis=0>(from, from, k, from, from, from) y = Pad(x, p)",
+            "[n, m, 8]",
+        ),
     ],
 )
 def test_sizes_are_followed(body: str, shape: str) -> None:
@@ -92,7 +106,9 @@ def test_sizes_are_followed(body: str, shape: str) -> None:
         f"(float[n,m,6] x) => (float y) {{ {body} }}", six=np.array([6]), one=np.float32([1]),
         two=np.array([2]), w=np.ones((6, 4), np.float32), zero=np.int64(0), step=np.int64(1),
         halves=np.array([2, 2, 2]), **{"from": np.array([0]), "to": np.array([2])},
-        axis=np.array([1]),
+        axis=np.array([1]), pairs=np.array([-1, 2]), flat=np.array([-1]), four=np.array([4]),
+        last=np.array([-1]), start=np.array([-(2**63) + 1]),
     )  # fmt: skip
     (output,) = model.ir.graph.outputs
     assert str(list(Shapes(model.ir).shape(output) or ())) == shape
+    check(model, {"x": np.ones((2, 5, 6), np.float32)})

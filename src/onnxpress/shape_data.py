@@ -5,6 +5,7 @@ A rule gives the elements of a node's first output as an array of sizes, or None
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
@@ -56,10 +57,15 @@ def _gather(shapes: Known, node: ir.Node) -> np.ndarray | None:
 
 def _slice(shapes: Known, node: ir.Node) -> np.ndarray | None:
     data, parts = shapes.elements(node.inputs[0]), slices(shapes, node)
-    if data is None or parts is None or data.ndim != 1 or len(parts) != 1:
+    if data is None or parts is None:
         return None
-    ((start, end, step),) = parts.values()
-    return data[start:end:step] if isinstance(start, int) and isinstance(end, int) else None
+    along = [slice(None)] * data.ndim
+    for axis, (start, end, step) in parts.items():
+        known = isinstance(start, int) and isinstance(end, int)
+        if not known or not -data.ndim <= axis < data.ndim or step == 0:
+            return None
+        along[axis] = slice(start, end, step)
+    return data[tuple(along)]
 
 
 def _concat(shapes: Known, node: ir.Node) -> np.ndarray | None:
@@ -83,7 +89,18 @@ def _reshape(shapes: Known, node: ir.Node) -> np.ndarray | None:
     if found is None or target is None or not all(isinstance(i, int) for i in target.flat):
         return None
     wanted = [int(i) for i in target]
-    return found.reshape(wanted) if 0 not in wanted and len(wanted) < 2 else None
+    rest = math.prod(size for size in wanted if size != -1)
+    if not rest or found.size % rest or wanted.count(-1) > 1:
+        return None
+    return found.reshape(wanted) if -1 in wanted or found.size == rest else None
+
+
+def _transpose(shapes: Known, node: ir.Node) -> np.ndarray | None:
+    found, order = shapes.elements(node.inputs[0]), node.attributes.get("perm")
+    places = None if order is None else list(order.as_ints())
+    if found is None or sorted(places or range(found.ndim)) != list(range(found.ndim)):
+        return None
+    return found.transpose(places)
 
 
 def _split(shapes: Known, node: ir.Node) -> np.ndarray | None:
@@ -114,6 +131,11 @@ def _divide(a: Size, b: Size) -> Size | None:
         return None if b == 0 else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
     positive = b > 0 if isinstance(b, int) else b.is_positive
     return floor_divide(a, b) if positive else None
+
+
+def _modulo(a: Size, b: Size) -> Size | None:
+    """Of numbers that are not negative, for which ONNX's two kinds of it agree."""
+    return a % b if isinstance(a, int) and isinstance(b, int) and a >= 0 and b > 0 else None
 
 
 def _equal(a: Size, b: Size) -> bool | None:
@@ -164,6 +186,7 @@ DATA_RULES: Mapping[str, Rule] = {
     "Identity": _same,
     "Max": _two(maximum),
     "Min": _two(minimum),
+    "Mod": _two(_modulo),
     "Mul": _two(operator.mul),
     "ReduceProd": _product,
     "Reshape": _reshape,
@@ -173,6 +196,7 @@ DATA_RULES: Mapping[str, Rule] = {
     "Split": _split,
     "Squeeze": _squeeze,
     "Sub": _two(operator.sub),
+    "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }

@@ -151,7 +151,7 @@ class Shapes:
             if value is None:
                 continue
             types[f"i{index}"] = self._type_proto(value)
-            small = constant(value) if self._is_small(value) else None
+            small = self._small(value)
             if small is not None:
                 data[f"i{index}"] = onnx.numpy_helper.from_array(small)
         proto.output.extend(f"o{i}" if value.name else "" for i, value in enumerate(node.outputs))
@@ -195,14 +195,22 @@ class Shapes:
                 sizes[0] if len(set(sizes)) == 1 else self.fresh() for sizes in columns
             )
 
-    def _is_small(self, value: ir.Value) -> bool:
-        shape = self.shape(value)
-        return (
-            self.dtype(value) in (*WHOLE, ir.DataType.FLOAT)
+    def _small(self, value: ir.Value) -> np.ndarray | None:
+        """The few numbers, at most a row, that may be sizes or places."""
+        shape, dtype = self.shape(value), self.dtype(value)
+        few = (
+            dtype in (*WHOLE, ir.DataType.FLOAT)
             and shape is not None
             and len(shape) <= 1
             and all(isinstance(dim, int) and dim <= MOST_ELEMENTS for dim in shape)
         )
+        if not few:
+            return None
+        found, computed = constant(value), self.elements(value)
+        if found is not None or computed is None or dtype is None:
+            return found
+        numbers = all(isinstance(size, int) for size in computed.flat)
+        return computed.astype(dtype.numpy()) if numbers else None
 
     def _type_proto(self, value: ir.Value) -> onnx.TypeProto:
         dtype, shape = self.dtype(value), self.shape(value)
