@@ -95,6 +95,15 @@ def test_the_zoo(name: str, rows: int, zoo_model: ZooModel) -> None:
             " b = Slice(r, last, start, from, last) f = Reshape(b, flat) y = ConstantOfShape(f)",
             "[6, 6, n, m]",
         ),
+        ("y = Pad(x, pads)", "[n + 1, m + 3, 6]"),
+        (
+            "s = Shape<start=0, end=1>(x) p = Concat<axis=0>(axis, s) y = Pad(x, p, , axis)",
+            "[n, m + n + 1, 6]",
+        ),
+        (
+            "s = Shape<start=0, end=1>(x) r = Concat<axis=0>(s, twice) y = Tile(x, r)",
+            "[n*n, 2*m, 12]",
+        ),
         (
             "k = Mod(six, four) p = Concat<axis=0>(from, from, k, from, from, from) y = Pad(x, p)",
             "[n, m, 8]",
@@ -103,11 +112,12 @@ def test_the_zoo(name: str, rows: int, zoo_model: ZooModel) -> None:
 )
 def test_sizes_are_followed(body: str, shape: str) -> None:
     model = parse(
-        f"(float[n,m,6] x) => (float y) {{ {body} }}", six=np.array([6]), one=np.float32([1]),
+        f"(float[n,m,6] x) => (float y) {{ {body} }}", 18, six=np.array([6]), one=np.float32([1]),
         two=np.array([2]), w=np.ones((6, 4), np.float32), zero=np.int64(0), step=np.int64(1),
         halves=np.array([2, 2, 2]), **{"from": np.array([0]), "to": np.array([2])},
         axis=np.array([1]), pairs=np.array([-1, 2]), flat=np.array([-1]), four=np.array([4]),
-        last=np.array([-1]), start=np.array([-(2**63) + 1]),
+        last=np.array([-1]),
+        pads=np.array([1, 0, 0, 0, 3, 0]), twice=np.array([2, 2]), start=np.array([-(2**63) + 1]),
     )  # fmt: skip
     (output,) = model.ir.graph.outputs
     assert str(list(Shapes(model.ir).shape(output) or ())) == shape

@@ -223,6 +223,29 @@ def _resize(shapes: Known, node: ir.Node) -> Shape | None:
     return tuple(target) if target and plain else None
 
 
+def _tile(shapes: Known, node: ir.Node) -> Shape | None:
+    data, counts = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
+    if data is None or counts is None or len(counts) != len(data):
+        return None
+    return tuple(size * count for size, count in zip(data, counts, strict=True))
+
+
+def _pad(shapes: Known, node: ir.Node) -> Shape | None:
+    data, pads = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
+    if data is None or pads is None:
+        return None
+    named = len(node.inputs) > 3 and node.inputs[3] is not None
+    axes = _sizes(shapes, node, 3) if named else list(range(len(data)))
+    if axes is None or len(pads) != 2 * len(axes):
+        return None
+    result = list(data)
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        if not isinstance(axis, int) or not -len(data) <= axis < len(data):
+            return None
+        result[axis] = result[axis] + before + after
+    return tuple(result)
+
+
 def _attention(shapes: Known, node: ir.Node) -> Shape | None:
     """Queries [batch, length, size], or packed with the rest: [batch, length, heads, 3, size]."""
     queries = shapes.shape(node.inputs[0])
@@ -251,10 +274,12 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "MaxPool": _window,
+    "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,
+    "Tile": _tile,
 }
 
 
