@@ -71,6 +71,19 @@ class Correspondence:
         """The values of ``a`` that ``value`` of ``b`` is, the first found first."""
         return self._of.get(value, [])
 
+    def equal(self, a: ir.Node, b: ir.Node) -> bool:
+        """Whether two nodes compute the same of the same."""
+        return (
+            self._alike(a, b)
+            and len(a.inputs) == len(b.inputs)
+            and self.hashes.attributes(a) == self.hashes.attributes(b)
+            and all(self.same(one, two) for one, two in self.operands(a, b))
+        )
+
+    def split(self, a: ir.Node) -> None:
+        """Takes a pair of nodes back: ``a`` has become something else. Its values stay."""
+        self._taken.discard(self.nodes.pop(a))
+
     def _join(self, a: ir.Value, b: ir.Value) -> None:
         for one, two in dict.fromkeys([(a, b), (self.copies.root(a), self.copies.root(b))]):
             if one not in self.values:
