@@ -47,7 +47,12 @@ class Correspondence:
         self._same_computation()
         self._backward()
         self._same_names()
-        while self._backward() or self._forward(exact=True) or self._forward(exact=False):
+        while (
+            self._backward()
+            or self._forward(exact=True)
+            or self._forward(exact=False)
+            or self._computed_once()
+        ):
             pass
 
     def ports(self, kind: Literal["inputs", "outputs"]) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -133,11 +138,11 @@ class Correspondence:
             for value in node.outputs
             if value.name in named
         ]
-        alike = sum(_operator(one) == _operator(two) for one, two in pairs)
+        alike = sum(_are_made_alike(one, two) for one, two in pairs)
         if alike < DERIVED * min(len(named), sum(len(node.outputs) for node in self.a)):
             return
         for one, two in reversed(pairs):
-            if not self._of.get(two):
+            if not self._of.get(two) and (one.dtype == two.dtype or None in (one.dtype, two.dtype)):
                 self._join(one, two)
                 self._backward()
 
@@ -231,6 +236,21 @@ class Correspondence:
             return True
         return self.hashes.of(a) == self.hashes.of(b)
 
+    def _computed_once(self) -> bool:
+        """Nodes of ``a`` that compute what another one of ``a`` does, which ``b`` has."""
+        found, known = False, dict[bytes, ir.Node]()
+        for node in (*self.nodes, *(n for n in self.a if n not in self.nodes)):
+            if any(value is None for value in node.inputs) or not node.inputs:
+                continue
+            first = known.setdefault(self.hashes.node(node), node)
+            if first is node or first not in self.nodes or node in self.nodes:
+                continue
+            for one, two in zip(node.outputs, self.nodes[first].outputs, strict=False):
+                if one not in self.values:
+                    self._join(one, two)
+                    found = True
+        return found
+
     def _stands_for_more(self, a: ir.Node, b: ir.Node) -> bool:
         """Joins what ``a`` and the nodes after it make with what ``b`` makes, or the other way.
 
@@ -323,7 +343,20 @@ def _inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if value.name not in graph.initializers]
 
 
-def _operator(value: ir.Value) -> tuple[str, str]:
-    node = value.producer()
-    assert node is not None
-    return domain_of(node), node.op_type
+def _are_made_alike(a: ir.Value, b: ir.Value) -> bool:
+    """By the same operator, or by one that reads something of the same name as ``a`` is made of.
+
+    So with a fused node that has the name of the last one that it stands for.
+    """
+    one, two = a.producer(), b.producer()
+    assert one is not None
+    assert two is not None
+    if (domain_of(one), one.op_type) == (domain_of(two), two.op_type):
+        return True
+    wanted, near = {v.name for v in two.inputs if v is not None}, [one]
+    for _ in range(MOST_STEPS):
+        read = [value for node in near for value in node.inputs if value is not None]
+        if any(value.name in wanted for value in read):
+            return True
+        near = list(dict.fromkeys(made for value in read if (made := value.producer()) is not None))
+    return False

@@ -16,6 +16,8 @@ MOST_CHANGES = 6
 """Changes that are told without ``-v``."""
 MOST_OPS = 6
 """Operators of one group that are told."""
+MOST_NAMES = 2
+"""Names of nodes alike that are told without ``-v``."""
 MOVES = (
     "Identity", "Constant", "Cast", "Shape", "Size", "Gather", "Slice", "Concat", "Split",
     "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Expand", "Range", "ConstantOfShape",
@@ -86,7 +88,7 @@ def _alone(nodes: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Text]]
         text = Text(_ops(group, counts=bool(passes)))
         text.append(f"  by {passes}" if passes else "", style="cyan")
         names = [node["node"] for node in group]
-        shown = names if verbose else names[:2]
+        shown = names if verbose else names[:MOST_NAMES]
         more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
         text.append(f"  {', '.join(shown)}{more}", style="dim")
         yield f"{len(group)}×", text
@@ -100,8 +102,10 @@ def _changes(changes: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Te
     ):
         opsets = [c for c in changes if c["kind"] == "opset" and not c[after]]
         if len(opsets) > 1:
-            told = ", ".join(f"{change['where']} {change[before]}" for change in opsets)
-            yield "opset", Text(f"{what}: {told}")
+            shown = opsets if verbose else opsets[:MOST_NAMES]
+            told = ", ".join(f"{change['where']} {change[before]}" for change in shown)
+            more = f" and {len(opsets) - len(shown)} more" if opsets[len(shown) :] else ""
+            yield "opset", Text(f"{what}: {told}{more}")
             changes = [change for change in changes if change not in opsets]
     for change in changes:
         yield change["kind"], Text(_change(change))
@@ -151,4 +155,4 @@ def _list(passes: Iterable[str]) -> str:
 
 def _called(nodes: Sequence[Result], verbose: bool) -> list[str]:
     names = [node["node"] for node in nodes]
-    return names if verbose or len(names) <= 2 else [names[0], "…", names[-1]]
+    return names if verbose or len(names) <= MOST_NAMES else [names[0], "…", names[-1]]
