@@ -1,8 +1,8 @@
 """Which values and nodes of one graph are which of another, whatever they are called.
 
-Four kinds of evidence, strongest first: the same computation of the same inputs and constants
+Five kinds of evidence, strongest first: the same computation of the same inputs and constants
 (a hash from the inputs forward, as in value numbering); inputs and outputs by name or place;
-names of values, where most names of one graph are the other's too; and the same operator beside
+weights that only one node of each graph reads; names of values, where most names of one graph are the other's too; and the same operator beside
 values that are known to be the same, backward from outputs and forward from inputs.
 """
 
@@ -16,10 +16,13 @@ import onnx_ir as ir
 
 from onnxpress.matching import COMMUTATIVE
 from onnxpress.numbering import Copies, Hashes, domain_of
-from onnxpress.values import is_op
+from onnxpress.values import constant_tensor, is_op
 
 DERIVED = 0.5
 """From this share of node outputs on that are called and made alike, names are evidence."""
+
+WEIGHT = 16
+"""Elements that a constant has at least that tells nodes from one another."""
 
 MOST_STEPS = 4
 """How many nodes may lie between a value and what takes its place."""
@@ -46,6 +49,7 @@ class Correspondence:
         self._ports()
         self._same_computation()
         self._backward()
+        self._same_weights()
         self._same_names()
         while (
             self._backward()
@@ -124,6 +128,34 @@ class Correspondence:
             elif key in merged:  # the same thing was computed twice
                 for one, two in zip(node.outputs, merged[key].outputs, strict=True):
                     self._join(one, two)
+
+    def _same_weights(self) -> None:
+        """Nodes that alone read the same weights: the same operator, or what took it in."""
+        first, second = self._sole_readers(self.a), self._sole_readers(self.b)
+        for key, b in reversed(second.items()):
+            a = first.get(key)
+            if a is None or a in self.nodes or b in self._taken:
+                continue
+            one, two = a.outputs[0], b.outputs[0]
+            if self._alike(a, b):
+                if one not in self.values and not self._of.get(two):
+                    self._match(a, b)
+            elif self._read_by(one) == self._read_by(two):
+                if one not in self.values and not self._of.get(two):
+                    self._join(one, two)
+            else:
+                self._stands_for_more(a, b)
+            self._backward()
+
+    def _sole_readers(self, graph: ir.Graph) -> dict[tuple[bytes, int], ir.Node]:
+        """Hash of a weight, and the place it is read at → the only node that reads it there."""
+        found: dict[tuple[bytes, int], list[ir.Node]] = defaultdict(list)
+        for node in graph:
+            for place, value in enumerate(node.inputs):
+                tensor = None if value is None else constant_tensor(self.copies.root(value))
+                if tensor is not None and tensor.size >= WEIGHT:
+                    found[self.hashes.tensor(tensor), place].append(node)
+        return {key: readers[0] for key, readers in found.items() if len(readers) == 1}
 
     def _same_names(self) -> None:
         """Values of the same name, in graphs of which one is made of the other.
