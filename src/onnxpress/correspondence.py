@@ -2,8 +2,9 @@
 
 Five kinds of evidence, strongest first: the same computation of the same inputs and constants
 (a hash from the inputs forward, as in value numbering); inputs and outputs by name or place;
-weights that only one node of each graph reads; names of values, where most names of one graph are the other's too; and the same operator beside
-values that are known to be the same, backward from outputs and forward from inputs.
+weights that only one node of each graph reads; names of values, where most names of one graph are
+the other's too; and the same operator beside values that are known to be the same, backward from
+outputs and forward from inputs.
 """
 
 from __future__ import annotations
