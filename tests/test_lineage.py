@@ -125,4 +125,5 @@ def test_a_way_through_several_passes_is_one_merge() -> None:
     history = History("abcdz", journal.entries)
     assert list(history.merged) == [(("a", "b", "c"), ("y",))]
     assert history.passes("abc", "y") == ("one", "two")
+    assert history.untouched == ("d",)
     assert (history.lost("z"), history.lost("d"), history.made("d")) == (("one",), (), ())

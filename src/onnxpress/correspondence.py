@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from onnxpress.matching import COMMUTATIVE
 from onnxpress.numbering import Copies, Hashes, domain_of
-from onnxpress.values import constant_tensor, is_op
+from onnxpress.values import constant_tensor, is_op, name_of
 
 DERIVED = 0.5
 """From this share of node outputs on that are called and made alike, names are evidence."""
@@ -35,10 +35,11 @@ class Correspondence:
     """Of graph ``a`` in ``b``. ``nodes`` maps a node of ``a`` to the one of ``b`` that it is.
 
     ``values`` maps values of ``a`` to their equals in ``b``, several to one where ``b`` has
-    merged them. Constants are none of them: they are compared by content.
+    merged them. Constants are none of them: they are compared by content. Nodes called as one of
+    ``kept`` in both graphs are the same, where their operators are.
     """
 
-    def __init__(self, a: ir.Model, b: ir.Model) -> None:
+    def __init__(self, a: ir.Model, b: ir.Model, kept: Sequence[str] = ()) -> None:
         self.a, self.b = a.graph, b.graph
         self.copies = Copies(a, b)
         self.hashes = Hashes(self.copies)
@@ -48,6 +49,7 @@ class Correspondence:
         self._taken: set[ir.Node] = set()
         self._waiting: list[Pair] = []
         self._ports()
+        self._as_known(kept)
         self._same_computation()
         self._backward()
         self._same_weights()
@@ -112,6 +114,12 @@ class Correspondence:
             for one, two in _paired(first, second):
                 self._join(one, two)
 
+    def _as_known(self, kept: Sequence[str]) -> None:
+        first, second = ({name_of(node): node for node in graph} for graph in (self.a, self.b))
+        for name in kept:
+            if name in first and name in second and self._alike(first[name], second[name]):
+                self._match(first[name], second[name])
+
     def _same_computation(self) -> None:
         """Inputs that are the same get the same hash; all else follows from the operators."""
         for value in _inputs(self.a):
@@ -119,11 +127,14 @@ class Correspondence:
                 self.hashes.know(self.values[value], self.hashes.of(value))
         waiting: dict[bytes, list[ir.Node]] = defaultdict(list)
         for node in self.b:
-            waiting[self.hashes.node(node)].append(node)
+            if node not in self._taken:
+                waiting[self.hashes.node(node)].append(node)
         merged: dict[bytes, ir.Node] = {}
         for node in self.a:
             key = self.hashes.node(node)
-            if waiting[key]:
+            if node in self.nodes:
+                merged.setdefault(key, self.nodes[node])
+            elif waiting[key]:
                 merged[key] = waiting[key].pop(0)
                 self._match(node, merged[key])
             elif key in merged:  # the same thing was computed twice

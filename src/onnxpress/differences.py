@@ -10,10 +10,10 @@ from rich.text import Text
 from onnxpress.screens import Result
 from onnxpress.terminal import console, counted
 
-MOST_ROWS = 8
-"""Merges, and rows of nodes of one model only, that are told without ``-v``."""
-MOST_CHANGES = 6
-"""Changes that are told without ``-v``."""
+MOST_ROWS = {"merged": 6, "removed": 4, "added": 3, "changed": 4}
+"""Rows of each kind that are told without ``-v``."""
+MOST_PASSES = 2
+"""Passes of one row that are told without ``-v``, the last ones."""
 MOST_OPS = 6
 """Operators of one group that are told."""
 MOST_NAMES = 2
@@ -44,14 +44,19 @@ def show_difference(result: Result, *, verbose: bool = False) -> None:
         ("added", list(_alone(result["added"], verbose))),
         ("changed", list(_changes(result["changed"], verbose))),
     ):
-        most = MOST_CHANGES if kind == "changed" else MOST_ROWS
-        for mark, told in rows if verbose else rows[:most]:
+        shown = rows if verbose else rows[: MOST_ROWS[kind]]
+        for mark, told, names in shown:
             table.add_row(kind, mark, told)
-        hidden += 0 if verbose else len(rows[most:])
+            for line in names:
+                table.add_row("", "", _line(line, verbose))
+        hidden += len(rows) - len(shown)
     out.print(table)
     if hidden:
         out.print(f"  and {hidden} more of these: -v tells them all")
-    steps = ", ".join(f"{step['step']} ({step['rewrites']})" for step in result["journal"])
+    counts: dict[str, int] = {}
+    for step in result["journal"]:
+        counts[step["step"]] = counts.get(step["step"], 0) + step["rewrites"]
+    steps = ", ".join(f"{name} ({count})" for name, count in counts.items())
     if steps:
         out.print(f"steps since: {steps}", style="dim", markup=False)
     nodes = result["nodes"]
@@ -61,41 +66,49 @@ def show_difference(result: Result, *, verbose: bool = False) -> None:
     )
 
 
-def _merges(groups: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Text]]:
+Row = tuple[str, Text, Sequence[str]]
+"""How many or which, what, and lines of names."""
+
+
+def _line(names: str, verbose: bool) -> Text:
+    """One line, unless all is wanted."""
+    return Text(names, style="dim", no_wrap=not verbose, overflow="fold" if verbose else "ellipsis")
+
+
+def _merges(groups: Sequence[Result], verbose: bool) -> Iterator[Row]:
     """One row for those that compute alike, the most first; the names of one, or of all."""
     alike: dict[tuple[str, str], list[Result]] = {}
     for group in groups:
         key = _computing(group["from"]), _ops(group["into"]) or "a constant"
         alike.setdefault(key, []).append(group)
     for (_, into), merged in sorted(alike.items(), key=lambda item: -len(item[1])):
-        passes = _list(name for group in merged for name in group["passes"])
+        passes = _by((name for group in merged for name in group["passes"]), verbose)
         text = Text(f"{_all_ops([group['from'] for group in merged])} → {into}")
-        text.append(f"  by {passes}" if passes else "", style="cyan")
+        text.append(passes, style="cyan")
+        names = []
         for group in merged if verbose else merged[:1]:
             before = ", ".join(_called(group["from"], verbose))
             after = ", ".join([*_called(group["into"], verbose), *group["constants"]])
-            text.append(f"\n{before} → {after}", style="dim")
-        yield f"{len(merged)}×", text
+            names.append(f"{before} → {after}")
+        yield f"{len(merged)}×", text, names
 
 
-def _alone(nodes: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Text]]:
-    """Nodes of one model only: a row for each pass, where it is known, otherwise by operator."""
+def _alone(nodes: Sequence[Result], verbose: bool) -> Iterator[Row]:
+    """Nodes of one model only: a row for the pass that did it, if known, otherwise by operator."""
     alike: dict[tuple[str, str], list[Result]] = {}
     for node in nodes:
-        passes = _list(node["passes"])
-        alike.setdefault((passes, "" if passes else node["op"]), []).append(node)
-    for (passes, _), group in sorted(alike.items(), key=lambda item: -len(item[1])):
-        text = Text(_ops(group, counts=bool(passes)))
-        text.append(f"  by {passes}" if passes else "", style="cyan")
+        last = node["passes"][-1] if node["passes"] else ""
+        alike.setdefault((last, "" if last else node["op"]), []).append(node)
+    for (last, _), group in sorted(alike.items(), key=lambda item: -len(item[1])):
+        text = Text(_ops(group, counts=bool(last))).append(_by([last], verbose), style="cyan")
         names = [node["node"] for node in group]
         shown = names if verbose else names[:MOST_NAMES]
         more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-        text.append(f"  {', '.join(shown)}{more}", style="dim")
-        yield f"{len(group)}×", text
+        yield f"{len(group)}×", text, [f"{', '.join(shown)}{more}"]
 
 
-def _changes(changes: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Text]]:
-    """A row each; opsets that only one model asks for are one."""
+def _changes(changes: Sequence[Result], verbose: bool) -> Iterator[Row]:
+    """A row each; opsets that only one model asks for are one, and so are inputs, the last."""
     for before, after, what in (
         ("after", "before", "only after"),
         ("before", "after", "only before"),
@@ -105,10 +118,15 @@ def _changes(changes: Sequence[Result], verbose: bool) -> Iterator[tuple[str, Te
             shown = opsets if verbose else opsets[:MOST_NAMES]
             told = ", ".join(f"{change['where']} {change[before]}" for change in shown)
             more = f" and {len(opsets) - len(shown)} more" if opsets[len(shown) :] else ""
-            yield "opset", Text(f"{what}: {told}{more}")
+            yield "opset", Text(f"{what}: {told}{more}"), []
             changes = [change for change in changes if change not in opsets]
+    inputs = [change for change in changes if change["kind"] == "input"]
     for change in changes:
-        yield change["kind"], Text(_change(change))
+        if change["kind"] != "input":
+            yield change["kind"], Text(_change(change)), []
+    for change in inputs if verbose else inputs[:1]:
+        more = f" and {len(inputs) - 1} more inputs" if inputs[1:] and not verbose else ""
+        yield "input", Text(f"{_change(change)}{more}"), []
 
 
 def _change(change: Result) -> str:
@@ -149,8 +167,12 @@ def _ops(nodes: Sequence[Result], *, counts: bool = True) -> str:
     return " + ".join(told[:MOST_OPS]) + (" + …" if len(told) > MOST_OPS else "")
 
 
-def _list(passes: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(passes))
+def _by(passes: Iterable[str], verbose: bool) -> str:
+    names = [name for name in dict.fromkeys(passes) if name]
+    if not names:
+        return ""
+    shown = names if verbose else names[-MOST_PASSES:]
+    return f"  by {'… ' if len(shown) < len(names) else ''}{', '.join(shown)}"
 
 
 def _called(nodes: Sequence[Result], verbose: bool) -> list[str]:

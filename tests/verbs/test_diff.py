@@ -302,6 +302,7 @@ def test_an_optimised_transformer_is_one_screen(
     lines = shell("diff", path, after)[1].splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 40
+    assert len(shell("diff", path, after, "-v")[1].splitlines()) > len(lines)
     assert any("MultiHeadAttention" in line for line in lines)
 
 

@@ -114,8 +114,9 @@ class Difference:
 def diff(a: Model, b: Model) -> Difference:
     """Compare two models by what their nodes compute; functions of the models are inlined."""
     one, two = a.inlined(), b.inlined()
-    found = Correspondence(one.ir, two.ir)
-    groups = _Groups(found, _steps(a, b))
+    history = History(map(name_of, one.ir.graph), _steps(a, b))
+    found = Correspondence(one.ir, two.ir, history.untouched)
+    groups = _Groups(found, history)
     nodes = list(_node_changes(found, groups.together))
     changed = [*_signature(found), *_versions(a, b), *nodes]
     touched = {change.where for change in nodes}
@@ -134,9 +135,9 @@ def diff(a: Model, b: Model) -> Difference:
 class _Groups:
     """Sorts the nodes that are in one model only into merged, added and removed."""
 
-    def __init__(self, found: Correspondence, steps: Sequence[Entry]) -> None:
+    def __init__(self, found: Correspondence, history: History) -> None:
         self._found = found
-        self.history = History(map(name_of, found.a), steps)
+        self.history = history
         self._group: dict[ir.Node, int] = {}
         self._order = {node: index for index, node in enumerate(found.a)}
         told = list(self._told())  # first: it takes back pairs that belong to a merge

@@ -40,6 +40,11 @@ class History:
             if lot.origins:
                 yield tuple(lot.origins), tuple(names)
 
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """The nodes that no step took away or made anew; none where no step tells of nodes."""
+        return tuple(self._names) if self._lots or self._lost else ()
+
     def lost(self, name: str) -> tuple[str, ...]:
         """The passes that took the node of the first model away; empty where it is not known."""
         if name in self._lost:
@@ -70,6 +75,8 @@ class History:
         lot.passes[step] = None
         self._lots |= {name: lot for name, old in self._lots.items() if old in lots}
         self._lots |= dict.fromkeys(made, lot)
+        for name in made:
+            self._names.pop(name, None)
 
     def _take(self, name: str) -> _Lot | None:
         if name in self._lots:
