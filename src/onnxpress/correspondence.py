@@ -25,6 +25,9 @@ DERIVED = 0.5
 WEIGHT = 16
 """Elements that a constant has at least that tells nodes from one another."""
 
+BLOCKED = "_nchwc"
+"""ONNX Runtime calls a node so after its output, where that has another layout now."""
+
 MOST_STEPS = 4
 """How many nodes may lie between a value and what takes its place."""
 
@@ -175,7 +178,9 @@ class Correspondence:
         From the outputs back, so that structure comes first: a pass may leave a node's name and
         let the node do more than before.
         """
-        named = {v.name: v for node in self.b for v in node.outputs if v.name}
+        named: dict[str | None, ir.Value] = {}
+        for value in (v for node in self.b for v in node.outputs if v.name):
+            named.setdefault(_plain(value), value)
         pairs = [
             (value, named[value.name])
             for node in self.a
@@ -387,6 +392,14 @@ def _inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if value.name not in graph.initializers]
 
 
+def _plain(value: ir.Value) -> str:
+    """Its name, or what ONNX Runtime called it before it blocked its channels."""
+    node = value.producer()
+    if node is not None and node.name and node.name.endswith(BLOCKED):
+        return node.name.removesuffix(BLOCKED)
+    return str(value.name)
+
+
 def _are_made_alike(a: ir.Value, b: ir.Value) -> bool:
     """By the same operator, or by one that reads something of the same name as ``a`` is made of.
 
@@ -397,7 +410,7 @@ def _are_made_alike(a: ir.Value, b: ir.Value) -> bool:
     assert two is not None
     if (domain_of(one), one.op_type) == (domain_of(two), two.op_type):
         return True
-    wanted, near = {v.name for v in two.inputs if v is not None}, [one]
+    wanted, near = {_plain(v) for v in two.inputs if v is not None}, [one]
     for _ in range(MOST_STEPS):
         read = [value for node in near for value in node.inputs if value is not None]
         if any(value.name in wanted for value in read):

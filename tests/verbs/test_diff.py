@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 import onnxpress
@@ -121,6 +122,21 @@ def test_what_another_optimiser_fused_is_found_by_its_names() -> None:
     found = diff(parse(one + " }", **weights), parse(two + " }", **weights))
     assert [ops(group) for group in found.merged] == [(["Conv", "Relu"], ["FusedConv"])] * 3
     assert (found.added, found.removed) == ((), ())
+
+
+def test_the_files_that_onnxruntime_writes_are_followed(
+    zoo_model: ZooModel, tmp_path: Path
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "after.onnx")
+    options.log_severity_level = 3
+    path = zoo_model("cnn_bn")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    before, after = load(path), load(tmp_path / "after.onnx")
+    found = diff(before, after)
+    merged = [node.op for group in found.merged for node in group.before]
+    assert merged.count("BatchNormalization") == before.op_counts()["BatchNormalization"]
+    assert len(found.merged) >= before.op_counts()["BatchNormalization"]
 
 
 def test_weights_find_nodes_between_changed_ones() -> None:
