@@ -1,9 +1,10 @@
 """Which values and nodes of one graph are which of another, whatever they are called.
 
-Four kinds of evidence, strongest first: the same computation of the same inputs and constants
+Five kinds of evidence, strongest first: the same computation of the same inputs and constants
 (a hash from the inputs forward, as in value numbering); inputs and outputs by name or place;
-names of values, where most names of one graph are the other's too; and the same operator beside
-values that are known to be the same, backward from outputs and forward from inputs.
+weights that only one node of each graph reads; names of values, where most names of one graph are
+the other's too; and the same operator beside values that are known to be the same, backward from
+outputs and forward from inputs.
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ import onnx_ir as ir
 
 from onnxpress.matching import COMMUTATIVE
 from onnxpress.numbering import Copies, Hashes, domain_of
-from onnxpress.values import is_op
+from onnxpress.values import constant_tensor, is_op, name_of
 
 DERIVED = 0.5
 """From this share of node outputs on that are called and made alike, names are evidence."""
+
+WEIGHT = 16
+"""Elements that a constant has at least that tells nodes from one another."""
+
+BLOCKED = "_nchwc"
+"""ONNX Runtime calls a node so after its output, where that has another layout now."""
 
 MOST_STEPS = 4
 """How many nodes may lie between a value and what takes its place."""
@@ -31,10 +38,11 @@ class Correspondence:
     """Of graph ``a`` in ``b``. ``nodes`` maps a node of ``a`` to the one of ``b`` that it is.
 
     ``values`` maps values of ``a`` to their equals in ``b``, several to one where ``b`` has
-    merged them. Constants are none of them: they are compared by content.
+    merged them. Constants are none of them: they are compared by content. Nodes called as one of
+    ``kept`` in both graphs are the same, where their operators are.
     """
 
-    def __init__(self, a: ir.Model, b: ir.Model) -> None:
+    def __init__(self, a: ir.Model, b: ir.Model, kept: Sequence[str] = ()) -> None:
         self.a, self.b = a.graph, b.graph
         self.copies = Copies(a, b)
         self.hashes = Hashes(self.copies)
@@ -44,10 +52,17 @@ class Correspondence:
         self._taken: set[ir.Node] = set()
         self._waiting: list[Pair] = []
         self._ports()
+        self._as_known(kept)
         self._same_computation()
         self._backward()
+        self._same_weights()
         self._same_names()
-        while self._backward() or self._forward(exact=True) or self._forward(exact=False):
+        while (
+            self._backward()
+            or self._forward(exact=True)
+            or self._forward(exact=False)
+            or self._computed_once()
+        ):
             pass
 
     def ports(self, kind: Literal["inputs", "outputs"]) -> tuple[list[ir.Value], list[ir.Value]]:
@@ -71,6 +86,19 @@ class Correspondence:
         """The values of ``a`` that ``value`` of ``b`` is, the first found first."""
         return self._of.get(value, [])
 
+    def equal(self, a: ir.Node, b: ir.Node) -> bool:
+        """Whether two nodes compute the same of the same."""
+        return (
+            self._alike(a, b)
+            and len(a.inputs) == len(b.inputs)
+            and self.hashes.attributes(a) == self.hashes.attributes(b)
+            and all(self.same(one, two) for one, two in self.operands(a, b))
+        )
+
+    def split(self, a: ir.Node) -> None:
+        """Takes a pair of nodes back: ``a`` has become something else. Its values stay."""
+        self._taken.discard(self.nodes.pop(a))
+
     def _join(self, a: ir.Value, b: ir.Value) -> None:
         for one, two in dict.fromkeys([(a, b), (self.copies.root(a), self.copies.root(b))]):
             if one not in self.values:
@@ -89,6 +117,12 @@ class Correspondence:
             for one, two in _paired(first, second):
                 self._join(one, two)
 
+    def _as_known(self, kept: Sequence[str]) -> None:
+        first, second = ({name_of(node): node for node in graph} for graph in (self.a, self.b))
+        for name in kept:
+            if name in first and name in second and self._alike(first[name], second[name]):
+                self._match(first[name], second[name])
+
     def _same_computation(self) -> None:
         """Inputs that are the same get the same hash; all else follows from the operators."""
         for value in _inputs(self.a):
@@ -96,16 +130,47 @@ class Correspondence:
                 self.hashes.know(self.values[value], self.hashes.of(value))
         waiting: dict[bytes, list[ir.Node]] = defaultdict(list)
         for node in self.b:
-            waiting[self.hashes.node(node)].append(node)
+            if node not in self._taken:
+                waiting[self.hashes.node(node)].append(node)
         merged: dict[bytes, ir.Node] = {}
         for node in self.a:
             key = self.hashes.node(node)
-            if waiting[key]:
+            if node in self.nodes:
+                merged.setdefault(key, self.nodes[node])
+            elif waiting[key]:
                 merged[key] = waiting[key].pop(0)
                 self._match(node, merged[key])
             elif key in merged:  # the same thing was computed twice
                 for one, two in zip(node.outputs, merged[key].outputs, strict=True):
                     self._join(one, two)
+
+    def _same_weights(self) -> None:
+        """Nodes that alone read the same weights: the same operator, or what took it in."""
+        first, second = self._sole_readers(self.a), self._sole_readers(self.b)
+        for key, b in reversed(second.items()):
+            a = first.get(key)
+            if a is None or a in self.nodes or b in self._taken:
+                continue
+            one, two = a.outputs[0], b.outputs[0]
+            if self._alike(a, b):
+                if one not in self.values and not self._of.get(two):
+                    self._match(a, b)
+            elif self._read_by(one) == self._read_by(two):
+                if one not in self.values and not self._of.get(two):
+                    self._join(one, two)
+            else:
+                self._stands_for_more(a, b)
+            self._backward()
+
+    def _sole_readers(self, graph: ir.Graph) -> dict[tuple[bytes, int], ir.Node]:
+        """Hash of a weight, and the place it is read at → the only node that reads it there."""
+        found: dict[tuple[bytes, int], list[ir.Node]] = defaultdict(list)
+        for node in graph:
+            for place, value in enumerate(node.inputs):
+                tensor = None if value is None else constant_tensor(self.copies.root(value))
+                if tensor is not None and tensor.size >= WEIGHT:
+                    found[self.hashes.tensor(tensor), place].append(node)
+        return {key: readers[0] for key, readers in found.items() if len(readers) == 1}
 
     def _same_names(self) -> None:
         """Values of the same name, in graphs of which one is made of the other.
@@ -113,18 +178,20 @@ class Correspondence:
         From the outputs back, so that structure comes first: a pass may leave a node's name and
         let the node do more than before.
         """
-        named = {v.name: v for node in self.b for v in node.outputs if v.name}
+        named: dict[str | None, ir.Value] = {}
+        for value in (v for node in self.b for v in node.outputs if v.name):
+            named.setdefault(_plain(value), value)
         pairs = [
             (value, named[value.name])
             for node in self.a
             for value in node.outputs
             if value.name in named
         ]
-        alike = sum(_operator(one) == _operator(two) for one, two in pairs)
+        alike = sum(_are_made_alike(one, two) for one, two in pairs)
         if alike < DERIVED * min(len(named), sum(len(node.outputs) for node in self.a)):
             return
         for one, two in reversed(pairs):
-            if not self._of.get(two):
+            if not self._of.get(two) and (one.dtype == two.dtype or None in (one.dtype, two.dtype)):
                 self._join(one, two)
                 self._backward()
 
@@ -218,6 +285,21 @@ class Correspondence:
             return True
         return self.hashes.of(a) == self.hashes.of(b)
 
+    def _computed_once(self) -> bool:
+        """Nodes of ``a`` that compute what another one of ``a`` does, which ``b`` has."""
+        found, known = False, dict[bytes, ir.Node]()
+        for node in (*self.nodes, *(n for n in self.a if n not in self.nodes)):
+            if any(value is None for value in node.inputs) or not node.inputs:
+                continue
+            first = known.setdefault(self.hashes.node(node), node)
+            if first is node or first not in self.nodes or node in self.nodes:
+                continue
+            for one, two in zip(node.outputs, self.nodes[first].outputs, strict=False):
+                if one not in self.values:
+                    self._join(one, two)
+                    found = True
+        return found
+
     def _stands_for_more(self, a: ir.Node, b: ir.Node) -> bool:
         """Joins what ``a`` and the nodes after it make with what ``b`` makes, or the other way.
 
@@ -310,7 +392,28 @@ def _inputs(graph: ir.Graph) -> list[ir.Value]:
     return [value for value in graph.inputs if value.name not in graph.initializers]
 
 
-def _operator(value: ir.Value) -> tuple[str, str]:
+def _plain(value: ir.Value) -> str:
+    """Its name, or what ONNX Runtime called it before it blocked its channels."""
     node = value.producer()
-    assert node is not None
-    return domain_of(node), node.op_type
+    if node is not None and node.name and node.name.endswith(BLOCKED):
+        return node.name.removesuffix(BLOCKED)
+    return str(value.name)
+
+
+def _are_made_alike(a: ir.Value, b: ir.Value) -> bool:
+    """By the same operator, or by one that reads something of the same name as ``a`` is made of.
+
+    So with a fused node that has the name of the last one that it stands for.
+    """
+    one, two = a.producer(), b.producer()
+    assert one is not None
+    assert two is not None
+    if (domain_of(one), one.op_type) == (domain_of(two), two.op_type):
+        return True
+    wanted, near = {_plain(v) for v in two.inputs if v is not None}, [one]
+    for _ in range(MOST_STEPS):
+        read = [value for node in near for value in node.inputs if value is not None]
+        if any(value.name in wanted for value in read):
+            return True
+        near = list(dict.fromkeys(made for value in read if (made := value.producer()) is not None))
+    return False

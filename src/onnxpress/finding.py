@@ -20,7 +20,7 @@ class Finding:
     """One thing worth saying: which ``check`` found it, ``where`` (node or tensor names), what.
 
     ``op`` is the node's operator, empty for what is no node. ``fix`` is a command to paste, or
-    what to do where no command does it.
+    what to do where no command does it; another way is another line of it.
     """
 
     check: str
@@ -69,6 +69,7 @@ class Target:
     isa: tuple[str, ...] | None = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     kernels: Kernels | None = None
+    no_way_down: str = ""
 
 
 ANYWHERE = Target()

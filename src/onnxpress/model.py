@@ -30,6 +30,7 @@ from onnxpress.external_data import (
     fresh,
     rooms,
 )
+from onnxpress.lineage import Rewritten
 from onnxpress.protobuf import write
 from onnxpress.signature import Signature, TensorSpec
 from onnxpress.sparse import load_dense
@@ -40,6 +41,9 @@ EXTERNAL_DATA_BYTES = 1 << 30
 MAPPED_BYTES = 64 << 20
 """What is written only to be read again has more weights than this in a file of their own."""
 
+MOST_LETTERS = 100_000
+"""Names of nodes that a journal holds at most, in letters: later steps do not tell theirs."""
+
 FOREIGN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 """What reading another program's metadata as a journal may raise."""
 KNOWN, CONTRIB = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.aten"), "ai.onnx.contrib"
@@ -49,11 +53,18 @@ UNREADABLE = (google.protobuf.message.DecodeError, ir.serde.SerdeError, *FOREIGN
 
 @dataclass(frozen=True)
 class Entry:
-    """One step that made the model what it is."""
+    """One step that made the model what it is, and which ``nodes`` became which, if it is known."""
 
     step: str
     rewrites: int
     refusals: tuple[str, ...] = ()
+    nodes: tuple[Rewritten, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """What a person wants to know of it: not ``nodes``, which ``diff`` tells."""
+        told = asdict(self)
+        del told["nodes"]
+        return told
 
 
 @dataclass
@@ -62,11 +73,26 @@ class Journal:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, step: str, rewrites: int, refusals: tuple[str, ...] = ()) -> None:
-        self.entries.append(Entry(step, rewrites, refusals))
+    def add(
+        self,
+        step: str,
+        rewrites: int,
+        refusals: tuple[str, ...] = (),
+        nodes: tuple[Rewritten, ...] = (),
+    ) -> None:
+        """``nodes`` are left out where the journal would get too large."""
+        known = sum(_letters(entry.nodes) for entry in self.entries)
+        kept = nodes if known + _letters(nodes) <= MOST_LETTERS else ()
+        self.entries.append(Entry(step, rewrites, refusals, kept))
 
     def to_json(self) -> str:
-        told = [{k: v for k, v in asdict(entry).items() if v != ()} for entry in self.entries]
+        told = [
+            {
+                **{key: value for key, value in entry.to_dict().items() if value != ()},
+                **({"nodes": [[n.gone, n.made] for n in entry.nodes]} if entry.nodes else {}),
+            }
+            for entry in self.entries
+        ]
         return json.dumps(told, separators=(",", ":"))
 
     @classmethod
@@ -75,11 +101,23 @@ class Journal:
         with contextlib.suppress(*FOREIGN):
             return cls(
                 [
-                    Entry(str(raw["step"]), int(raw["rewrites"]), tuple(raw.get("refusals", ())))
+                    Entry(
+                        str(raw["step"]),
+                        int(raw["rewrites"]),
+                        tuple(raw.get("refusals", ())),
+                        tuple(
+                            Rewritten(tuple(map(str, gone)), tuple(map(str, made)))
+                            for gone, made in raw.get("nodes", ())
+                        ),
+                    )
                     for raw in json.loads(text)
                 ]
             )
         return cls()
+
+
+def _letters(nodes: tuple[Rewritten, ...]) -> int:
+    return sum(len(name) for group in nodes for name in (*group.gone, *group.made))
 
 
 class Model:

@@ -23,15 +23,22 @@ WINDOW = {"dilations": 1, "pads": 0, "strides": 1}
 
 
 class Copies:
-    """Knows which values only repeat others: what ``Identity`` gives, ``x · 1``, and so on."""
+    """Knows which values only repeat others: what ``Identity`` gives, ``x · 1``, and so on.
+
+    Of several models, one's no-op that the others have too, by name and operator, is a node like
+    others: it is compared, not seen through.
+    """
 
     def __init__(self, *models: ir.Model) -> None:
         self._roots: dict[ir.Value, ir.Value] = {}
+        everywhere = set[tuple[str | None, str]]()
+        if len(models) > 1:
+            everywhere.update(_named(models[0]).intersection(*map(_named, models[1:])))
         for model in models:
             no_ops = NoOps(model)
             for node in ir.traversal.RecursiveGraphIterator(model.graph):
                 found = no_ops.find(node)
-                if found is not None:
+                if found is not None and (node.outputs[0].name, node.op_type) not in everywhere:
                     self._roots[node.outputs[0]] = self.root(found[0])
 
     def root(self, value: ir.Value) -> ir.Value:
@@ -52,6 +59,11 @@ class Copies:
             yield user
             if user.outputs[0] in self._roots and self.root(user.outputs[0]) is self.root(value):
                 yield from self.readers(user.outputs[0])
+
+
+def _named(model: ir.Model) -> set[tuple[str | None, str]]:
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    return {(value.name, node.op_type) for node in nodes for value in node.outputs[:1]}
 
 
 class Hashes:

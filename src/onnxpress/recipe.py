@@ -19,6 +19,7 @@ from onnxpress import registry
 from onnxpress.calibrator import Range
 from onnxpress.engine import Executed
 from onnxpress.errors import InputError
+from onnxpress.lineage import Before
 from onnxpress.model import Model
 
 
@@ -114,13 +115,14 @@ class Pass(abc.ABC):
         the pass broke the signature: that is a bug in the pass.
         """
         clone = model.clone()
+        nodes = Before(clone.ir)
         change = self.rewrite(clone, facts or Facts())
         if not change.changed:
             return model, change
         if self.keeps_signature:
             before, after = model.signature, clone.signature
             assert before == after, f"{self} changed the signature from {before} to {after}"
-        clone.journal.add(str(self), change.rewrites, change.reasons)
+        clone.journal.add(str(self), change.rewrites, change.reasons, nodes.rewritten(clone.ir))
         return clone, change
 
     @abc.abstractmethod

@@ -150,7 +150,8 @@ def test_what_quantize_makes_saturates_without_vnni_unless_weights_keep_7_bits(
     [
         (["--provider", "CUDAExecutionProvidr"], "one such as CUDAExecutionProvider"),
         (["--provider", "TensorRT:trt"], "NAME or NAME:key=value"),
-        (["--isa", "AVX511"], "such as AVX512"),
+        (["--isa", "AVX511"], "did you mean AVX512?"),
+        (["--isa", "FOO"], "expected some of AVX2, FMA, AVX512,"),
         (["--runtime", "openvino==2025"], "such as onnxruntime==1.16"),
         (["--custom-ops", "no.so"], "no.so does not exist"),
         (["--samples", "no.npz"], "no.npz"),
@@ -173,7 +174,8 @@ def test_findings_alike_are_one_on_the_screen(shell: Shell, tmp_path: Path) -> N
     assert code == 3
     assert "✗ operator_support: " in out
     assert out.count("no Erf for double") == 1
-    assert out.split()[-2:] == ["3", "errors"]
+    assert out.count("✗ ") == 2
+    assert out.split()[-2:] == ["2", "errors"], "what is counted is what is shown"
     assert shell("check", path, "-q") == (3, "", "")
     clean = parse(LARGE).save(tmp_path / "clean.onnx")
     assert shell("check", clean)[1].split()[-2:] == ["nothing", "found"]
@@ -193,3 +195,57 @@ def test_a_model_in_memory_is_checked_as_it_is(tmp_path: Path) -> None:
     model.ir.opset_imports[""] = 28
     assert [f.check for f in onnxpress.check(model).findings] == ["opset_support"]
     assert onnxpress.check(path).ok
+
+
+def test_a_fix_is_told_once_and_mends_all(shell: Shell, tmp_path: Path) -> None:
+    text = """(float[N,4] x) => (float[N,4] y)
+              { a = Identity(x) b = Exp(a) c = Cast<to=1>(b) d = Mul(c, one) y = Neg(d) }"""
+    path = parse(text, one=np.float32(1)).save(tmp_path / "m.onnx")
+    out = shell("check", path)[1]
+    assert out.count("· redundant_nodes") == 3
+    assert out.split()[-2:] == ["3", "notes"]
+    [fix] = [line.strip(" →") for line in out.splitlines() if "→" in line]
+    assert shell(*shlex.split(fix)[1:])[0] == 0
+    assert shell("check", "m-optimized.onnx")[1].endswith("nothing found\n")
+
+
+def test_gelu_goes_down_to_an_older_runtime(checked: Checked, shell: Shell, tmp_path: Path) -> None:
+    """A way that the converter of onnx lacks: ``No Previous Version of Gelu exists``."""
+    text = """(float[N,4] x) => (float[N,4] y)
+              { a = Gelu(x) b = Gelu<approximate="tanh">(a) q = IsNaN(b) y = Where(q, x, b) }"""
+    path = parse(text, opset=21, ir_version=10).save(tmp_path / "m.onnx")
+    _, data = checked(path, "--runtime", "1.16")
+    errors = [finding for finding in data["findings"] if finding["level"] == "error"]
+    assert len(errors) == 2
+    assert shell(*shlex.split(errors[0]["fix"])[1:])[0] == 0
+    code, data = checked("m-opset19.onnx", "--runtime", "1.16")
+    assert (code, data["ok"]) == (0, True)
+
+
+def test_where_there_is_no_way_down_another_one_is_told(checked: Checked, tmp_path: Path) -> None:
+    text = "(float[2,2,3] t, int64[4] s) => (float[g,h,w,c] y) { y = AffineGrid(t, s) }"
+    path = parse(text, opset=20, ir_version=9).save(tmp_path / "m.onnx")
+    _, data = checked(path, "--runtime", "1.16")
+    why, again, newer = next(f for f in data["findings"] if f["level"] == "error")["fix"].split(
+        "\n"
+    )
+    assert "cannot be converted to 19" in why
+    assert "AffineGrid" in why
+    assert "onnxpress convert SOURCE --opset 19" in again
+    assert newer == "or run it with ONNX Runtime 1.17 or newer"
+
+
+def test_ranges_fit_their_axes(checked: Checked, tmp_path: Path) -> None:
+    text = """(int64[batch, sequence] i, float[batch, 3, height, width] p) => (float[batch, c] y)
+              { a = Cast<to=1>(i) m = ReduceMean<keepdims=0>(p) y = Add(a, m) }"""
+    path = parse(text).save(tmp_path / "m.onnx")
+    _, data = checked(path, "--provider", "tensorrt")
+    finding = next(f for f in data["findings"] if f["check"] == "dynamic_axes")
+    fixed, ranges = finding["fix"].split("\n")
+    assert " --fix batch=1 --fix sequence=128 --fix height=224 --fix width=224 " in fixed
+    assert "trt_profile_min_shapes=i:1x1,p:1x3x32x32," in ranges
+    assert "trt_profile_opt_shapes=i:8x128,p:8x3x224x224," in ranges
+    assert "trt_profile_max_shapes=i:32x512,p:32x3x1024x1024" in ranges
+    words = shlex.split(ranges[ranges.index("onnxpress check") :])[2:]
+    _, data = checked(*words)
+    assert not [f for f in data["findings"] if f["check"] == "dynamic_axes"]

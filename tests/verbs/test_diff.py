@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 import onnxpress
 from conftest import Shell
+from onnxpress.lineage import Rewritten
 from onnxpress.model import Model, load
 from onnxpress.recipe import Recipe
 from onnxpress.verbs.diff import Difference, Merged, diff
@@ -84,6 +86,84 @@ def test_attention_of_a_transformer_merged(zoo_model: ZooModel) -> None:
     assert len(names) == len(set(names)), "no node merges into two"
 
 
+def test_each_merge_names_the_passes_that_made_it(zoo_model: ZooModel) -> None:
+    model = load(zoo_model("transformer_torchscript"))
+    after = onnxpress.optimize(model, target="onnxruntime").model
+    found = diff(model, after)
+    assert all(group.passes for group in found.merged), found.merged
+    fused = [g for g in found.merged if any("Attention" in node.op for node in g.after)]
+    assert fused
+    assert all("fuse_attention" in group.passes for group in fused)
+    assert found.removed
+    assert all(node.passes for node in found.removed)
+
+
+def test_a_journal_that_the_graphs_do_not_bear_out_is_not_believed() -> None:
+    after = chain()
+    told = (Rewritten(("n0", "n1"), ("n2",)), Rewritten(("n9",), ("n3",)))
+    after.journal.add("a_lie", 2, (), told)
+    for model in (before := chain(), after):
+        for index, node in enumerate(model.nodes()):
+            node.name = f"n{index}"
+    assert diff(before, after).equal
+
+
+def test_what_another_optimiser_fused_is_found_by_its_names() -> None:
+    """As ONNX Runtime writes it: the convolution's name, the activation's output."""
+    weights = {
+        f"w{i}": np.random.default_rng(i).normal(size=(3, 3, 1, 1)).astype(np.float32)
+        for i in range(3)
+    }
+    one = "(float[N,3,4,4] x) => (float[N,3,4,4] y) {"
+    two = one
+    for i, (read, made) in enumerate([("x", "b0"), ("b0", "b1"), ("b1", "y")]):
+        one += f" a{i} = Conv({read}, w{i}) {made} = Relu(a{i})"
+        two += f" {made} = com.microsoft.FusedConv({read}, w{i})"
+    found = diff(parse(one + " }", **weights), parse(two + " }", **weights))
+    assert [ops(group) for group in found.merged] == [(["Conv", "Relu"], ["FusedConv"])] * 3
+    assert (found.added, found.removed) == ((), ())
+
+
+def test_the_files_that_onnxruntime_writes_are_followed(
+    zoo_model: ZooModel, tmp_path: Path
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "after.onnx")
+    options.log_severity_level = 3
+    path = zoo_model("cnn_bn")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    before, after = load(path), load(tmp_path / "after.onnx")
+    found = diff(before, after)
+    merged = [node.op for group in found.merged for node in group.before]
+    assert merged.count("BatchNormalization") == before.op_counts()["BatchNormalization"]
+    assert len(found.merged) >= before.op_counts()["BatchNormalization"]
+
+
+def test_weights_find_nodes_between_changed_ones() -> None:
+    """Other names all over, and each product between an activation and another one."""
+    text = "(float[N,4] x) => (float[N,4] y) {{ a0 = {0}(x) {1} y = {0}(a12) }}"
+    body = " ".join(f"m{i} = MatMul(a{i}, w{i}) t{i} = Exp(m{i}) a{i + 1} = {{0}}(t{i})"
+                    for i in range(12))  # fmt: skip
+    weights = {
+        f"w{i}": np.random.default_rng(i).normal(size=(4, 4)).astype(np.float32) for i in range(12)
+    }
+    one, two = (parse(text.format(op, body.format(op)), **weights) for op in ("Sin", "Cos"))
+    found = diff(one, renamed(two))
+    gone = {node.op for group in found.merged for node in group.before}
+    assert gone | {node.op for node in found.removed} == {"Sin"}
+    assert found.same == 24
+
+
+def test_what_is_computed_once_behind_a_change() -> None:
+    twice = """(float[N,3] x) => (float[N,3] y)
+               { h = Sin(x) a = Exp(h) b = Exp(h) c = Neg(a) d = Abs(b) y = Mul(c, d) }"""
+    once = """(float[N,3] x) => (float[N,3] y)
+              { h = Cos(x) a = Exp(h) c = Neg(a) d = Abs(a) y = Mul(c, d) }"""
+    found = diff(parse(twice), parse(once))
+    assert (["Exp", "Exp"], ["Exp"]) in [ops(group) for group in found.merged]
+    assert [kind for kind, _ in kinds(found)] == []
+
+
 def test_weights_say_how_many_and_by_how_much() -> None:
     found = diff(chain(), chain(w=np.array([1, 2.5, 3], np.float32)))
     [change] = found.changed
@@ -138,6 +218,7 @@ def test_a_node_that_reads_something_else() -> None:
     )
     found = diff(parse(text.format("c")), parse(text.format("a")))
     assert not found.equal
+    assert all(change.before != change.after for change in found.changed)
     told = {node.op for node in found.removed} | {kind for kind, _ in kinds(found)}
     assert told & {"Exp", "input"}
 
@@ -216,12 +297,35 @@ def test_on_the_screen_and_as_json(shell: Shell, zoo_model: ZooModel, tmp_path: 
     after = Recipe.parse("fuse_conv_bn").apply(load(path))[0].save(tmp_path / "after.onnx")
     code, out, err = shell("diff", path, after)
     assert (code, err) == (0, "")
-    assert "Conv + BatchNormalization → Conv" in out
+    assert "Conv + BatchNormalization → Conv  by fuse_conv_bn" in out
+    assert out.count("fuse_conv_bn") == 2, "blocks alike are one row"
     assert "steps since: fuse_conv_bn" in out
     assert max(map(len, out.splitlines())) <= 80
     data = json.loads(shell("diff", path, after, "--json")[1])
     assert {"added", "removed", "changed", "merged", "equal"} <= set(data)
     assert data["merged"][0]["into"][0]["op"] == "Conv"
+    assert data["merged"][0]["passes"] == ["fuse_conv_bn"]
     assert shell("diff", path, path) == (0, "no difference\n", "")
     code, out, err = shell("diff", path, "none.onnx")
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_an_optimised_transformer_is_one_screen(
+    shell: Shell, zoo_model: ZooModel, tmp_path: Path
+) -> None:
+    path = zoo_model("transformer_torchscript")
+    after = onnxpress.optimize(load(path), target="onnxruntime").model.save(tmp_path / "after.onnx")
+    lines = shell("diff", path, after)[1].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
+    assert len(shell("diff", path, after, "-v")[1].splitlines()) > len(lines)
+    assert any("MultiHeadAttention" in line for line in lines)
+
+
+def test_opsets_that_one_model_asks_for_are_one_row(shell: Shell, tmp_path: Path) -> None:
+    other = chain()
+    other.ir.opset_imports.update({"com.microsoft": 1, "ai.onnx.ml": 3, "ai.onnx.preview": 1})
+    paths = chain().save(tmp_path / "a.onnx"), other.save(tmp_path / "b.onnx")
+    out = shell("diff", *paths)[1]
+    assert "only after: ai.onnx.ml 3, ai.onnx.preview 1 and 1 more" in out
+    assert "com.microsoft 1" in shell("diff", *paths, "-v")[1]

@@ -27,7 +27,8 @@ class CustomOperators(Check):
             package = PACKAGES.get(node.domain)
             if package is None:
                 what = f"{operator} is the user's own: no engine runs it without its library"
-                fix = f"onnxpress check {file_of(model)} {FLAG} LIB.so"
+                fix = "name its library in the place of LIB.so: "
+                fix += f"onnxpress check {file_of(model)} {FLAG} LIB.so"
             else:
                 what = f"{operator} is of {package}, which is not installed"
                 fix = f"pip install 'onnxpress[{EXTRAS[package]}]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -25,6 +26,13 @@ PROFILES: Mapping[str, str] = {
     "NvTensorRTRTXExecutionProvider": "nv_profile",
 }
 """Provider whose options tell the ranges of free dimensions → how these options begin."""
+Range = tuple[int, int, int]
+"""The least, the most usual and the largest size."""
+BATCH: Range = (1, 8, 32)
+LENGTH: Range = (1, 128, 512)
+PIXELS: Range = (32, 224, 1024)
+IMAGE = 4
+"""Dimensions of a batch of images."""
 NPU: tuple[Level, str] = ("error", "OpenVINO on an NPU takes no free dimensions")
 
 
@@ -41,10 +49,12 @@ class DynamicAxes(Check):
         if rule is None or (profile and f"{profile}_min_shapes" in target.options):
             return []
         free = {spec: _free(spec) for spec in model.signature.inputs}
-        names = list(dict.fromkeys(name for dims in free.values() for name in dims))
-        fix = _fix(model, names)
+        sizes = _sizes(list(free))
+        fix = _fix(model, sizes)
         if profile:
-            fix += f"; or say their ranges: {_profile(target.provider, profile, list(free))}"
+            ranges = _profile(target.provider, profile, list(free), sizes)
+            fix += "\nor keep them free and say their ranges, yours in the place of these: "
+            fix += f"onnxpress check {file_of(model)} --provider {ranges}"
         level, why = rule
         return [
             Finding("dynamic_axes", level, spec.name, "", f"{why}: {_told(dims)}", fix)
@@ -67,25 +77,53 @@ def _told(dims: list[str]) -> str:
     return ", ".join("one without a name" if dim == UNNAMED else dim for dim in dims)
 
 
-def _fix(model: Model, names: list[str]) -> str:
+def _sizes(specs: list[TensorSpec]) -> dict[str, Range]:
+    """Free dimension → what sizes are plausible, by its name and place."""
+    found: dict[str, Range] = {}
+    for spec in specs:
+        if spec.shape is None:
+            found.setdefault(UNNAMED, BATCH)
+        for axis, dim in enumerate(spec.shape or ()):
+            if isinstance(dim, str):
+                found.setdefault(dim, _plausible(dim, axis, len(spec.shape or ())))
+    return found
+
+
+def _plausible(name: str, axis: int, rank: int) -> Range:
+    if "batch" in name.lower() or (axis == 0 and rank > 1 and not _is_length(name)):
+        return BATCH
+    return PIXELS if rank == IMAGE and axis >= IMAGE - 2 and not _is_length(name) else LENGTH
+
+
+def _is_length(name: str) -> bool:
+    return any(word in name.lower() for word in ("seq", "len", "token", "time"))
+
+
+def _fix(model: Model, sizes: Mapping[str, Range]) -> str:
     """A command that fixes them; dimensions without a name must be exported anew."""
-    if UNNAMED in names:
+    if UNNAMED in sizes:
         return "export it with fixed sizes: onnxpress convert SOURCE --static -o static.onnx"
-    sizes = " ".join(f"--fix {name}={1 if at == 0 else 128}" for at, name in enumerate(names))
-    return f"onnxpress optimize {file_of(model)} {sizes} -o {output_of(model, 'static')}"
+    fixed = " ".join(
+        f"--fix {shlex.quote(f'{name}={1 if size is BATCH else size[1]}')}"
+        for name, size in sizes.items()
+    )
+    return f"onnxpress optimize {file_of(model)} {fixed} -o {output_of(model, 'static')}"
 
 
-def _profile(provider: str, prefix: str, specs: list[TensorSpec]) -> str:
-    def shapes(size: int) -> str:
+def _profile(
+    provider: str, prefix: str, specs: list[TensorSpec], sizes: Mapping[str, Range]
+) -> str:
+    def shapes(at: int) -> str:
         return ",".join(
-            f"{spec.name}:{'x'.join(str(_size(dim, size)) for dim in spec.shape or ())}"
+            f"{spec.name}:{'x'.join(str(_size(dim, sizes, at)) for dim in spec.shape or ())}"
             for spec in specs
         )
 
-    options = {"min": 1, "opt": 8, "max": 32}
-    pairs = ",".join(f"{prefix}_{name}_shapes={shapes(size)}" for name, size in options.items())
-    return f"--provider {provider}:{pairs}"
+    pairs = (
+        f"{prefix}_{name}_shapes={shapes(at)}" for at, name in enumerate(("min", "opt", "max"))
+    )
+    return shlex.quote(f"{provider}:{','.join(pairs)}")
 
 
-def _size(dim: int | str, free: int) -> int:
-    return dim if isinstance(dim, int) else free
+def _size(dim: int | str, sizes: Mapping[str, Range], at: int) -> int:
+    return dim if isinstance(dim, int) else sizes[dim][at]

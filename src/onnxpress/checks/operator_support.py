@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from onnxpress.finding import ANYWHERE, Check, Finding, Target, file_of
 from onnxpress.model import Model
 from onnxpress.opsets import newest, newest_ir
@@ -23,8 +25,8 @@ class OperatorSupport(Check):
                 name_of(node),
                 node.op_type,
                 f"{runtime} has no {node.op_type} for {kernels.missing[name_of(node)]}",
-                f"export it in float32, or run it with: onnxpress bench {file_of(model)} "
-                "--engine openvino --samples random:64",
+                f"onnxpress bench {file_of(model)} --engine openvino --samples random:64\n"
+                "or export it in float32",
             )
             for node in model.nodes()
             if name_of(node) in kernels.missing
@@ -43,7 +45,10 @@ class OperatorSupport(Check):
 def _unknown(model: Model, target: Target) -> Finding:
     """The kernels of another version are in no table of ours."""
     what = f"which operators ONNX Runtime {target.runtime} has is only known where it is installed"
-    fix = f"pip install 'onnxruntime=={target.runtime}' and check {file_of(model)} again"
+    code = f"import onnxruntime as o; o.InferenceSession({str(model.path or 'model.onnx')!r})"
+    plain = not set(code) & set('"$`\\!')
+    quoted = f'"{code}"' if plain else shlex.quote(code)
+    fix = f"where it is installed: python -c {quoted}"
     return Finding("operator_support", "info", file_of(model), "", what, fix)
 
 

@@ -25,14 +25,16 @@ class OpsetSupport(Check):
         told = []
         if found > known:
             what = f"{runtime} knows opsets up to {known}, the model has {found}{_since(found)}"
-            told.append(_finding("error", f"opset {found}", what, _converts(model, known)))
+            told.append(_finding("error", f"opset {found}", what, _converts(model, known, target)))
         elif 0 < found < GUARANTEED:
             what = f"ONNX Runtime guarantees opsets from {GUARANTEED} on, the model has {found}"
-            told.append(_finding("warning", f"opset {found}", what, _converts(model, known)))
+            told.append(
+                _finding("warning", f"opset {found}", what, _converts(model, known, target))
+            )
         version = model.ir.ir_version
         if version > known_ir:
             what = f"{runtime} reads IR versions up to {known_ir}, the file has {version}"
-            fix = _converts(model, min(found or known, known))
+            fix = _converts(model, min(found or known, known), target)
             told.append(_finding("error", f"IR version {version}", what, fix))
         trees, known_ml = model.ir.opset_imports.get(ML, 0), newest_ml(target.runtime)
         if trees > known_ml:
@@ -47,12 +49,24 @@ def _since(number: int) -> str:
     return f" ({first} is the first to know it)" if first else " (no release knows it yet)"
 
 
-def _converts(model: Model, to: int) -> str:
-    """What no ONNX Runtime opens cannot be converted with proof, only exported again."""
+def _converts(model: Model, to: int, target: Target) -> str:
+    """A command where one does it. Without, there is only another export, or a newer runtime.
+
+    What no ONNX Runtime opens cannot be converted with proof.
+    """
     released = max(number for number, needs in NEEDS.items() if needs.onnxruntime)
-    if opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir:
-        return f"export it again: onnxpress convert SOURCE --opset {to} -o opset{to}.onnx"
-    return f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
+    unopened = opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir
+    if not (unopened or target.no_way_down):
+        return f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
+    told = [
+        target.no_way_down or "no ONNX Runtime opens it, so no conversion of it can be proven",
+        "export it from its source: onnxpress convert SOURCE "
+        f"--opset {to} -o {output_of(model, f'opset{to}')}",
+    ]
+    first = NEEDS[opset(model.ir)].onnxruntime if opset(model.ir) in NEEDS else None
+    if first and not unopened:
+        told.append(f"or run it with ONNX Runtime {first} or newer")
+    return "\n".join(told)
 
 
 def _finding(level: Level, where: str, what: str, fix: str) -> Finding:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnxpress import diagnoses, options, terminal
+from onnxpress import differences, options, terminal
 
 
 def diff(
@@ -27,5 +27,5 @@ def diff(
     if as_json:
         terminal.emit_json("diff", data)
     elif not quiet:
-        diagnoses.show_difference(data, verbose=verbose)
+        differences.show_difference(data, verbose=verbose)
     return 0

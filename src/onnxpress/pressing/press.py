@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from onnxpress import bundle, report
@@ -83,7 +83,7 @@ def press(
             baseline=baseline_dict(trials.measured, origin.baseline),
             candidates=tuple(judged),
             conversion=_conversion(prepared),
-            journal=tuple(asdict(entry) for entry in prepared.model.journal.entries),
+            journal=tuple(entry.to_dict() for entry in prepared.model.journal.entries),
             samples=_samples(prepared),
             environment=trials.measured.environment,
             warnings=_warnings(prepared, trials),

@@ -15,9 +15,12 @@ from onnxpress.external_data import external_tensors, fault
 from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
 from onnxpress.machine import ISA_OF_FLAG, this_machine
 from onnxpress.model import Model
+from onnxpress.opsets import newest, newest_ir
 from onnxpress.signature import Feeds
+from onnxpress.values import opset
 from onnxpress.verbs.calibrate import observe
 from onnxpress.verbs.kernels import kernels
+from onnxpress.verbs.opset import in_opset
 
 RUNTIME = "onnxruntime"
 PROVIDERS = (
@@ -78,6 +81,8 @@ def check(
     if not unread and _is_installed(target) and _has_libraries(model):
         provider = target.provider if target.provider in _available() else ""
         target = replace(target, kernels=kernels(model, provider))
+    if not unread:
+        target = replace(target, no_way_down=_no_way_down(model, target.runtime))
     inlined = model.inlined()
     found: list[Finding] = []
     skipped = {}
@@ -149,9 +154,27 @@ def _isa(text: str) -> str:
     known = list(ISA_OF_FLAG.values())
     name = text.strip().upper().replace("-", "_")
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
-        raise InputError(f"--isa {text}", f"instruction sets such as {', '.join(near)}")
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        raise InputError(
+            f"--isa has the unknown instruction set '{text.strip()}'",
+            f"some of {', '.join(known)}",
+            f"did you mean {near[0]}?" if near else "join several by commas: --isa AVX2,FMA",
+        )
     return name
+
+
+def _no_way_down(model: Model, runtime: str) -> str:
+    """Why no converter gets the model to what ``runtime`` knows; empty where none is needed."""
+    if not runtime:
+        return ""
+    known = newest(runtime)
+    if not (opset(model.ir) > known or model.ir.ir_version > newest_ir(runtime)):
+        return ""
+    try:
+        in_opset(model, min(opset(model.ir) or known, known))
+    except InputError as error:
+        return error.found
+    return ""
 
 
 def _ranges(model: Model, batches: Callable[[], Iterable[Feeds]]) -> dict[str, Range]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxpress.correspondence import Correspondence
-from onnxpress.model import JOURNAL_KEY, Model
+from onnxpress.model import JOURNAL_KEY, Entry, Model
 from onnxpress.numbering import Hashes, attributes
 from onnxpress.values import constant_tensor, is_op, name_of
+from onnxpress.verbs.history import History
 
 LONGEST = 80
 """Letters of an attribute or of metadata that are told."""
@@ -20,14 +21,18 @@ LONGEST = 80
 
 @dataclass(frozen=True)
 class NodeName:
-    """A node of one of the two models."""
+    """A node of one of the two models, and the passes that took it away or made it, if known."""
 
     node: str
     op: str
+    passes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, node: ir.Node) -> NodeName:
-        return cls(name_of(node), node.op_type)
+    def of(cls, node: ir.Node, passes: tuple[str, ...] = ()) -> NodeName:
+        return cls(name_of(node), node.op_type, passes)
+
+    def to_dict(self) -> dict[str, object]:
+        return {"node": self.node, "op": self.op, "passes": list(self.passes)}
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,22 @@ class Changed:
 
 @dataclass(frozen=True)
 class Merged:
-    """Nodes of the first model, and what stands for them: nodes or ``constants`` of the second."""
+    """Nodes of the first model, and what stands for them: nodes or ``constants`` of the second.
+
+    ``passes`` did it, in their order, where the second model's journal knows.
+    """
 
     before: tuple[NodeName, ...]
     after: tuple[NodeName, ...]
     constants: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         return {
-            "from": [asdict(node) for node in self.before],
-            "into": [asdict(node) for node in self.after],
+            "from": [{"node": node.node, "op": node.op} for node in self.before],
+            "into": [{"node": node.node, "op": node.op} for node in self.after],
             "constants": list(self.constants),
+            "passes": list(self.passes),
         }
 
 
@@ -91,8 +101,8 @@ class Difference:
     def to_dict(self) -> dict[str, object]:
         return {
             "equal": self.equal,
-            "added": [asdict(node) for node in self.added],
-            "removed": [asdict(node) for node in self.removed],
+            "added": [node.to_dict() for node in self.added],
+            "removed": [node.to_dict() for node in self.removed],
             "changed": [asdict(change) for change in self.changed],
             "merged": [group.to_dict() for group in self.merged],
             "nodes": {"before": self.nodes[0], "after": self.nodes[1], "same": self.same},
@@ -104,14 +114,15 @@ class Difference:
 def diff(a: Model, b: Model) -> Difference:
     """Compare two models by what their nodes compute; functions of the models are inlined."""
     one, two = a.inlined(), b.inlined()
-    found = Correspondence(one.ir, two.ir)
-    nodes = list(_node_changes(found))
-    groups = _Groups(found)
+    history = History(map(name_of, one.ir.graph), _steps(a, b))
+    found = Correspondence(one.ir, two.ir, history.untouched)
+    groups = _Groups(found, history)
+    nodes = list(_node_changes(found, groups.together))
     changed = [*_signature(found), *_versions(a, b), *nodes]
     touched = {change.where for change in nodes}
     return Difference(
-        tuple(map(NodeName.of, groups.added)),
-        tuple(map(NodeName.of, groups.removed)),
+        tuple(NodeName.of(node, groups.history.made(name_of(node))) for node in groups.added),
+        tuple(NodeName.of(node, groups.lost(node)) for node in groups.removed),
         tuple(changed),
         tuple(groups.merged),
         (len(found.a), len(found.b)),
@@ -124,8 +135,12 @@ def diff(a: Model, b: Model) -> Difference:
 class _Groups:
     """Sorts the nodes that are in one model only into merged, added and removed."""
 
-    def __init__(self, found: Correspondence) -> None:
+    def __init__(self, found: Correspondence, history: History) -> None:
         self._found = found
+        self.history = history
+        self._group: dict[ir.Node, int] = {}
+        self._order = {node: index for index, node in enumerate(found.a)}
+        told = list(self._told())  # first: it takes back pairs that belong to a merge
         kept = {
             found.hashes.of(v)
             for node in found.b
@@ -153,14 +168,75 @@ class _Groups:
         }
         self.merged: list[Merged] = []
         self.added: list[ir.Node] = []
+        self._as_told(told)
         self._new_nodes()
         self._folded()
         self._computed_once()
         self.removed = list(self._left)
 
+    def lost(self, node: ir.Node) -> tuple[str, ...]:
+        """The passes that took ``node`` away; constants went with their first reader."""
+        if is_op(node, "Constant"):
+            node = next((user for user, _ in node.outputs[0].uses()), node)
+        return self.history.lost(name_of(node))
+
+    def together(self, a: ir.Value, b: ir.Value) -> bool:
+        """Whether one merge has what made ``a`` before and what makes ``b`` now."""
+        one, two = a.producer(), b.producer()
+        if one is None or two is None:
+            return False
+        return one in self._group and self._group[one] == self._group.get(two)
+
+    def _told(self) -> Iterator[tuple[list[ir.Node], list[ir.Node]]]:
+        """What the journal says became what, as far as the two graphs bear it out.
+
+        A node that both graphs have is no part of it, unless it took others in.
+        """
+        first, second = (
+            {name_of(node): node for node in graph} for graph in (self._found.a, self._found.b)
+        )
+        if len(first) != len(self._found.a) or len(second) != len(self._found.b):
+            return  # a name says nothing there
+        for names, made in self.history.merged:
+            before = [first[name] for name in names if name in first]
+            after = [second[name] for name in made if name in second]
+            others = [a for a in before if a not in self._found.nodes]
+            if not others or not after:
+                continue
+            for a in before:
+                b = self._found.nodes.get(a)
+                if b in after and not self._found.equal(a, b):
+                    self._found.split(a)
+            taken = set(self._found.nodes.values())
+            after = [b for b in after if b not in taken]
+            if after:
+                yield [a for a in before if a not in self._found.nodes], after
+
+    def _as_told(self, told: Iterable[tuple[list[ir.Node], list[ir.Node]]]) -> None:
+        for before, after in told:
+            cone = [node for node in before if node in self._left]
+            for node in cone:
+                del self._left[node]
+            for node in list(cone):  # constants go with what alone reads them
+                cone += self._cone(
+                    [v for v in node.inputs if v and self._found.copies.is_constant(v)]
+                )
+            for node in after:
+                self._new.pop(node, None)
+            if cone:
+                self._merge(cone, after)
+
+    def _merge(
+        self, before: Sequence[ir.Node], after: Sequence[ir.Node], constants: tuple[str, ...] = ()
+    ) -> None:
+        before = sorted(before, key=self._order.__getitem__)
+        for node in (*before, *after):
+            self._group[node] = len(self.merged)
+        passes = self.history.passes(map(name_of, before), map(name_of, after))
+        self.merged.append(Merged(_names(before), _names(after), constants, passes))
+
     def _new_nodes(self) -> None:
         """New nodes that feed one another, and what lay between the same values before."""
-        order = {node: index for index, node in enumerate(self._found.a)}
         while self._new:
             group = self._component()
             ends = [a for node in group for v in node.outputs for a in self._found.originals(v)]
@@ -168,8 +244,7 @@ class _Groups:
             if not cone:
                 self.added += group
                 continue
-            before = sorted(cone, key=order.__getitem__)
-            self.merged.append(Merged(_names(before), _names(group)))
+            self._merge(cone, group)
 
     def _component(self) -> list[ir.Node]:
         """New nodes joined by values that the first model does not have and that one node reads."""
@@ -208,7 +283,6 @@ class _Groups:
 
     def _folded(self) -> None:
         """What a node computed its input with, where the other model has a constant."""
-        order = {node: index for index, node in enumerate(self._found.a)}
         for a, b in self._found.nodes.items():
             for one, two in zip(a.inputs, b.inputs, strict=False):
                 if (
@@ -220,8 +294,7 @@ class _Groups:
                     continue
                 cone = self._cone([one])
                 if cone:
-                    before = sorted(cone, key=order.__getitem__)
-                    self.merged.append(Merged(_names(before), (), (str(two.name),)))
+                    self._merge(cone, (), (str(two.name),))
 
     def _computed_once(self) -> None:
         """Several nodes of the first model whose outputs are one value of the second."""
@@ -233,14 +306,18 @@ class _Groups:
             if by in first and found.hashes.node(node) == found.hashes.node(first[by]):
                 twins.setdefault(by, [first[by]]).append(node)
                 del self._left[node]
-        self.merged += [Merged(_names(nodes), _names([by])) for by, nodes in twins.items()]
+        for by, nodes in twins.items():
+            self._merge(nodes, [by])
 
 
 def _names(nodes: Sequence[ir.Node]) -> tuple[NodeName, ...]:
     return tuple(map(NodeName.of, nodes))
 
 
-def _node_changes(found: Correspondence) -> Iterator[Changed]:
+def _node_changes(
+    found: Correspondence, together: Callable[[ir.Value, ir.Value], bool]
+) -> Iterator[Changed]:
+    """``together`` knows values that one merge has changed: told as merged."""
     seen: set[tuple[int, int]] = set()
     for a, b in found.nodes.items():
         yield from _attributes(a, b, found.hashes)
@@ -260,9 +337,18 @@ def _node_changes(found: Correspondence) -> Iterator[Changed]:
             elif found.copies.is_constant(one) or not found.same(one, two):
                 if found.copies.is_constant(two):  # folded: told as merged
                     continue
-                yield Changed("input", name_of(b), "reads", str(one.name), str(two.name))
+                if not together(one, two):
+                    yield Changed("input", name_of(b), "reads", _origin(one), _origin(two))
         for one, two in zip(a.outputs, b.outputs, strict=True):
             yield from _types(one, two)
+
+
+def _origin(value: ir.Value) -> str:
+    """A value with what makes it: two graphs may have one name for what two nodes compute."""
+    node = value.producer()
+    if node is not None:
+        return f"{value.name} (by {node.op_type})"
+    return f"{value.name} ({'a constant' if constant_tensor(value) is not None else 'an input'})"
 
 
 def _attributes(a: ir.Node, b: ir.Node, hashes: Hashes) -> Iterator[Changed]:
@@ -338,10 +424,13 @@ def _renamed(found: Correspondence) -> dict[str, str]:
 
 
 def _journal(a: Model, b: Model) -> tuple[Mapping[str, object], ...]:
+    return tuple({"step": e.step, "rewrites": e.rewrites} for e in _steps(a, b))
+
+
+def _steps(a: Model, b: Model) -> Sequence[Entry]:
+    """What ``b``'s journal has more than ``a``'s; nothing where it does not go on from there."""
     before, after = a.journal.entries, b.journal.entries
-    if after[: len(before)] != before:
-        return ()
-    return tuple({"step": e.step, "rewrites": e.rewrites} for e in after[len(before) :])
+    return after[len(before) :] if after[: len(before)] == before else ()
 
 
 def _told(attribute: ir.Attr | None) -> str:

@@ -137,7 +137,7 @@ def inspect(model: Model, shapes: Given | None = None) -> Inspected:
         modules=modules,
         fusions=fusions(inlined),
         scales=scales(inlined),
-        journal=tuple(asdict(entry) for entry in model.journal.entries),
+        journal=tuple(entry.to_dict() for entry in model.journal.entries),
     )
 
 

@@ -15,7 +15,7 @@ from onnx.version_converter import ConvertError
 from onnxscript import version_converter
 
 from onnxpress import registry
-from onnxpress.downgrade import to_17
+from onnxpress.downgrade import to_17, to_19
 from onnxpress.engine import Engine, require
 from onnxpress.errors import ModelError
 from onnxpress.model import MAPPED_BYTES, Model, check
@@ -117,9 +117,9 @@ def _by_onnxscript(model: Model, to: int) -> Model:
 
 
 def _by_onnx(model: Model, to: int) -> Model:
-    if opset_of(model.ir) >= 18 > to:  # it lacks this one step down
-        model = _by_onnxscript_or_onnx(model, 18)
-        model = to_17(model)
+    for start, step in ((20, to_19), (18, to_17)):  # it lacks these two steps down
+        if opset_of(model.ir) >= start > to:
+            model = step(_by_onnxscript_or_onnx(model, start))
     if opset_of(model.ir) == to:
         return model
     try:
