@@ -15,7 +15,7 @@ from onnxpress.passes._heads import Refusal
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer, constant, is_op, opset
-from onnxpress.views import View, Views
+from onnxpress.views import View, Views, reshaped
 
 EXCLUDING = -1e4
 """What is added to a score that must not count; exp() of it is 0 in every float type."""
@@ -35,12 +35,14 @@ class Addend:
     """What is added to scores: ``value``, or ``fill`` wherever ``kept`` (``negated``) is false.
 
     One of ``value`` and ``kept`` may be None; without ``value``, ``fill`` takes a score's place.
+    ``among`` are the dimensions of those scores but for queries and keys.
     """
 
     value: ir.Value | None = None
     kept: ir.Value | None = None
     fill: float = 0.0
     negated: bool = False
+    among: tuple[Size, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Masks:
         if not addends:
             return Mask()
         addends = [_absorbing(addend, scores, alone=len(addends) == 1) for addend in addends]
+        addends = [self._by_heads(addend, scores, before) for addend in addends]
         if len(addends) == 1:
             keys = self._keys(addends[0], scores, before)
             if keys is not None:
@@ -130,6 +133,43 @@ class Masks:
         """``value`` [batch, queries, size] where ``rows`` hold, zeros elsewhere."""
         zero = self._constant(0.0, scores.dtype)
         return self._node("Where", [rows, value, zero], before, f"{value.name}_rows")
+
+    def _by_heads(self, addend: Addend, scores: Scores, before: ir.Node) -> Addend:
+        """What is added to [batch · heads, queries, keys] as what is added to four dimensions.
+
+        What is the same for several of them is taken from before it was repeated.
+        """
+        batch, heads, _, _ = scores.sizes
+        if addend.among == (batch, heads):
+            return addend
+        value = addend.value if addend.kept is None else addend.kept
+        shape = self._shapes.shape(value)
+        if value is None or shape is None or len(shape) < 3 or shape[0] == 1:
+            return addend
+        node = value.producer()
+        if addend.among != (batch * heads,):
+            raise Refusal("what is added to its scores differs by groups of rows or heads", node)
+        four = self._shared(
+            ("heads", value), lambda: self._split(value, (batch, heads, *shape[1:]), before)
+        )
+        if addend.kept is None:
+            return replace(addend, value=four)
+        return replace(addend, value=None, kept=four)  # as ``fill`` is added by now
+
+    def _split(self, value: ir.Value, sizes: Sequence[Size], before: ir.Node) -> ir.Value | None:
+        """``value`` reshaped to the four ``sizes``, before it was repeated where it was."""
+        view = reshaped(self._views.of(value), sizes)
+        steps = None if view is None else self._writer.best(view)
+        if view is None or steps is None:
+            return None
+        node = view.source.producer()
+        if not steps and node is not None and is_op(node, "Expand", "Tile"):
+            once = self._shapes.shape(node.inputs[0]) or ()
+            if len(once) == len(sizes) and all(
+                size in (1, want) for size, want in zip(once, sizes, strict=True)
+            ):
+                return node.inputs[0]
+        return self._writer.write(view, steps, before, str(value.name))
 
     def _keys(self, addend: Addend, scores: Scores, before: ir.Node) -> Mask | None:
         """``kept`` where it is of keys alone: [batch, 1, 1, keys]."""

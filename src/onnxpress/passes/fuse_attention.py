@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from onnxpress.dims import Size
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._attention_mask import (
@@ -86,6 +87,13 @@ class _Sides:
         return self.q, self.k, self.v
 
 
+def _unpacked(sides: _Sides, rank: int) -> View:
+    """Results [batch, length, heads · size], which have queries' type, with the heads in front."""
+    q, size = sides.q, sides.v.size
+    lead = (q.batch, q.heads) if rank == 4 else (q.batch + q.heads,)
+    return View(q.view.source, (q.batch, q.length, q.heads + size), (*lead, q.length, size))
+
+
 class _Work:
     def __init__(self, model: ir.Model) -> None:
         self._shapes, self._names = Shapes(model), Names(model)
@@ -110,11 +118,11 @@ class _Work:
         if dtype not in CONTRIB_TYPES:
             raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
-        if any(steps is None for _, steps in plans):
+        old = self._result(second, sides)
+        back = _unpacked(sides, len(self._shapes.shape(old) or ()))
+        way_back = self._writer.best(back)
+        if way_back is None or any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")
-        shape = self._shapes.shape(softmax.inputs[0]) or ()
-        if addends and len(shape) == 4 and tuple(shape[:2]) != (batch, heads):
-            raise Refusal("its scores have not the rows and heads of its queries", softmax)
         scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
         mask = self._masks.of(addends, scores, second)
         inputs = [
@@ -136,20 +144,15 @@ class _Work:
         result = node.outputs[0]
         if mask.rows is not None:
             result = self._masks.zeroed(result, mask.rows, scores, second)
-        self._put_back(result, sides, second)
-
-    def _put_back(self, result: ir.Value, sides: _Sides, second: ir.Node) -> None:
-        """``result`` with its heads in front, where ``second`` stood."""
-        old, q = second.outputs[0], sides.q
-        axes = (q.batch, q.length, q.heads + sides.v.size)
-        lead = (
-            (q.batch, q.heads) if len(self._shapes.shape(old) or ()) == 4 else (q.batch + q.heads,)
-        )
-        back = View(result, axes, (*lead, q.length, sides.v.size))
         result.type = old.type
-        steps = self._writer.best(back)
-        assert steps is not None, "what was packed can be unpacked"
-        take(old, self._writer.write(back, steps, second, str(result.name)))
+        back = replace(back, source=result)
+        take(old, self._writer.write(back, way_back, second, str(result.name)))
+
+    def _result(self, second: ir.Node, sides: _Sides) -> ir.Value:
+        """What ``second`` gives, with rows and heads apart where its only reader does that."""
+        old = second.outputs[0]
+        apart = self._reshaped(old)
+        return apart if self._lead(apart) == sides.q.sizes[:2] else old
 
     def _check_axis(self, softmax: ir.Node) -> None:
         shape = self._shapes.shape(softmax.inputs[0])
@@ -206,16 +209,20 @@ class _Work:
                 product_side = 0 if sides[0] else 1
                 mask = node.inputs[1 - product_side]
                 assert mask is not None
-                addends.append(added(mask))
                 value = node.inputs[product_side]
+                addends.append(replace(added(mask), among=self._lead(value)))
             elif self._keeps_rows(node):
                 value = node.inputs[0]
             elif (addend := filled(node)) is not None and scale == 1:
-                addends.append(addend)
                 value = rest_of(node, addend)
+                addends.append(replace(addend, among=self._lead(value)))
             else:
                 raise Refusal(f"{node.op_type} '{name_of(node)}' stands before it", node)
         raise Refusal("it is not of a product")
+
+    def _lead(self, value: ir.Value | None) -> tuple[Size, ...] | None:
+        shape = self._shapes.shape(value)
+        return None if shape is None else tuple(shape[:-2])
 
     def _reaches(self, value: ir.Value | None) -> bool:
         """Whether a MatMul with two computed sides is behind ``value``."""
