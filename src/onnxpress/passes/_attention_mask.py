@@ -35,7 +35,8 @@ class Addend:
     """What is added to scores: ``value``, or ``fill`` wherever ``kept`` (``negated``) is false.
 
     One of ``value`` and ``kept`` may be None; without ``value``, ``fill`` takes a score's place.
-    ``among`` are the dimensions of those scores but for queries and keys.
+    ``among`` are the dimensions of those scores but for queries and keys; ``value`` is added
+    ``factor`` times.
     """
 
     value: ir.Value | None = None
@@ -43,6 +44,7 @@ class Addend:
     fill: float = 0.0
     negated: bool = False
     among: tuple[Size, ...] | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -201,12 +203,13 @@ class Masks:
             shape = self._shapes.shape(addend.value or addend.kept)
             if shape is None:
                 raise Refusal("the shape of what is added to its scores is not known")
-            told = f"what is added to its scores has the shape {list(shape)}"
+            node = (addend.value or addend.kept).producer()  # type: ignore[union-attr]  # has a shape
             if len(shape) > 4:
-                raise Refusal(told)
+                told = f"what is added to its scores has the shape {list(shape)}"
+                raise Refusal(told, node)
             for axis, (have, want) in enumerate(zip(_four(shape), scores.sizes, strict=True)):
                 if have not in (1, want):
-                    raise Refusal(told)
+                    raise Refusal(_unfit(axis, have, want), node)
                 full[axis] = want if have == want else full[axis]
         if full[3] != scores.sizes[3]:
             raise Refusal("what is added to its scores is the same for all keys")
@@ -228,6 +231,12 @@ class Masks:
         return self._node("Unsqueeze", given, before, f"{bias.name}_wide")
 
     def _value(self, addend: Addend, scores: Scores, before: ir.Node) -> ir.Value:
+        if addend.value is not None and addend.factor != 1:
+            factor = self._constant(addend.factor, scores.dtype)
+            return self._shared(
+                ("times", addend.value, factor),
+                lambda: self._node("Mul", [addend.value, factor], before, "mask"),
+            )
         if addend.value is not None:
             return addend.value
         zero = self._constant(0.0, scores.dtype)
@@ -336,6 +345,16 @@ def _absorbing(addend: Addend, scores: Scores, *, alone: bool) -> Addend:
     if not alone:
         raise Refusal(f"{addend.fill:g} takes a score's place, and something is added to it")
     return replace(addend, fill=_lowest(scores.dtype))
+
+
+def _unfit(axis: int, have: Size, want: Size) -> str:
+    what = ("rows", "heads", "queries", "keys")[axis]
+    if isinstance(have, int) and isinstance(want, int):
+        return f"what is added to its {want} {what} is of {have}"
+    return (
+        f"whether what is added to its scores has as many {what} as they is not known "
+        "as long as dimensions are free"
+    )
 
 
 def _four(shape: Sequence[Size]) -> tuple[Size, ...]:

@@ -59,12 +59,11 @@ def heads_of(view: View, length: int, size: int) -> Heads:
     place = min((order.index(factor) for factor in along), default=None)
     if len(axes) == 4:
         return Heads(view, axes[0], axes[1], along, axes[size])
-    if place is None:
-        raise Refusal("batch and heads cannot be told apart")
     home = next((axis for axis in view.before if set(axis) & set(axes[size])), ())
-    heads = tuple(factor for factor in lead if factor in home) or tuple(
-        factor for factor in lead if order.index(factor) > place
-    )
+    heads = tuple(factor for factor in lead if factor in home)
+    if not heads and place is None:
+        raise Refusal("batch and heads cannot be told apart", view.source.producer())
+    heads = heads or tuple(factor for factor in lead if order.index(factor) > (place or 0))
     batch = tuple(factor for factor in lead if factor not in heads)
     if batch + heads != lead:
         raise Refusal("its heads stand before its rows")

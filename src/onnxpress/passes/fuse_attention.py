@@ -11,6 +11,7 @@ from onnxpress.dims import Size
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._attention_mask import (
+    EXCLUDING,
     Addend,
     Masks,
     Scores,
@@ -80,10 +81,12 @@ class _Sides:
     def fitting(self) -> tuple[Heads, Heads, Heads]:
         """The three. Raises ``Refusal`` where their sizes are not of one attention."""
         q, k, v = self.q.sizes, self.k.sizes, self.v.sizes
+        fits = k[:2] == q[:2] and k[3] == q[3]
+        odd = (self.v if fits else self.k).view.source.producer()
         if k[:2] != q[:2] or v[:2] != q[:2]:
-            raise Refusal(f"queries of {q[:2]}, keys of {k[:2]}, values of {v[:2]}")
+            raise Refusal(f"queries of {q[:2]}, keys of {k[:2]}, values of {v[:2]}", odd)
         if k[2] != v[2] or k[3] != q[3]:
-            raise Refusal(f"queries of {q[2:]}, keys of {k[2:]}, values of {v[2:]}")
+            raise Refusal(f"queries of {q[2:]}, keys of {k[2:]}, values of {v[2:]}", odd)
         return self.q, self.k, self.v
 
 
@@ -200,25 +203,31 @@ class _Work:
             if scalar is not None:
                 value, factor = scalar
                 scale *= factor
-            elif is_op(node, "Add") and len(node.inputs) == 2:
-                if scale != 1:
-                    raise Refusal("a scale stands behind what is added")
+            elif is_op(node, "Add", "Sub") and len(node.inputs) == 2:
                 sides = [self._reaches(side) for side in node.inputs]
-                if sides[0] == sides[1]:
-                    break
                 product_side = 0 if sides[0] else 1
+                if sides[0] == sides[1] or (is_op(node, "Sub") and not sides[0]):
+                    found = "two products are" if all(sides) else "no product with one scale is"
+                    raise Refusal(f"{found} behind {node.op_type} '{name_of(node)}'", node)
                 mask = node.inputs[1 - product_side]
                 assert mask is not None
                 value = node.inputs[product_side]
-                addends.append(replace(added(mask), among=self._lead(value)))
+                factor = -scale if is_op(node, "Sub") else scale
+                addend = added(mask) if factor == 1 else Addend(mask, factor=factor)
+                addends.append(replace(addend, among=self._lead(value)))
             elif self._keeps_rows(node):
                 value = node.inputs[0]
-            elif (addend := filled(node)) is not None and scale == 1:
-                value = rest_of(node, addend)
-                addends.append(replace(addend, among=self._lead(value)))
+            elif (
+                (hidden := filled(node)) is not None
+                and scale > 0
+                and (hidden.fill * scale <= EXCLUDING)
+            ):
+                value = rest_of(node, hidden)
+                fill = hidden.fill * scale
+                addends.append(replace(hidden, fill=fill, among=self._lead(value)))
             else:
                 raise Refusal(f"{node.op_type} '{name_of(node)}' stands before it", node)
-        raise Refusal("it is not of a product")
+        raise Refusal("it is not of a product", None if value is None else value.producer())
 
     def _lead(self, value: ir.Value | None) -> tuple[Size, ...] | None:
         shape = self._shapes.shape(value)
@@ -237,7 +246,7 @@ class _Work:
             elif self._keeps_rows(node):
                 value = node.inputs[0]
             else:
-                return is_op(node, "Add") and any(map(self._reaches, node.inputs))
+                return is_op(node, "Add", "Sub") and any(map(self._reaches, node.inputs))
         return False
 
     def _keeps_rows(self, node: ir.Node) -> bool:
