@@ -90,10 +90,10 @@ class _Sides:
         return self.q, self.k, self.v
 
 
-def _unpacked(sides: _Sides, rank: int) -> View:
-    """Results [batch, length, heads · size], which have queries' type, with the heads in front."""
+def _unpacked(sides: _Sides, *, apart: bool) -> View:
+    """Results [batch, length, heads · size] with the heads in front, rows and heads ``apart``."""
     q, size = sides.q, sides.v.size
-    lead = (q.batch, q.heads) if rank == 4 else (q.batch + q.heads,)
+    lead = (q.batch, q.heads) if apart else (q.batch + q.heads,)
     return View(q.view.source, (q.batch, q.length, q.heads + size), (*lead, q.length, size))
 
 
@@ -121,13 +121,16 @@ class _Work:
         if dtype not in CONTRIB_TYPES:
             raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
+        scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
+        mask = self._masks.of(addends, scores, second)
         old = self._result(second, sides)
-        back = _unpacked(sides, len(self._shapes.shape(old) or ()))
+        lead = self._lead(old)
+        if lead not in ((batch, heads), (batch * heads,)):
+            raise Refusal("its result has other rows and heads than its queries", second)
+        back = _unpacked(sides, apart=len(lead) == 2)
         way_back = self._writer.best(back)
         if way_back is None or any(steps is None for _, steps in plans):
             raise Refusal("its sizes cannot be constants")
-        scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
-        mask = self._masks.of(addends, scores, second)
         inputs = [
             self._writer.write(part.packed, steps or [], second, str(part.view.source.name))
             for part, steps in plans
