@@ -43,10 +43,10 @@ class FuseAttention(Pass):
     """``Softmax(s·QKᵀ + m)·V`` → ``MultiHeadAttention(Q, K, V, m)``, for ONNX Runtime.
 
     Q, K and V are [batch, length, heads · size] on both sides, whatever reshapes and
-    transpositions bring the heads in front and back; the scale may stand at Q, K or the product. A
-    number ≤ -10⁴ that takes a score's place counts as left out. Where rows that attend to nothing
-    are made zero they stay so, but for one case: if every key of a batch's row is left out, it
-    gets the mean of V.
+    transpositions bring the heads in front and back, also where batch and heads are one
+    dimension; the scale may stand at Q, K, the product or behind m. A number ≤ -10⁴ that takes a
+    score's place counts as left out. Where rows that attend to nothing are made zero they stay
+    so, but for one case: if every key of a batch's row is left out, it gets the mean of V.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:

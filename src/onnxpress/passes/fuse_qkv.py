@@ -27,8 +27,8 @@ class FuseQkv(Pass):
     """``MultiHeadAttention(x Q + q, x K + k, x V + v, m)`` → ``Attention(x, [Q K V], [q k v], m)``.
 
     For ONNX Runtime; the same where the three are parts of one product ``x [Q K V] + [q k v]``,
-    however its columns are reshaped, transposed and selected. A
-    scale of the scores that is not the usual one becomes a part of Q and q: OpenVINO reads none.
+    however its columns are reshaped, transposed and selected. A scale of the scores that is not
+    the usual one becomes a part of Q and q: OpenVINO reads none.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:

@@ -37,7 +37,8 @@ class LowerEinsum(Pass):
     Of two operands, no letter of which comes twice, summed over letters of both. Letters of both
     and of the result number the products. Where only one side has letters of its own the other
     is a vector. Only where its views meet others that they merge with, but for one: an Einsum
-    alone is faster than a product between several transpositions.
+    alone is faster than a product between several transpositions. What is added to each of the
+    heads that a projection is split into is added before it is split.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
