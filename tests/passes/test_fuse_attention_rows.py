@@ -258,3 +258,48 @@ def test_what_is_left_alone_is_told(
     (missed,) = change.missed
     assert (why in missed.why, missed.blocking) == (True, blocking), missed
     assert after.op_counts() == model.op_counts()
+
+
+@pytest.mark.parametrize("fill", [-np.inf, LOWEST, -1e5])
+def test_rows_of_clamped_scores_that_attend_to_nothing_get_equal_weights(fill: float) -> None:
+    """As XGLM's, whatever it is that is added."""
+    body = SIDES + "w = Where(kept, zero, fill) t = Add(s, w) u = Max(t, lowest) " + TAIL
+    text = (
+        f"(float[2,{QUERIES},{WIDE}] q, float[2,{KEYS},{WIDE}] k, float[2,{KEYS},{WIDE}] v, "
+        f"bool[4,{QUERIES},{KEYS}] kept) => (float[2,{QUERIES},{WIDE}] y) {{ {body} }}"
+    )
+    given = {name: array for name, array in CONSTANTS.items() if name in body}
+    made = parse(text, **given, fill=np.float32(fill))
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, QUERIES, WIDE), "k": (2, KEYS, WIDE), "v": (2, KEYS, WIDE)}
+    values = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    kept = np.zeros((4, QUERIES, KEYS), bool)
+    kept[:, 1:, 0] = kept[1, 2, 3] = True
+    _, change = apply(FUSE, made, {**values, "kept": kept})  # compares the outputs
+    assert change.rewrites == 1, change.reasons
+
+
+def test_a_clamp_of_real_scores_is_told() -> None:
+    model = graph(SIDES + "u = Max(s, low) " + TAIL)
+    (missed,) = FUSE.apply(model)[1].missed
+    assert (missed.why, missed.blocking) == ("Max 'u' stands before it", "u")
+
+
+def test_a_buffer_of_masks_that_is_cut_is_as_large_as_the_scores() -> None:
+    """``min(9, l)`` queries and keys: as GPT-Neo's, that would not run on more."""
+    side = "{0}a = Reshape({0}, split) {0}h = Transpose<perm=[0,2,1,3]>({0}a) "
+    body = "".join(side.format(name) for name in "qkv") + (
+        "kt = Transpose<perm=[0,1,3,2]>(kh) m = MatMul(qh, kt) l = Shape<start=1, end=2>(q) "
+        "c = Slice(all, begin, l, two_axis) d = Slice(c, begin, l, three_axis) "
+        "t = Where(d, m, lowest) p = Softmax<axis=-1>(t) o = MatMul(p, vh) "
+        "ot = Transpose<perm=[0,2,1,3]>(o) y = Reshape(ot, merge) "
+    )
+    model = parse(
+        f"(float[n,l,{WIDE}] q, float[n,l,{WIDE}] k, float[n,l,{WIDE}] v)"
+        f" => (float[n,l,{WIDE}] y) {{ {body} }}",
+        split=np.array([0, 0, HEADS, SIZE]), merge=np.array([0, 0, WIDE]), begin=np.array([0]),
+        all=np.tril(np.ones((1, 1, 9, 9), bool)), two_axis=np.array([2]),
+        three_axis=np.array([3]), lowest=np.float32(LOWEST),
+    )  # fmt: skip
+    _, change = apply(FUSE, model, feeds(model))
+    assert change.rewrites == 1, change.reasons

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.dims import Size
+from onnxpress.dims import Dim, Size, minimum
 from onnxpress.modules import inherit
 from onnxpress.passes._heads import Refusal
 from onnxpress.passes._view_writer import ViewWriter
@@ -71,6 +71,17 @@ def filled(node: ir.Node) -> Addend | None:
     return None
 
 
+def clamped(node: ir.Node) -> ir.Value | None:
+    """The x of ``Max(x, number)`` for a number that all scores exceed which are not left out."""
+    if not is_op(node, "Max") or len(node.inputs) != 2:
+        return None
+    for place in (0, 1):
+        number = _number(node.inputs[place])
+        if number is not None and number <= ABSORBING:
+            return node.inputs[1 - place]
+    return None
+
+
 def rest_of(node: ir.Node, addend: Addend) -> ir.Value | None:
     """The x of ``filled``."""
     return node.inputs[2 if addend.negated else 1]
@@ -87,12 +98,16 @@ def added(value: ir.Value) -> Addend:
 
 @dataclass(frozen=True)
 class Scores:
-    """[batch, heads, queries, keys] and their type; ``queries`` has the third as a dimension."""
+    """[batch, heads, queries, keys] and their type; ``queries`` has the third as a dimension.
+
+    Of ``guarded`` ones, rows that attend to nothing get zeros, of ``clamped`` ones equal weights.
+    """
 
     sizes: tuple[Size, Size, Size, Size]
     dtype: ir.DataType
     queries: ir.Value
     guarded: bool
+    clamped: bool = False
 
 
 class Masks:
@@ -115,17 +130,18 @@ class Masks:
             if keys is not None:
                 return keys
         full = self._full(addends, scores)
-        infinite = scores.guarded and any(map(self._may_be_infinite, addends))
-        if infinite and full[1] != 1:
+        infinite = any(map(self._may_be_infinite, addends))
+        if infinite and scores.guarded and full[1] != 1:
             raise Refusal("whether a query attends to nothing may differ by head")
         bias = self._sum(addends, scores, before)
         shape = self._shapes.shape(bias)
         assert shape is not None
-        if tuple(shape) != full:
+        if len(shape) < len(full):
             bias = self._shared(("rank", bias), lambda: self._ranked(bias, full, before))
         rows = None
-        if infinite:
+        if infinite and scores.guarded:
             rows = self._shared(("rows", bias), lambda: self._rows(bias, full, scores, before))
+        if infinite and (scores.guarded or scores.clamped):
             bias = self._shared(("finite", bias), lambda: self._finite(bias, scores, before))
         if full[2] != scores.sizes[2]:
             bias = self._shared(("wide", bias), lambda: self._expanded(bias, scores, before))
@@ -208,9 +224,9 @@ class Masks:
                 told = f"what is added to its scores has the shape {list(shape)}"
                 raise Refusal(told, node)
             for axis, (have, want) in enumerate(zip(_four(shape), scores.sizes, strict=True)):
-                if have not in (1, want):
+                if have != 1 and not _same(have, want):
                     raise Refusal(_unfit(axis, have, want), node)
-                full[axis] = want if have == want else full[axis]
+                full[axis] = want if have != 1 else full[axis]
         if full[3] != scores.sizes[3]:
             raise Refusal("what is added to its scores is the same for all keys")
         return tuple(full)
@@ -345,6 +361,18 @@ def _absorbing(addend: Addend, scores: Scores, *, alone: bool) -> Addend:
     if not alone:
         raise Refusal(f"{addend.fill:g} takes a score's place, and something is added to it")
     return replace(addend, fill=_lowest(scores.dtype))
+
+
+def _same(have: Size, want: Size) -> bool:
+    """Whether they are equal in every model that runs, since neither is spread to the other.
+
+    So is ``min(n, want)``, as buffers of masks are cut: it is 1 only where ``want`` is.
+    """
+    symbol = have.symbol if isinstance(have, Dim) else None
+    bounds = () if symbol is None else symbol.bounds
+    return have == want or any(
+        isinstance(bound, int) and bound > 1 and have == minimum(bound, want) for bound in bounds
+    )
 
 
 def _unfit(axis: int, have: Size, want: Size) -> str:

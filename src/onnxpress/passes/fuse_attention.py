@@ -16,6 +16,7 @@ from onnxpress.passes._attention_mask import (
     Masks,
     Scores,
     added,
+    clamped,
     filled,
     rest_of,
 )
@@ -109,7 +110,7 @@ class _Work:
         self._check_axis(softmax)
         guarded, probabilities = self._unguarded(softmax.outputs[0])
         second = self._only_user(self._reshaped(probabilities), "MatMul", 0)
-        addends, first, scale = self._scores(softmax.inputs[0])
+        addends, first, scale, least = self._scores(softmax.inputs[0])
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
         values, _ = self._through_scalars(second.inputs[1], scalars=False)
@@ -121,7 +122,8 @@ class _Work:
         if dtype not in CONTRIB_TYPES:
             raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
-        scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
+        sizes = (batch, heads, length, sides.k.sizes[2])
+        scores = Scores(sizes, dtype, queries.source, guarded, least)
         mask = self._masks.of(addends, scores, second)
         old = self._result(second, sides)
         lead = self._lead(old)
@@ -195,14 +197,14 @@ class _Work:
             raise Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)
         return user
 
-    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float]:
-        """What is added to the product, the product, and its scale."""
+    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float, bool]:
+        """What is added to the product, the product, its scale, and whether the sum is clamped."""
         addends: list[Addend] = []
-        scale = 1.0
+        scale, least = 1.0, False
         while value is not None and (node := value.producer()) is not None:
             scalar = _scalar(node)
             if is_op(node, "MatMul"):
-                return addends, node, scale
+                return addends, node, scale, least
             if scalar is not None:
                 value, factor = scalar
                 scale *= factor
@@ -220,6 +222,8 @@ class _Work:
                 addends.append(replace(addend, among=self._lead(value)))
             elif self._keeps_rows(node):
                 value = node.inputs[0]
+            elif not addends and scale > 0 and (rest := clamped(node)) is not None:
+                value, least = rest, True
             elif (
                 (hidden := filled(node)) is not None
                 and scale > 0
