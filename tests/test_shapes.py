@@ -81,6 +81,7 @@ def test_the_zoo(name: str, rows: int, zoo_model: ZooModel) -> None:
         ("y = Flatten<axis=2>(x)", "[m*n, 6]"),
         ("y = Concat<axis=1>(x, x)", "[n, 2*m, 6]"),
         ("s = Shape<start=0, end=1>(x) e = Concat<axis=0>(s, six) y = Expand(one, e)", "[n, 6]"),
+        ("y = Tile(x, halves)", "[2*n, 2*m, 12]"),
         ("z = ReduceSum<keepdims=0>(x, two) y = MatMul(x, w)", "[n, m, 4]"),
         ("s = Shape(x) i = Gather(s, zero) r = Range(zero, i, step) y = Cast<to=1>(r)", "[n]"),
         ("s = Shape(x) d = Div(s, halves) y = ConstantOfShape(d)", "[(n)//(2), (m)//(2), 3]"),

@@ -39,6 +39,25 @@ def dead_nodes(model: ir.Model) -> list[ir.Node]:
     return dead
 
 
+def everywhere(value: ir.Value | None, number: float) -> bool:
+    """Whether every element is ``number``: of a constant, or of one number in any shape.
+
+    Zero times zero is known, too: what ``torch.baddbmm`` adds if its ``beta`` is zero.
+    """
+    array = constant(value)
+    if array is not None:
+        return bool(array.size) and bool(np.all(array == number))
+    node = None if value is None else value.producer()
+    if node is None:
+        return False
+    if is_op(node, "ConstantOfShape"):
+        filled = node.attributes.get("value")
+        return bool((0 if filled is None else filled.as_tensor().numpy()) == number)
+    if is_op(node, "Mul") and number == 0:
+        return all(everywhere(side, 0) for side in node.inputs)
+    return is_op(node, "Expand") and everywhere(node.inputs[0], number)
+
+
 class NoOps:
     """Knows which nodes of ``model`` are no-ops. Valid until the model changes."""
 
@@ -74,25 +93,24 @@ class NoOps:
         if self._opset < BROADCAST_OPSET or len(node.inputs) != 2:
             return None
         for index in (1, 0) if is_op(node, *COMMUTATIVE) else (1,):
-            data, other = node.inputs[1 - index], constant(node.inputs[index])
+            data, other = node.inputs[1 - index], node.inputs[index]
             neutral = NEUTRAL[node.op_type]
-            if data is None or other is None or not other.size or not np.all(other == neutral):
-                continue
-            if self._broadcasts_within(other, data):
+            if data is not None and everywhere(other, neutral) and self._fits(other, data):
                 return data, f"{node.op_type} with {neutral}"
         return None
 
-    def _broadcasts_within(self, other: np.ndarray, data: ir.Value) -> bool:
+    def _fits(self, other: ir.Value | None, data: ir.Value) -> bool:
         """Whether ``data`` keeps its shape next to ``other``."""
-        shape = self._inferred.shape(data)
-        if other.ndim == 0:
+        shape, small = self._inferred.shape(data), self._inferred.shape(other)
+        if small == ():
             return True
         return (
             shape is not None
-            and other.ndim <= len(shape)
+            and small is not None
+            and len(small) <= len(shape)
             and all(
                 have in (1, want)
-                for want, have in zip(reversed(shape), reversed(other.shape), strict=False)
+                for want, have in zip(reversed(shape), reversed(small), strict=False)
             )
         )
 

@@ -178,3 +178,28 @@ def test_an_input_keeps_its_shape() -> None:
         """(float[N,M] x) => (float[a,b] y) <float[N,3] r> { r = Identity(x) y = Relu(r) }"""
     )
     assert apply(ELIMINATE, model, {"x": X})[1].rewrites == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "goes"),
+    [
+        ("s = Shape(x) z = ConstantOfShape(s) r = Add(x, z)", True),
+        ("s = Shape(x) z = ConstantOfShape(s) n = Mul(z, none) r = Add(n, x)", True),
+        ("s = Shape(x) z = Expand(none, s) r = Sub(x, z)", True),
+        ("s = Shape(x) z = Expand(one, s) r = Mul(x, z)", True),
+        ("s = Shape(x) z = Expand(one, s) r = Add(x, z)", False),
+        ("z = ConstantOfShape(more) r = Add(x, z)", False),  # it gets a dimension more
+        ("s = Shape(x) z = ConstantOfShape(s) r = Mul(x, z)", False),
+    ],
+)
+def test_one_number_everywhere_is_a_constant(body: str, goes: bool) -> None:
+    given = {
+        "none": np.array(0, np.float32),
+        "one": np.array(1, np.float32),
+        "more": np.array([1, 1, 1]),
+    }
+    model = parse(
+        f"(float[N,3] x) => (float[a,b] y) {{ {body} y = Relu(r) }}",
+        **{name: array for name, array in given.items() if name in body},
+    )
+    assert apply(ELIMINATE, model, {"x": X})[1].rewrites == goes

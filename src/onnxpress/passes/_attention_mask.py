@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from onnxpress.dims import Size
+from onnxpress.dims import Dim, Size, minimum
 from onnxpress.modules import inherit
 from onnxpress.passes._heads import Refusal
 from onnxpress.passes._view_writer import ViewWriter
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, add_initializer, constant, is_op, opset
-from onnxpress.views import View, Views
+from onnxpress.views import View, Views, reshaped
 
 EXCLUDING = -1e4
 """What is added to a score that must not count; exp() of it is 0 in every float type."""
@@ -35,12 +35,16 @@ class Addend:
     """What is added to scores: ``value``, or ``fill`` wherever ``kept`` (``negated``) is false.
 
     One of ``value`` and ``kept`` may be None; without ``value``, ``fill`` takes a score's place.
+    ``among`` are the dimensions of those scores but for queries and keys; ``value`` is added
+    ``factor`` times.
     """
 
     value: ir.Value | None = None
     kept: ir.Value | None = None
     fill: float = 0.0
     negated: bool = False
+    among: tuple[Size, ...] | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ def filled(node: ir.Node) -> Addend | None:
     return None
 
 
+def clamped(node: ir.Node) -> ir.Value | None:
+    """The x of ``Max(x, number)`` for a number that all scores exceed which are not left out."""
+    if not is_op(node, "Max") or len(node.inputs) != 2:
+        return None
+    for place in (0, 1):
+        number = _number(node.inputs[place])
+        if number is not None and number <= ABSORBING:
+            return node.inputs[1 - place]
+    return None
+
+
 def rest_of(node: ir.Node, addend: Addend) -> ir.Value | None:
     """The x of ``filled``."""
     return node.inputs[2 if addend.negated else 1]
@@ -83,12 +98,16 @@ def added(value: ir.Value) -> Addend:
 
 @dataclass(frozen=True)
 class Scores:
-    """[batch, heads, queries, keys] and their type; ``queries`` has the third as a dimension."""
+    """[batch, heads, queries, keys] and their type; ``queries`` has the third as a dimension.
+
+    Of ``guarded`` ones, rows that attend to nothing get zeros, of ``clamped`` ones equal weights.
+    """
 
     sizes: tuple[Size, Size, Size, Size]
     dtype: ir.DataType
     queries: ir.Value
     guarded: bool
+    clamped: bool = False
 
 
 class Masks:
@@ -105,22 +124,24 @@ class Masks:
         if not addends:
             return Mask()
         addends = [_absorbing(addend, scores, alone=len(addends) == 1) for addend in addends]
+        addends = [self._by_heads(addend, scores, before) for addend in addends]
         if len(addends) == 1:
             keys = self._keys(addends[0], scores, before)
             if keys is not None:
                 return keys
         full = self._full(addends, scores)
-        infinite = scores.guarded and any(map(self._may_be_infinite, addends))
-        if infinite and full[1] != 1:
+        infinite = any(map(self._may_be_infinite, addends))
+        if infinite and scores.guarded and full[1] != 1:
             raise Refusal("whether a query attends to nothing may differ by head")
         bias = self._sum(addends, scores, before)
         shape = self._shapes.shape(bias)
         assert shape is not None
-        if tuple(shape) != full:
+        if len(shape) < len(full):
             bias = self._shared(("rank", bias), lambda: self._ranked(bias, full, before))
         rows = None
-        if infinite:
+        if infinite and scores.guarded:
             rows = self._shared(("rows", bias), lambda: self._rows(bias, full, scores, before))
+        if infinite and (scores.guarded or scores.clamped):
             bias = self._shared(("finite", bias), lambda: self._finite(bias, scores, before))
         if full[2] != scores.sizes[2]:
             bias = self._shared(("wide", bias), lambda: self._expanded(bias, scores, before))
@@ -130,6 +151,43 @@ class Masks:
         """``value`` [batch, queries, size] where ``rows`` hold, zeros elsewhere."""
         zero = self._constant(0.0, scores.dtype)
         return self._node("Where", [rows, value, zero], before, f"{value.name}_rows")
+
+    def _by_heads(self, addend: Addend, scores: Scores, before: ir.Node) -> Addend:
+        """What is added to [batch · heads, queries, keys] as what is added to four dimensions.
+
+        What is the same for several of them is taken from before it was repeated.
+        """
+        batch, heads, _, _ = scores.sizes
+        if addend.among == (batch, heads):
+            return addend
+        value = addend.value if addend.kept is None else addend.kept
+        shape = self._shapes.shape(value)
+        if value is None or shape is None or len(shape) < 3 or shape[0] == 1:
+            return addend
+        node = value.producer()
+        if addend.among != (batch * heads,):
+            raise Refusal("what is added to its scores differs by groups of rows or heads", node)
+        four = self._shared(
+            ("heads", value), lambda: self._split(value, (batch, heads, *shape[1:]), before)
+        )
+        if addend.kept is None:
+            return replace(addend, value=four)
+        return replace(addend, value=None, kept=four)  # as ``fill`` is added by now
+
+    def _split(self, value: ir.Value, sizes: Sequence[Size], before: ir.Node) -> ir.Value | None:
+        """``value`` reshaped to the four ``sizes``, before it was repeated where it was."""
+        view = reshaped(self._views.of(value), sizes)
+        steps = None if view is None else self._writer.best(view)
+        if view is None or steps is None:
+            return None
+        node = view.source.producer()
+        if not steps and node is not None and is_op(node, "Expand", "Tile"):
+            once = self._shapes.shape(node.inputs[0]) or ()
+            if len(once) == len(sizes) and all(
+                size in (1, want) for size, want in zip(once, sizes, strict=True)
+            ):
+                return node.inputs[0]
+        return self._writer.write(view, steps, before, str(value.name))
 
     def _keys(self, addend: Addend, scores: Scores, before: ir.Node) -> Mask | None:
         """``kept`` where it is of keys alone: [batch, 1, 1, keys]."""
@@ -161,13 +219,14 @@ class Masks:
             shape = self._shapes.shape(addend.value or addend.kept)
             if shape is None:
                 raise Refusal("the shape of what is added to its scores is not known")
-            told = f"what is added to its scores has the shape {list(shape)}"
+            node = (addend.value or addend.kept).producer()  # type: ignore[union-attr]  # has a shape
             if len(shape) > 4:
-                raise Refusal(told)
+                told = f"what is added to its scores has the shape {list(shape)}"
+                raise Refusal(told, node)
             for axis, (have, want) in enumerate(zip(_four(shape), scores.sizes, strict=True)):
-                if have not in (1, want):
-                    raise Refusal(told)
-                full[axis] = want if have == want else full[axis]
+                if have != 1 and not _same(have, want):
+                    raise Refusal(_unfit(axis, have, want), node)
+                full[axis] = want if have != 1 else full[axis]
         if full[3] != scores.sizes[3]:
             raise Refusal("what is added to its scores is the same for all keys")
         return tuple(full)
@@ -188,6 +247,12 @@ class Masks:
         return self._node("Unsqueeze", given, before, f"{bias.name}_wide")
 
     def _value(self, addend: Addend, scores: Scores, before: ir.Node) -> ir.Value:
+        if addend.value is not None and addend.factor != 1:
+            factor = self._constant(addend.factor, scores.dtype)
+            return self._shared(
+                ("times", addend.value, factor),
+                lambda: self._node("Mul", [addend.value, factor], before, "mask"),
+            )
         if addend.value is not None:
             return addend.value
         zero = self._constant(0.0, scores.dtype)
@@ -296,6 +361,28 @@ def _absorbing(addend: Addend, scores: Scores, *, alone: bool) -> Addend:
     if not alone:
         raise Refusal(f"{addend.fill:g} takes a score's place, and something is added to it")
     return replace(addend, fill=_lowest(scores.dtype))
+
+
+def _same(have: Size, want: Size) -> bool:
+    """Whether they are equal in every model that runs, since neither is spread to the other.
+
+    So is ``min(n, want)``, as buffers of masks are cut: it is 1 only where ``want`` is.
+    """
+    symbol = have.symbol if isinstance(have, Dim) else None
+    bounds = () if symbol is None else symbol.bounds
+    return have == want or any(
+        isinstance(bound, int) and bound > 1 and have == minimum(bound, want) for bound in bounds
+    )
+
+
+def _unfit(axis: int, have: Size, want: Size) -> str:
+    what = ("rows", "heads", "queries", "keys")[axis]
+    if isinstance(have, int) and isinstance(want, int):
+        return f"what is added to its {want} {what} is of {have}"
+    return (
+        f"whether what is added to its scores has as many {what} as they is not known "
+        "as long as dimensions are free"
+    )
 
 
 def _four(shape: Sequence[Size]) -> tuple[Size, ...]:

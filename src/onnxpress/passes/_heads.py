@@ -45,7 +45,11 @@ class Heads:
 
 
 def heads_of(view: View, length: int, size: int) -> Heads:
-    """Raises ``Refusal`` where batch and heads cannot be told apart."""
+    """Raises ``Refusal`` where batch and heads cannot be told apart.
+
+    Where both are one axis the heads are what was split from the axis that ``size`` is from, or
+    what stands behind ``length``.
+    """
     axes = view.after
     if len(axes) not in (3, 4):
         raise Refusal("a side of its product has not three or four dimensions")
@@ -55,10 +59,12 @@ def heads_of(view: View, length: int, size: int) -> Heads:
     place = min((order.index(factor) for factor in along), default=None)
     if len(axes) == 4:
         return Heads(view, axes[0], axes[1], along, axes[size])
-    if place is None:
-        raise Refusal("batch and heads cannot be told apart")
-    batch = tuple(factor for factor in lead if order.index(factor) < place)
-    heads = tuple(factor for factor in lead if order.index(factor) > place)
+    home = next((axis for axis in view.before if set(axis) & set(axes[size])), ())
+    heads = tuple(factor for factor in lead if factor in home)
+    if not heads and place is None:
+        raise Refusal("batch and heads cannot be told apart", view.source.producer())
+    heads = heads or tuple(factor for factor in lead if order.index(factor) > (place or 0))
+    batch = tuple(factor for factor in lead if factor not in heads)
     if batch + heads != lead:
         raise Refusal("its heads stand before its rows")
     return Heads(view, batch, heads, along, axes[size])

@@ -17,9 +17,9 @@ class EliminateIdentity(Pass):
     """``Identity(x)`` → ``x``, and so for every node whose output always equals an input.
 
     ``Dropout(x)`` at inference with an unread mask; ``Cast(x, type(x))``; ``Transpose(x, 0 … n)``;
-    ``Reshape(x, shape(x))``; ``x + 0``, ``x - 0``, ``x · 1``, ``x / 1``, ``x ¹``. A graph output
-    keeps its name; a node stays where one value would have to be two outputs, or an input or
-    constant of the graph its output.
+    ``Reshape(x, shape(x))``; ``x + 0``, ``x - 0``, ``x · 1``, ``x / 1``, ``x ¹``, also where a
+    node fills a tensor with that number. A graph output keeps its name; a node stays where one
+    value would have to be two outputs, or an input or constant of the graph its output.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:

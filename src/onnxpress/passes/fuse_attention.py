@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from onnxpress.dims import Size
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._attention_mask import (
+    EXCLUDING,
     Addend,
     Masks,
     Scores,
     added,
+    clamped,
     filled,
     rest_of,
 )
@@ -41,10 +44,10 @@ class FuseAttention(Pass):
     """``Softmax(s·QKᵀ + m)·V`` → ``MultiHeadAttention(Q, K, V, m)``, for ONNX Runtime.
 
     Q, K and V are [batch, length, heads · size] on both sides, whatever reshapes and
-    transpositions bring the heads in front and back; the scale may stand at Q, K or the product. A
-    number ≤ -10⁴ that takes a score's place counts as left out. Where rows that attend to nothing
-    are made zero they stay so, but for one case: if every key of a batch's row is left out, it
-    gets the mean of V.
+    transpositions bring the heads in front and back, also where batch and heads are one
+    dimension; the scale may stand at Q, K, the product or behind m. A number ≤ -10⁴ that takes a
+    score's place counts as left out. Where rows that attend to nothing are made zero they stay
+    so, but for one case: if every key of a batch's row is left out, it gets the mean of V.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -79,11 +82,20 @@ class _Sides:
     def fitting(self) -> tuple[Heads, Heads, Heads]:
         """The three. Raises ``Refusal`` where their sizes are not of one attention."""
         q, k, v = self.q.sizes, self.k.sizes, self.v.sizes
+        fits = k[:2] == q[:2] and k[3] == q[3]
+        odd = (self.v if fits else self.k).view.source.producer()
         if k[:2] != q[:2] or v[:2] != q[:2]:
-            raise Refusal(f"queries of {q[:2]}, keys of {k[:2]}, values of {v[:2]}")
+            raise Refusal(f"queries of {q[:2]}, keys of {k[:2]}, values of {v[:2]}", odd)
         if k[2] != v[2] or k[3] != q[3]:
-            raise Refusal(f"queries of {q[2:]}, keys of {k[2:]}, values of {v[2:]}")
+            raise Refusal(f"queries of {q[2:]}, keys of {k[2:]}, values of {v[2:]}", odd)
         return self.q, self.k, self.v
+
+
+def _unpacked(sides: _Sides, *, apart: bool) -> View:
+    """Results [batch, length, heads · size] with the heads in front, rows and heads ``apart``."""
+    q, size = sides.q, sides.v.size
+    lead = (q.batch, q.heads) if apart else (q.batch + q.heads,)
+    return View(q.view.source, (q.batch, q.length, q.heads + size), (*lead, q.length, size))
 
 
 class _Work:
@@ -98,7 +110,7 @@ class _Work:
         self._check_axis(softmax)
         guarded, probabilities = self._unguarded(softmax.outputs[0])
         second = self._only_user(self._reshaped(probabilities), "MatMul", 0)
-        addends, first, scale = self._scores(softmax.inputs[0])
+        addends, first, scale, least = self._scores(softmax.inputs[0])
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
         values, _ = self._through_scalars(second.inputs[1], scalars=False)
@@ -110,13 +122,17 @@ class _Work:
         if dtype not in CONTRIB_TYPES:
             raise Refusal(f"ONNX Runtime has none of {dtype}")
         plans = [(part, self._writer.best(part.packed)) for part in sides.fitting()]
-        if any(steps is None for _, steps in plans):
-            raise Refusal("its sizes cannot be constants")
-        shape = self._shapes.shape(softmax.inputs[0]) or ()
-        if addends and len(shape) == 4 and tuple(shape[:2]) != (batch, heads):
-            raise Refusal("its scores have not the rows and heads of its queries", softmax)
-        scores = Scores((batch, heads, length, sides.k.sizes[2]), dtype, queries.source, guarded)
+        sizes = (batch, heads, length, sides.k.sizes[2])
+        scores = Scores(sizes, dtype, queries.source, guarded, least)
         mask = self._masks.of(addends, scores, second)
+        old = self._result(second, sides)
+        lead = self._lead(old)
+        if lead not in ((batch, heads), (batch * heads,)):
+            raise Refusal("its result has other rows and heads than its queries", second)
+        back = _unpacked(sides, apart=len(lead) == 2)
+        way_back = self._writer.best(back)
+        if way_back is None or any(steps is None for _, steps in plans):
+            raise Refusal("its sizes cannot be constants")
         inputs = [
             self._writer.write(part.packed, steps or [], second, str(part.view.source.name))
             for part, steps in plans
@@ -136,20 +152,15 @@ class _Work:
         result = node.outputs[0]
         if mask.rows is not None:
             result = self._masks.zeroed(result, mask.rows, scores, second)
-        self._put_back(result, sides, second)
-
-    def _put_back(self, result: ir.Value, sides: _Sides, second: ir.Node) -> None:
-        """``result`` with its heads in front, where ``second`` stood."""
-        old, q = second.outputs[0], sides.q
-        axes = (q.batch, q.length, q.heads + sides.v.size)
-        lead = (
-            (q.batch, q.heads) if len(self._shapes.shape(old) or ()) == 4 else (q.batch + q.heads,)
-        )
-        back = View(result, axes, (*lead, q.length, sides.v.size))
         result.type = old.type
-        steps = self._writer.best(back)
-        assert steps is not None, "what was packed can be unpacked"
-        take(old, self._writer.write(back, steps, second, str(result.name)))
+        back = replace(back, source=result)
+        take(old, self._writer.write(back, way_back, second, str(result.name)))
+
+    def _result(self, second: ir.Node, sides: _Sides) -> ir.Value:
+        """What ``second`` gives, with rows and heads apart where its only reader does that."""
+        old = second.outputs[0]
+        apart = self._reshaped(old)
+        return apart if self._lead(apart) == sides.q.sizes[:2] else old
 
     def _check_axis(self, softmax: ir.Node) -> None:
         shape = self._shapes.shape(softmax.inputs[0])
@@ -186,36 +197,48 @@ class _Work:
             raise Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)
         return user
 
-    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float]:
-        """What is added to the product, the product, and its scale."""
+    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float, bool]:
+        """What is added to the product, the product, its scale, and whether the sum is clamped."""
         addends: list[Addend] = []
-        scale = 1.0
+        scale, least = 1.0, False
         while value is not None and (node := value.producer()) is not None:
             scalar = _scalar(node)
             if is_op(node, "MatMul"):
-                return addends, node, scale
+                return addends, node, scale, least
             if scalar is not None:
                 value, factor = scalar
                 scale *= factor
-            elif is_op(node, "Add") and len(node.inputs) == 2:
-                if scale != 1:
-                    raise Refusal("a scale stands behind what is added")
+            elif is_op(node, "Add", "Sub") and len(node.inputs) == 2:
                 sides = [self._reaches(side) for side in node.inputs]
-                if sides[0] == sides[1]:
-                    break
                 product_side = 0 if sides[0] else 1
+                if sides[0] == sides[1] or (is_op(node, "Sub") and not sides[0]):
+                    found = "two products are" if all(sides) else "no product with one scale is"
+                    raise Refusal(f"{found} behind {node.op_type} '{name_of(node)}'", node)
                 mask = node.inputs[1 - product_side]
                 assert mask is not None
-                addends.append(added(mask))
                 value = node.inputs[product_side]
+                factor = -scale if is_op(node, "Sub") else scale
+                addend = added(mask) if factor == 1 else Addend(mask, factor=factor)
+                addends.append(replace(addend, among=self._lead(value)))
             elif self._keeps_rows(node):
                 value = node.inputs[0]
-            elif (addend := filled(node)) is not None and scale == 1:
-                addends.append(addend)
-                value = rest_of(node, addend)
+            elif not addends and scale > 0 and (rest := clamped(node)) is not None:
+                value, least = rest, True
+            elif (
+                (hidden := filled(node)) is not None
+                and scale > 0
+                and (hidden.fill * scale <= EXCLUDING)
+            ):
+                value = rest_of(node, hidden)
+                fill = hidden.fill * scale
+                addends.append(replace(hidden, fill=fill, among=self._lead(value)))
             else:
                 raise Refusal(f"{node.op_type} '{name_of(node)}' stands before it", node)
-        raise Refusal("it is not of a product")
+        raise Refusal("it is not of a product", None if value is None else value.producer())
+
+    def _lead(self, value: ir.Value | None) -> tuple[Size, ...] | None:
+        shape = self._shapes.shape(value)
+        return None if shape is None else tuple(shape[:-2])
 
     def _reaches(self, value: ir.Value | None) -> bool:
         """Whether a MatMul with two computed sides is behind ``value``."""
@@ -230,7 +253,7 @@ class _Work:
             elif self._keeps_rows(node):
                 value = node.inputs[0]
             else:
-                return is_op(node, "Add") and any(map(self._reaches, node.inputs))
+                return is_op(node, "Add", "Sub") and any(map(self._reaches, node.inputs))
         return False
 
     def _keeps_rows(self, node: ir.Node) -> bool:

@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx_ir as ir
 
+from onnxpress.dims import product
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.passes._rewriting import sweep, take
 from onnxpress.passes._view_writer import Step, ViewWriter, cost
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
-from onnxpress.values import Names, constant, is_op, name_of
+from onnxpress.values import Names, add_initializer, constant, is_op, name_of
 from onnxpress.views import RESHAPES, Axes, Factor, View
 
 EQUATION = re.compile(r"([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)")
@@ -35,7 +37,8 @@ class LowerEinsum(Pass):
     Of two operands, no letter of which comes twice, summed over letters of both. Letters of both
     and of the result number the products. Where only one side has letters of its own the other
     is a vector. Only where its views meet others that they merge with, but for one: an Einsum
-    alone is faster than a product between several transpositions.
+    alone is faster than a product between several transpositions. What is added to each of the
+    heads that a projection is split into is added before it is split.
     """
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
@@ -201,8 +204,43 @@ class _Work:
         made.outputs[0].type = old.type
         node.prepend(inherit(made, node))
         self._shapes.learn(made)
+        added = self._added(old, plan.result) if plan.steps[2] else None
+        if added is not None:
+            adder, numbers = added
+            name = self._names.fresh(f"{old.name}_added")
+            assert node.graph is not None
+            flat = add_initializer(node.graph, name, ir.tensor(numbers, name=name))
+            made = inherit(ir.node("Add", [made.outputs[0], flat]), adder)
+            old = adder.outputs[0]
+            made.outputs[0].name = made.name = self._names.fresh(f"{old.name}_flat")
+            made.outputs[0].type = old.type
+            node.prepend(made)
+            self._shapes.learn(made)
         result = replace(plan.result, source=made.outputs[0])
         take(old, self._writer.write(result, plan.steps[2], node, str(old.name)))
+
+    def _added(self, value: ir.Value, view: View) -> tuple[ir.Node, np.ndarray] | None:
+        """The only reader of ``value`` if it adds constants to columns, and those, one per column.
+
+        They are added before ``view`` reshapes the columns: views behind can merge with it then.
+        """
+        users = [user for user, _ in value.uses()]
+        if len(users) != 1 or value.is_graph_output() or not is_op(users[0], "Add"):
+            return None
+        (adder,) = users
+        shape = self._shapes.shape(value) or ()
+        width = product(factor.size for factor in view.before[-1])
+        count = next((k for k in range(1, len(shape) + 1) if product(shape[-k:]) == width), 0)
+        sizes = [size for size in shape[len(shape) - count :] if isinstance(size, int)]
+        numbers = [each for side in adder.inputs if (each := constant(side)) is not None]
+        if not count or len(sizes) != count or len(numbers) != 1 or not view.keeps_order:
+            return None
+        lead = max(0, numbers[0].ndim - count)
+        grows = self._shapes.shape(adder.outputs[0]) != shape
+        if grows or any(size != 1 for size in numbers[0].shape[:lead]):
+            return None
+        own = numbers[0].reshape(numbers[0].shape[lead:])
+        return adder, np.broadcast_to(own, sizes).reshape(-1)
 
 
 def _cost(plan: _Plan) -> int:
