@@ -97,13 +97,6 @@ def _expand(shapes: Known, node: ir.Node) -> Shape | None:
     return tuple(shapes.fresh() if dim is None else dim for dim in broadcast(data, target))
 
 
-def _tile(shapes: Known, node: ir.Node) -> Shape | None:
-    data, repeats = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
-    if data is None or repeats is None or len(data) != len(repeats):
-        return None
-    return tuple(size * times for size, times in zip(data, repeats, strict=True))
-
-
 def _constant_of_shape(shapes: Known, node: ir.Node) -> Shape | None:
     target = _sizes(shapes, node, 0)
     return None if target is None else tuple(target)
