@@ -35,8 +35,6 @@ def feeds(rows: int = 2) -> dict[str, np.ndarray]:
         (f"s = Add(x, r) {NORM} z = Relu(r)", 4),
         (f"a = Add(x, b) s = Add(a, r) {NORM} z = Relu(r)", 5),
         (f"a = Add(b, x) s = Add(r, a) {NORM} z = Relu(r)", 5),
-        (f"s = Add(x, r) {NORM} z = Add(s, r)", 4),
-        (f"a = Add(x, b) s = Add(a, r) {NORM} z = Mul(s, r)", 5),
     ],
 )
 def test_sums_with_and_without_bias(body: str, inputs: int) -> None:
@@ -44,8 +42,18 @@ def test_sums_with_and_without_bias(body: str, inputs: int) -> None:
     assert change.rewrites == 1
     (node,) = (n for n in after.nodes() if n.op_type == "SkipLayerNormalization")
     assert len(node.inputs) == inputs
-    assert after.op_counts().get("Add", 0) == ("z = Add" in body)
-    assert len(node.outputs) == (4 if "s, r)" in body.split("z =")[1] else 1)
+    assert "Add" not in after.op_counts()
+    assert len(node.outputs) == 1
+
+
+def test_a_sum_that_others_read_is_left_to_two_kernels() -> None:
+    before = model(f"s = Add(x, r) {NORM} z = Relu(s)")
+    _, change = apply(FUSE, before, feeds())
+    assert not change.changed
+    (missed,) = change.missed
+    assert "others read the sum" in missed.why
+    assert missed.blocking == "z"
+    assert len(executed(before)) == 3  # nor does ONNX Runtime make one of them
 
 
 @pytest.mark.parametrize(
@@ -67,14 +75,13 @@ def test_an_output_of_the_model_stays_one() -> None:
 
 @pytest.mark.parametrize("norm", ["RMSNormalization", "SimplifiedLayerNormalization"])
 @pytest.mark.parametrize(
-    ("body", "inputs", "outputs"),
+    ("body", "inputs"),
     [
-        ("s = Add(x, r) NORM z = Relu(r)", 3, 1),
-        ("a = Add(x, b) s = Add(r, a) NORM z = Relu(r)", 4, 1),
-        ("a = Add(b, x) s = Add(a, r) NORM z = Mul(s, r)", 4, 4),
+        ("s = Add(x, r) NORM z = Relu(r)", 3),
+        ("a = Add(x, b) s = Add(r, a) NORM z = Relu(r)", 4),
     ],
 )
-def test_norms_without_a_mean(norm: str, body: str, inputs: int, outputs: int) -> None:
+def test_norms_without_a_mean(norm: str, body: str, inputs: int) -> None:
     text = body.replace("NORM", f"y = {norm}<axis=-1, epsilon=0.001>(s, gamma)")
     before = parse(
         f"(float[n,l,4] x, float[n,l,4] r) => (float[n,l,4] y, float[n,l,4] z) {{ {text} }}", 23,
@@ -83,7 +90,7 @@ def test_norms_without_a_mean(norm: str, body: str, inputs: int, outputs: int) -
     after, change = apply(FUSE, before, feeds(), known=False)
     assert change.rewrites == 1
     (node,) = (n for n in after.nodes() if n.op_type == "SkipSimplifiedLayerNormalization")
-    assert (len(node.inputs), len(node.outputs)) == (inputs, outputs)
+    assert (len(node.inputs), len(node.outputs)) == (inputs, 1)
     assert len(executed(after)) <= len(executed(before))
 
 
@@ -116,7 +123,7 @@ def test_any_size(batch: int, length: int, size: int, mean: bool, seed: int) -> 
     centred = "m = ReduceMean<axes=[-1]>(s) d = Sub(s, m) " if mean else "d = Identity(s) "
     body = (
         "a = Add(b, x) s = Add(a, r) " + centred + "q = Mul(d, d) v = ReduceMean<axes=[-1]>(q) "
-        "e = Add(v, epsilon) o = Sqrt(e) n = Div(d, o) y = Mul(n, gamma) z = Add(s, y)"
+        "e = Add(v, epsilon) o = Sqrt(e) n = Div(d, o) y = Mul(n, gamma) z = Relu(r)"
     )  # fmt: skip
     sizes = f"float[n,l,{size}]"
     written = parse(
@@ -128,7 +135,7 @@ def test_any_size(batch: int, length: int, size: int, mean: bool, seed: int) -> 
     after, change = Recipe.parse(steps).apply(written)
     assert change.missed == ()
     op = "SkipLayerNormalization" if mean else "SkipSimplifiedLayerNormalization"
-    assert after.op_counts() == {"Add": 1, f"com.microsoft::{op}": 1}
+    assert after.op_counts() == {"Relu": 1, f"com.microsoft::{op}": 1}
     data = {k: rng.standard_normal((batch, length, size)).astype(np.float32) for k in "xr"}
     for one, two in zip(answers(written, data), answers(after, data), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
