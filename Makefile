@@ -16,7 +16,7 @@ demo: $(READY)  ## press a small digit classifier and show the report
 	@$(BIN)/onnxpress demo digits -o build/demo
 
 test: check  ## check, then every test that is neither slow nor needs a GPU
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(READY)  ## the slow tests
 	@$(BIN)/pytest -m "slow and not gpu" --timeout 900 || { status=$$?; \
