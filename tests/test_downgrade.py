@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from onnxpress.downgrade import to_17, to_19
 from onnxpress.errors import ModelError
+from onnxpress.model import Model
 from zoo.graphs import answers, parse
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 6)).astype(np.float32)
@@ -96,3 +99,28 @@ def test_modes_of_grid_sample_have_their_old_names() -> None:
 def test_19_cannot_express(text: str, why: str) -> None:
     with pytest.raises(ModelError, match=f"opset 19 cannot express.*{why}"):
         to_19(parse(text, opset=20, ir_version=9))
+
+
+def test_new_values_are_named_apart_in_every_graph() -> None:
+    before = parse(
+        """(float[n,3] x, bool c) => (float[n,3] y) {
+            val_0 = Gelu(x)
+            y = If (c) <then_branch = t () => (float[n,3] a) { a = Gelu(val_0) },
+                        else_branch = e () => (float[n,3] b) { b = Gelu(val_0) }> }""",
+        20,
+        9,
+    )
+    after = to_19(before)
+    feeds = {"x": X[0, 0, :3, :3], "c": np.array(True)}
+    (one,), (two,) = answers(before, feeds), answers(after, feeds)
+    np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_go_down_with_the_rest() -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["": 20, "my": 1]>
+        g (float[n,3] x) => (float[n,3] y) { y = my.F(x) }
+        <domain: "my", opset_import: ["": 20]> F (a) => (b) { b = Gelu(a) }""")
+    after = to_19(Model(ir.from_proto(proto)))
+    assert "Gelu" not in after.op_counts()
+    assert len(answers(after, {"x": X[0, 0, :3, :3]})) == 1

@@ -123,3 +123,24 @@ def test_sizes_are_followed(body: str, shape: str) -> None:
     (output,) = model.ir.graph.outputs
     assert str(list(Shapes(model.ir).shape(output) or ())) == shape
     check(model, {"x": np.ones((2, 5, 6), np.float32)})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "y = Slice(x, from, to, k)",
+        "y = Slice(x, from, to, axis, k)",
+        "e = Cast<to=6>(end) f = Cast<to=7>(e) y = Slice(x, from, f, axis)",
+        "e = Add(end, one) y = Slice(x, from, e, axis)",
+    ],
+    ids=["axes", "steps", "an end past 32 bits", "an end past 64 bits"],
+)
+def test_what_is_not_known_is_not_taken_for_absent(body: str) -> None:
+    model = parse(
+        f"(float[3,4] x, int64[1] k) => (float[a,b] y) {{ {body} }}", one=np.array([1]),
+        to=np.array([2]), end=np.array([2**63 - 1]), axis=np.array([1]), **{"from": np.array([0])},
+    )  # fmt: skip
+    check(model, {"x": np.ones((3, 4), np.float32), "k": np.array([1])})
+    assert all(
+        "?" in str(size) for size in Shapes(model.ir).shape(model.ir.graph.outputs[0]) or "?"
+    )

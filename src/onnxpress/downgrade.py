@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.errors import ModelError
 from onnxpress.model import Model
+from onnxpress.values import Names
 
 REDUCTIONS = {
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
@@ -43,12 +44,13 @@ def to_17(model: Model) -> Model:
     return _down(model, 17, _rewrite_18)
 
 
-def _down(model: Model, to: int, rewrite: Callable[[ir.Node], None]) -> Model:
-    clone = model.clone()
+def _down(model: Model, to: int, rewrite: Callable[[ir.Node, Names], None]) -> Model:
+    clone = model.inlined()
+    names = Names(clone.ir)
     for node in list(clone.nodes()):
         if node.domain not in ("", "ai.onnx"):
             continue
-        rewrite(node)
+        rewrite(node, names)
         if node.graph is not None and _schema(node, to) is None:
             raise _refused(node, to, f"{node.op_type} came with opset {to + 1}")
         node.version = to
@@ -56,17 +58,20 @@ def _down(model: Model, to: int, rewrite: Callable[[ir.Node], None]) -> Model:
     return clone
 
 
-def _rewrite_20(node: ir.Node) -> None:
+def _rewrite_20(node: ir.Node, names: Names) -> None:
     if node.op_type == "Gelu":
-        _gelu(node)
+        _gelu(node, names)
     elif node.op_type == "GridSample":
+        shape = None if node.inputs[0] is None else node.inputs[0].shape
+        if shape is not None and len(shape) != 4:
+            raise _refused(node, 19, f"it samples {len(shape)} dimensions")
         mode = node.attributes.get_string("mode", "linear")
         node.attributes["mode"] = ir.AttrString("mode", GRID_MODES.get(mode, mode))
     elif node.op_type not in MORE_TYPES and _since(node) == 20:
         raise _refused(node, 19, f"{node.op_type} is another one since opset 20")
 
 
-def _gelu(node: ir.Node) -> None:
+def _gelu(node: ir.Node, names: Names) -> None:
     """``x · ½ · (1 + erf(x / √2))``, or with ``tanh(√(2/π) · (x + 0.044715 · x³))``: ONNX's own."""
     x, old = node.inputs[0], node.outputs[0]
     assert x is not None
@@ -75,11 +80,13 @@ def _gelu(node: ir.Node) -> None:
     def add(op: str, *inputs: ir.Value) -> ir.Value:
         made.append(ir.node(op, list(inputs), version=19))
         made[-1].outputs[0].type = x.type
+        made[-1].outputs[0].name = names.fresh(f"{old.name}_{op}")
         return made[-1].outputs[0]
 
     def number(value: float) -> ir.Value:
         tensor = ir.tensor(np.array(value, np.float32))
         made.append(ir.node("Constant", [], {"value": tensor}, version=19))
+        made[-1].outputs[0].name = names.fresh(f"{old.name}_number")
         return add("CastLike", made[-1].outputs[0], x)
 
     if node.attributes.get_string("approximate", "none") == "tanh":
@@ -104,7 +111,7 @@ def _since(node: ir.Node) -> int:
     return 0 if schema is None else int(schema.since_version)
 
 
-def _rewrite_18(node: ir.Node) -> None:
+def _rewrite_18(node: ir.Node, _: Names) -> None:
     if node.op_type in REDUCTIONS:
         _axes(node)
     elif node.op_type == "Split" and "num_outputs" in node.attributes:

@@ -97,12 +97,14 @@ class Pass(abc.ABC):
 
     ``rtol`` bounds what a pass may change: the largest output difference over the largest
     magnitude of that output. None marks a lossy pass (quantisation), which only measured quality
-    can judge. ``keeps_signature`` is False for a pass whose purpose is to change the signature.
+    can judge. ``keeps_signature`` is False for a pass whose purpose is to change the signature,
+    ``may_add_kernels`` True for one that ONNX Runtime executes more kernels for on purpose.
     """
 
     api_version: ClassVar[int] = 1
     rtol: ClassVar[float | None] = 1e-5
     keeps_signature: ClassVar[bool] = True
+    may_add_kernels: ClassVar[bool] = False
 
     def needs(self) -> tuple[Need, ...]:
         """The facts that ``apply`` looks up."""

@@ -147,8 +147,10 @@ def slices(shapes: Known, node: ir.Node) -> dict[int, tuple[Size, Size, int]] | 
     start, end = _sizes(shapes, node, 1), _sizes(shapes, node, 2)
     if start is None or end is None:
         return None
-    along = _sizes(shapes, node, 3) or list(range(len(start)))
-    steps = _sizes(shapes, node, 4) or [1] * len(start)
+    along = _sizes(shapes, node, 3) if _has(node, 3) else list(range(len(start)))
+    steps = _sizes(shapes, node, 4) if _has(node, 4) else [1] * len(start)
+    if along is None or steps is None:
+        return None
     found: dict[int, tuple[Size, Size, int]] = {}
     for axis, first, last, step in zip(along, start, end, steps, strict=True):
         if not isinstance(axis, int) or not isinstance(step, int):
@@ -234,8 +236,7 @@ def _pad(shapes: Known, node: ir.Node) -> Shape | None:
     data, pads = shapes.shape(node.inputs[0]), _sizes(shapes, node, 1)
     if data is None or pads is None:
         return None
-    named = len(node.inputs) > 3 and node.inputs[3] is not None
-    axes = _sizes(shapes, node, 3) if named else list(range(len(data)))
+    axes = _sizes(shapes, node, 3) if _has(node, 3) else list(range(len(data)))
     if axes is None or len(pads) != 2 * len(axes):
         return None
     result = list(data)
@@ -257,6 +258,10 @@ def _attention(shapes: Known, node: ir.Node) -> Shape | None:
     if len(queries) != 3 or values is None or len(values) not in (3, 4):
         return None
     return (*queries[:2], values[2] if len(values) == 3 else values[1] * values[3])
+
+
+def _has(node: ir.Node, index: int) -> bool:
+    return index < len(node.inputs) and node.inputs[index] is not None
 
 
 def _sizes(shapes: Known, node: ir.Node, index: int) -> list[Size] | None:

@@ -209,8 +209,11 @@ class Shapes:
         found, computed = constant(value), self.elements(value)
         if found is not None or computed is None or dtype is None:
             return found
-        numbers = all(isinstance(size, int) for size in computed.flat)
-        return computed.astype(dtype.numpy()) if numbers else None
+        bounds = np.iinfo(np.int32 if dtype == ir.DataType.INT32 else np.int64)
+        fit = all(
+            isinstance(size, int) and bounds.min <= size <= bounds.max for size in computed.flat
+        )
+        return computed.astype(dtype.numpy()) if fit else None
 
     def _type_proto(self, value: ir.Value) -> onnx.TypeProto:
         dtype, shape = self.dtype(value), self.shape(value)

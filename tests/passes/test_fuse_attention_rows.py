@@ -303,3 +303,49 @@ def test_a_buffer_of_masks_that_is_cut_is_as_large_as_the_scores() -> None:
     )  # fmt: skip
     _, change = apply(FUSE, model, feeds(model))
     assert change.rewrites == 1, change.reasons
+
+
+PLAIN = "s = MatMul(q, k) "
+MASKED = "u1 = Where(m1, zero, low) u2 = Where(m2, zero, low) t = Add(s, u1) u = Add(t, u2) "
+
+
+def plain(body: str, low: float) -> Model:
+    return parse(
+        "(float[2,2,3,4] q, float[2,2,4,3] k, float[2,2,3,4] v, bool[2,1,1,3] m1, "
+        f"bool[2,1,1,3] m2) => (float[2,2,3,4] y) {{ {PLAIN}{body} y = MatMul(p, v) }}",
+        zero=np.float32(0),
+        low=np.float32(low),
+        nothing=np.float32(0),
+        scale=np.float32(1e-9),
+    )
+
+
+def masks(first: list[list[int]], second: list[list[int]]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {"q": (2, 2, 3, 4), "k": (2, 2, 4, 3), "v": (2, 2, 3, 4)}
+    found = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    rows = {"m1": first, "m2": second}
+    return found | {name: np.array(m, bool).reshape(2, 1, 1, 3) for name, m in rows.items()}
+
+
+@pytest.mark.parametrize("low", [LOWEST, -1e9])
+@pytest.mark.parametrize("second", [[[1, 1, 0], [0, 0, 0]], [[0, 1, 1], [1, 0, 1]]])
+def test_masks_that_overflow_together_are_clamped(low: float, second: list[list[int]]) -> None:
+    model = plain(MASKED + "c = Max(u, low) p = Softmax(c)", low)
+    _, change = apply(FUSE, model, masks([[1, 1, 0], [0, 0, 0]], second))
+    assert change.rewrites == 1, change.reasons
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("u1 = Where(m1, zero, low) u = Add(s, u1) c = Max(u, low) d = Mul(c, scale) "
+         "p = Softmax(d)", "Max 'c' stands before it"),
+        ("d = Mul(s, nothing) p = Softmax(d)", "its scale is 0"),
+        ("d = Div(s, nothing) p = Softmax(d)", "Div 'd' stands before it"),
+    ],
+)  # fmt: skip
+def test_scales_that_no_attention_has(body: str, why: str) -> None:
+    after, change = FUSE.apply(plain(body, -1e9))
+    assert after.op_counts()["Softmax"] == 1
+    assert why in change.reasons[0]

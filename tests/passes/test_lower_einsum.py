@@ -158,3 +158,17 @@ def test_other_sums_stay_behind_the_heads(bias: tuple[int, ...], more: str) -> N
     assert change.rewrites == 1, change.reasons
     (add,) = (node for node in after.nodes() if node.op_type == "Add")
     assert [user.op_type for user, _ in add.outputs[0].uses()] == ["Transpose"]
+
+
+def test_a_bias_that_a_branch_adds_stays_there() -> None:
+    model = parse(
+        """(float[3,4] x, bool c) => (float[3,2,2] y) {
+            e = Einsum<equation="ab,bcd->acd">(x, w)
+            y = If (c) <then_branch = t () => (float[3,2,2] a) { a = Add(e, bias) },
+                        else_branch = f () => (float[3,2,2] b) { b = Identity(zeros) }> }""",
+        w=np.ones((4, 2, 2), np.float32), bias=np.ones((2, 2), np.float32),
+        zeros=np.zeros((3, 2, 2), np.float32),
+    )  # fmt: skip
+    feeds = {"x": np.ones((3, 4), np.float32), "c": np.array(True)}
+    _, change = apply(LOWER, model, feeds, known=False)
+    assert change.rewrites == 1

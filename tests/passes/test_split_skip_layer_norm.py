@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import onnxpress
 from onnxpress.model import Model
 from onnxpress.passes.split_skip_layer_norm import SplitSkipLayerNorm
 from onnxpress.recipe import Recipe
@@ -89,3 +90,25 @@ def test_any_size(batch: int, length: int, size: int, biased: bool) -> None:
     data = feeds(size, batch, length)
     for one, two in zip(answers(fused, data), answers(after, data), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-4)
+
+
+def test_the_operators_own_epsilon() -> None:
+    fused = parse(
+        """(float[n,l,4] x, float[n,l,4] r) => (float[n,l,4] y)
+        { y = com.microsoft.SkipLayerNormalization(x, r, gamma) }""",
+        gamma=np.ones(4, np.float32),
+    )
+    fused.ir.opset_imports["com.microsoft"] = 1
+    small = {name: array * np.float32(1e-3) for name, array in feeds().items()}
+    after, _ = SPLIT.apply(fused)
+    np.testing.assert_allclose(answers(fused, small)[0], answers(after, small)[0], rtol=1e-3)
+
+
+def test_more_kernels_are_its_purpose() -> None:
+    written = parse(
+        f"(float[n,l,4] x, float[n,l,4] r) => (float[n,l,4] y) {{ s = Add(x, r) y = {NORM} }}",
+        gamma=np.ones(4, np.float32), beta=np.zeros(4, np.float32),
+    )  # fmt: skip
+    recipe = "fuse_skip_layer_norm,split_skip_layer_norm"
+    result = onnxpress.optimize(written, recipe=recipe, target="onnxruntime")
+    assert result.model.op_counts() == {"Sum": 1, "LayerNormalization": 1}

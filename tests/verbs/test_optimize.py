@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
+import onnxpress
 import zoo
 from onnxpress.engine import Session
 from onnxpress.model import Model, load
@@ -18,7 +20,7 @@ from onnxpress.signature import Feeds
 from onnxpress.values import add_initializer
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, RECIPES, optimize
-from zoo.graphs import answers, difference, openvino_answers
+from zoo.graphs import answers, difference, openvino_answers, parse
 
 
 @dataclass(frozen=True)
@@ -184,3 +186,18 @@ def test_outputs_agree_on_new_inputs(zoo_model: Callable[[str], Path], tmp_path:
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("target", ["portable", "onnxruntime"])
+def test_small_weights_in_another_file(target: str, tmp_path: Path) -> None:
+    proto = ir.to_proto(
+        parse(
+            "(float[n,4] x) => (float[n,4] y) { a = Identity(x) y = Add(a, b) }",
+            b=np.ones((1, 4), np.float32),
+        ).ir
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="model.data", size_threshold=0)
+    assert (tmp_path / "model.data").stat().st_size >= 16
+    result = onnxpress.optimize(path, target=target)
+    assert result.model.op_counts() == {"Add": 1}

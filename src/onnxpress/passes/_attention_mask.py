@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -71,14 +72,14 @@ def filled(node: ir.Node) -> Addend | None:
     return None
 
 
-def clamped(node: ir.Node) -> ir.Value | None:
-    """The x of ``Max(x, number)`` for a number that all scores exceed which are not left out."""
+def clamped(node: ir.Node) -> tuple[ir.Value, float] | None:
+    """What ``Max(x, number)`` clamps, and the number: scores that are not left out exceed it."""
     if not is_op(node, "Max") or len(node.inputs) != 2:
         return None
     for place in (0, 1):
-        number = _number(node.inputs[place])
-        if number is not None and number <= ABSORBING:
-            return node.inputs[1 - place]
+        number, rest = _number(node.inputs[place]), node.inputs[1 - place]
+        if rest is not None and number is not None and math.isfinite(number):
+            return (rest, number) if number <= ABSORBING else None
     return None
 
 
@@ -100,14 +101,14 @@ def added(value: ir.Value) -> Addend:
 class Scores:
     """[batch, heads, queries, keys] and their type; ``queries`` has the third as a dimension.
 
-    Of ``guarded`` ones, rows that attend to nothing get zeros, of ``clamped`` ones equal weights.
+    Of ``guarded`` ones, rows that attend to nothing get zeros. None is below ``least``.
     """
 
     sizes: tuple[Size, Size, Size, Size]
     dtype: ir.DataType
     queries: ir.Value
     guarded: bool
-    clamped: bool = False
+    least: float | None = None
 
 
 class Masks:
@@ -130,7 +131,8 @@ class Masks:
             if keys is not None:
                 return keys
         full = self._full(addends, scores)
-        infinite = any(map(self._may_be_infinite, addends))
+        overflowing = len(addends) > 1 or addends[0].factor != 1
+        infinite = overflowing or any(map(self._may_be_infinite, addends))
         if infinite and scores.guarded and full[1] != 1:
             raise Refusal("whether a query attends to nothing may differ by head")
         bias = self._sum(addends, scores, before)
@@ -141,8 +143,11 @@ class Masks:
         rows = None
         if infinite and scores.guarded:
             rows = self._shared(("rows", bias), lambda: self._rows(bias, full, scores, before))
-        if infinite and (scores.guarded or scores.clamped):
-            bias = self._shared(("finite", bias), lambda: self._finite(bias, scores, before))
+        least = _lowest(scores.dtype) if infinite and scores.guarded else None
+        least = least if scores.least is None else scores.least
+        if least is not None:
+            lowest = self._constant(least, scores.dtype)
+            bias = self._shared(("least", bias, lowest), lambda: self._finite(bias, lowest, before))
         if full[2] != scores.sizes[2]:
             bias = self._shared(("wide", bias), lambda: self._expanded(bias, scores, before))
         return Mask(bias=bias, rows=rows)
@@ -270,13 +275,12 @@ class Masks:
             most = self._node("ReduceMax", [bias], before, "mask_rows", axes=[3])
         else:
             most = self._node("ReduceMax", [bias, self._writer.constant((3,))], before, "mask_rows")
-        lowest = self._constant(_lowest(scores.dtype), scores.dtype)
-        some = self._node("Greater", [most, lowest], before, "mask_rows")
+        nothing = self._constant(-math.inf, scores.dtype)
+        some = self._node("Greater", [most, nothing], before, "mask_rows")
         four, three = (*full[:3], 1), (full[0], full[2], 1)
         return self._writer.reshaped(some, four, three, before)
 
-    def _finite(self, bias: ir.Value, scores: Scores, before: ir.Node) -> ir.Value:
-        lowest = self._constant(_lowest(scores.dtype), scores.dtype)
+    def _finite(self, bias: ir.Value, lowest: ir.Value, before: ir.Node) -> ir.Value:
         return self._node("Max", [bias, lowest], before, f"{bias.name}_finite")
 
     def _expanded(self, bias: ir.Value, scores: Scores, before: ir.Node) -> ir.Value:
@@ -356,7 +360,11 @@ def _absorbing(addend: Addend, scores: Scores, *, alone: bool) -> Addend:
 
     Where no key counts the first gives equal weights, and so must the second.
     """
-    if addend.value is not None or addend.fill <= ABSORBING:
+    if addend.value is not None:
+        return addend
+    if addend.fill < _lowest(scores.dtype):  # what a scale behind it made of it
+        return replace(addend, fill=-math.inf)
+    if addend.fill <= ABSORBING:
         return addend
     if not alone:
         raise Refusal(f"{addend.fill:g} takes a score's place, and something is added to it")

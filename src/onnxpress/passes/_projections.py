@@ -119,6 +119,10 @@ class Parts:
                 indices = np.arange(_int(shape[axis]))[start:end:step]
         if not shape or indices is None or indices.ndim > 1:
             raise Refusal("what is selected of their product is not constant", node)
+        size = shape[axis]
+        known = isinstance(size, int) and indices.size > 0
+        if known and not -size <= indices.min() <= indices.max() < size:
+            raise Refusal("what is selected of their product is not there", node)
         return axis, indices
 
 

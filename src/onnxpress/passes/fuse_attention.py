@@ -139,6 +139,8 @@ class _Work:
         ]
         attributes: dict[str, int | float] = {"num_heads": heads}
         scale *= factor_q * factor_k
+        if not math.isfinite(scale) or not scale:  # the operator takes 0 for its default
+            raise Refusal(f"its scale is {scale:g}", first)
         if not math.isclose(scale, size**-0.5, rel_tol=1e-6):
             attributes["scale"] = scale
         if mask.fill is not None:
@@ -197,10 +199,11 @@ class _Work:
             raise Refusal(f"its probabilities go to {user.op_type}, not to {op}", user)
         return user
 
-    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float, bool]:
-        """What is added to the product, the product, its scale, and whether the sum is clamped."""
+    def _scores(self, value: ir.Value | None) -> tuple[list[Addend], ir.Node, float, float | None]:
+        """What is added to the product, the product, its scale, and what the sum is at least."""
         addends: list[Addend] = []
-        scale, least = 1.0, False
+        scale: float = 1.0
+        least: float | None = None
         while value is not None and (node := value.producer()) is not None:
             scalar = _scalar(node)
             if is_op(node, "MatMul"):
@@ -212,8 +215,8 @@ class _Work:
                 sides = [self._reaches(side) for side in node.inputs]
                 product_side = 0 if sides[0] else 1
                 if sides[0] == sides[1] or (is_op(node, "Sub") and not sides[0]):
-                    found = "two products are" if all(sides) else "no product with one scale is"
-                    raise Refusal(f"{found} behind {node.op_type} '{name_of(node)}'", node)
+                    what = "two products are" if all(sides) else "no product with one scale is"
+                    raise Refusal(f"{what} behind {node.op_type} '{name_of(node)}'", node)
                 mask = node.inputs[1 - product_side]
                 assert mask is not None
                 value = node.inputs[product_side]
@@ -222,8 +225,8 @@ class _Work:
                 addends.append(replace(addend, among=self._lead(value)))
             elif self._keeps_rows(node):
                 value = node.inputs[0]
-            elif not addends and scale > 0 and (rest := clamped(node)) is not None:
-                value, least = rest, True
+            elif not addends and scale == 1 and (found := clamped(node)) is not None:
+                value, least = found
             elif (
                 (hidden := filled(node)) is not None
                 and scale > 0
@@ -320,5 +323,7 @@ def _scalar(node: ir.Node) -> tuple[ir.Value, float] | None:
         number, data = constant(node.inputs[place]), node.inputs[1 - place]
         if number is not None and data is not None and number.size == 1 and number.ndim <= 1:
             factor = float(number.reshape(())[()])
-            return data, factor if is_op(node, "Mul") else 1 / factor
+            if is_op(node, "Mul"):
+                return data, factor
+            return (data, 1 / factor) if factor else None
     return None

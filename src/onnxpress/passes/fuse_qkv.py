@@ -58,8 +58,9 @@ def _fuse(node: ir.Node, work: _Work) -> None:
     gone = list(dict.fromkeys(inner for part in parts for inner in part.nodes))
     for inner in gone:
         users = {user for value in inner.outputs for user, _ in value.uses()}
-        if users - {node, *gone} or any(value.is_graph_output() for value in inner.outputs):
-            raise Refusal("another node reads one of them", inner)
+        others = users - {node, *gone}
+        if others or any(value.is_graph_output() for value in inner.outputs):
+            raise Refusal("another node reads one of them", next(iter(others), inner))
     if len({(part.source, part.turned) for part in parts}) != 1:
         raise Refusal("they are not of one tensor", parts[-1].nodes[-1])
     if len({len(part.columns) for part in parts}) != 1:

@@ -228,6 +228,8 @@ class _Work:
         if len(users) != 1 or value.is_graph_output() or not is_op(users[0], "Add"):
             return None
         (adder,) = users
+        if adder.graph is not value.graph:
+            return None
         shape = self._shapes.shape(value) or ()
         width = product(factor.size for factor in view.before[-1])
         count = next((k for k in range(1, len(shape) + 1) if product(shape[-k:]) == width), 0)

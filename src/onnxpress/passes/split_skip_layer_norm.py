@@ -14,6 +14,8 @@ from onnxpress.shapes import Shapes
 from onnxpress.values import Names, name_of, opset
 
 OP, NORM_OPSET = "SkipLayerNormalization", 17
+EPSILON = 1e-12
+"""The operator's own default."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class SplitSkipLayerNorm(Pass):
     """
 
     rtol = 1e-4
+    may_add_kernels = True
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         shapes, names = Shapes(model.ir), Names(model.ir)
@@ -60,5 +63,5 @@ def _split(node: ir.Node, names: Names) -> None:
     node.prepend(inherit(added, node))
     if len(node.outputs) > 3:
         take(node.outputs[3], total)
-    numbers = {"axis": -1, "epsilon": node.attributes.get_float("epsilon", 1e-5)}
+    numbers = {"axis": -1, "epsilon": node.attributes.get_float("epsilon", EPSILON)}
     replace(old, "LayerNormalization", [total, gamma, beta], numbers, gone=[node])

@@ -77,9 +77,14 @@ def _hollow(model: Model, folder: Path) -> Model:
     for graph in shell.ir.graphs():
         for value in graph.initializers.values():
             tensor = value.const_value
-            if tensor is None or len(tensor.shape) < 2 or tensor.nbytes < HOLLOW_BYTES:
+            if tensor is None:
                 continue
-            if not tensor.dtype.is_floating_point():
+            large = len(tensor.shape) > 1 and tensor.nbytes >= HOLLOW_BYTES
+            if not large or not tensor.dtype.is_floating_point():
+                if isinstance(tensor, ir.ExternalTensor):  # its file is elsewhere
+                    value.const_value = ir.Tensor(
+                        np.array(tensor.numpy()), tensor.dtype, name=tensor.name
+                    )
                 continue
             largest = max(largest, tensor.nbytes)
             value.const_value = ir.ExternalTensor(
