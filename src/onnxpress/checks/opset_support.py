@@ -57,7 +57,10 @@ def _converts(model: Model, to: int, target: Target) -> str:
     released = max(number for number, needs in NEEDS.items() if needs.onnxruntime)
     unopened = opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir
     if not (unopened or target.no_way_down):
-        return f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
+        library = model.custom_ops or ("LIB.so" if model.custom_operators else "")
+        needs = f" --custom-ops {library}" if library else ""
+        made = output_of(model, f"opset{to}")
+        return f"onnxpress opset {file_of(model)} --to {to} -o {made}{needs}"
     told = [
         target.no_way_down or "no ONNX Runtime opens it, so no conversion of it can be proven",
         "export it from its source: onnxpress convert SOURCE "

@@ -290,11 +290,15 @@ class Masks:
             return self._node(
                 "Expand", [bias, self._writer.constant((1, 1, length, 1))], before, "mask_wide"
             )
-        shape = self._shapes.shape(scores.queries) or ()
-        if length not in shape:
+        # An input where one tells: another reader of the queries would keep them from merging.
+        for known in (*self._graph.inputs, scores.queries):
+            shape = list(self._shapes.shape(known) or ())
+            if length in shape:
+                break
+        else:
             raise Refusal("the number of its queries cannot be told")
-        sizes = self._node("Shape", [scores.queries], before, "mask_shape")
-        place = self._writer.constant((list(shape).index(length),))
+        sizes = self._node("Shape", [known], before, "mask_shape")
+        place = self._writer.constant((shape.index(length),))
         queries = self._node("Gather", [sizes, place], before, "mask_shape", axis=0)
         ones, one = self._writer.constant((1, 1)), self._writer.constant((1,))
         whole = self._node("Concat", [ones, queries, one], before, "mask_shape", axis=0)

@@ -93,7 +93,7 @@ def _why_read(node: ir.Node, total: ir.Value) -> str:
     if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return "its mean or deviation is read"
     if len(total.uses()) > 1:
-        return "others read the sum, and two kernels are faster then"
+        return "others read the sum: left, since two kernels are faster then"
     return "the sum is an output of the model" if total.is_graph_output() else ""
 
 
