@@ -173,7 +173,7 @@ def _no_way_down(model: Model, runtime: str) -> str:
     try:
         in_opset(model, min(opset(model.ir) or known, known))
     except InputError as error:
-        return error.found.partition(" (")[0]  # what each converter says would fill a screen
+        return error.found
     return ""
 
 
