@@ -141,6 +141,5 @@ def test_what_is_not_known_is_not_taken_for_absent(body: str) -> None:
         to=np.array([2]), end=np.array([2**63 - 1]), axis=np.array([1]), **{"from": np.array([0])},
     )  # fmt: skip
     check(model, {"x": np.ones((3, 4), np.float32), "k": np.array([1])})
-    assert all(
-        "?" in str(size) for size in Shapes(model.ir).shape(model.ir.graph.outputs[0]) or "?"
-    )
+    shape = Shapes(model.ir).shape(model.ir.graph.outputs[0])
+    assert shape is None or any("?" in str(size) for size in shape)

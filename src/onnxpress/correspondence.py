@@ -39,7 +39,7 @@ class Correspondence:
 
     ``values`` maps values of ``a`` to their equals in ``b``, several to one where ``b`` has
     merged them. Constants are none of them: they are compared by content. Nodes called as one of
-    ``kept`` in both graphs are the same, where their operators are.
+    ``kept`` in both graphs are the same, where operators, attributes and weights agree.
     """
 
     def __init__(self, a: ir.Model, b: ir.Model, kept: Sequence[str] = ()) -> None:
@@ -88,12 +88,7 @@ class Correspondence:
 
     def equal(self, a: ir.Node, b: ir.Node) -> bool:
         """Whether two nodes compute the same of the same."""
-        return (
-            self._alike(a, b)
-            and len(a.inputs) == len(b.inputs)
-            and self.hashes.attributes(a) == self.hashes.attributes(b)
-            and all(self.same(one, two) for one, two in self.operands(a, b))
-        )
+        return self._agree(a, b) and all(self.same(one, two) for one, two in self.operands(a, b))
 
     def split(self, a: ir.Node) -> None:
         """Takes a pair of nodes back: ``a`` has become something else. Its values stay."""
@@ -120,8 +115,21 @@ class Correspondence:
     def _as_known(self, kept: Sequence[str]) -> None:
         first, second = ({name_of(node): node for node in graph} for graph in (self.a, self.b))
         for name in kept:
-            if name in first and name in second and self._alike(first[name], second[name]):
+            if name in first and name in second and self._agree(first[name], second[name]):
                 self._match(first[name], second[name])
+
+    def _agree(self, a: ir.Node, b: ir.Node) -> bool:
+        """Whether all that does not depend on other nodes is the same."""
+        return (
+            self._alike(a, b)
+            and len(a.inputs) == len(b.inputs)
+            and self.hashes.attributes(a) == self.hashes.attributes(b)
+            and all(
+                self.same(one, two)
+                for one, two in self.operands(a, b)
+                if self.copies.is_constant(one) or self.copies.is_constant(two)
+            )
+        )
 
     def _same_computation(self) -> None:
         """Inputs that are the same get the same hash; all else follows from the operators."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from onnxpress.values import name_of
+
 
 @dataclass(frozen=True)
 class Rewritten:
@@ -43,7 +45,7 @@ class _Seen:
         )
         attributes = tuple(node.attributes.values())
         op = node.domain, node.op_type
-        return cls(_called(node), op, attributes, tuple(node.inputs), tensors)
+        return cls(name_of(node), op, attributes, tuple(node.inputs), tensors)
 
     def is_other(self, now: _Seen) -> bool:
         """Whether it computes something else now: but for inputs that other nodes make."""
@@ -94,7 +96,7 @@ class Before:
         for made in groups.values():
             gone = self._cone([end for node in made for end in ends[node]], left)
             gone += [node for node in made if node in self._nodes]
-            names = self._names(gone), tuple(_called(node) for node in made if _counts(node))
+            names = self._names(gone), tuple(name_of(node) for node in made if _counts(node))
             if names[0] != names[1] and any(names):
                 told.append(Rewritten(*names))
         rest = self._names(left)
@@ -173,10 +175,6 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 def _counts(node: ir.Node) -> bool:
     return node.op_type != "Constant"
-
-
-def _called(node: ir.Node) -> str:
-    return node.name or str(node.outputs[0].name)
 
 
 def _are_equal(one: ir.Attr, two: ir.Attr) -> bool:

@@ -42,9 +42,7 @@ def _cast(shapes: Known, node: ir.Node) -> np.ndarray | None:
     to = node.attributes.get_int("to", 0)
     if found is None or to not in WHOLE[:2] or shapes.dtype(node.inputs[0]) not in WHOLE[:2]:
         return None
-    limit = 1 << (31 if to == ir.DataType.INT32 else 63)
-    numbers = (size for size in found.flat if isinstance(size, int))
-    return found if all(-limit <= number < limit for number in numbers) else None
+    return found
 
 
 def _gather(shapes: Known, node: ir.Node) -> np.ndarray | None:
@@ -120,15 +118,11 @@ def _two(combine: Callable[[Size, Size], Size | None]) -> Rule:
             return None
         pairs = np.broadcast(one, two)
         results = [combine(a, b) for a, b in pairs]
-        if any(result is None or _overflows(result) for result in results):
+        if any(result is None for result in results):
             return None
         return _array(results).reshape(pairs.shape)
 
     return rule
-
-
-def _overflows(size: Size) -> bool:
-    return isinstance(size, int) and not -(1 << 63) <= size < 1 << 63
 
 
 def _divide(a: Size, b: Size) -> Size | None:

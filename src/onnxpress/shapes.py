@@ -113,9 +113,9 @@ class Shapes:
                 self._shapes[node.outputs[0]] = found
             data = DATA_RULES.get(node.op_type)
             if data is not None:
-                elements = data(self, node)
-                few = elements is not None and elements.size <= MOST_ELEMENTS
-                self._elements[node.outputs[0]] = elements if few else None
+                elements, dtype = data(self, node), self.dtype(node.outputs[0])
+                kept = elements is not None and _holds(dtype, elements)
+                self._elements[node.outputs[0]] = elements if kept else None
 
     def _graph(self, graph: ir.Graph) -> None:
         for node in graph:
@@ -209,11 +209,8 @@ class Shapes:
         found, computed = constant(value), self.elements(value)
         if found is not None or computed is None or dtype is None:
             return found
-        bounds = np.iinfo(np.int32 if dtype == ir.DataType.INT32 else np.int64)
-        fit = all(
-            isinstance(size, int) and bounds.min <= size <= bounds.max for size in computed.flat
-        )
-        return computed.astype(dtype.numpy()) if fit else None
+        numbers = all(isinstance(size, int) for size in computed.flat)
+        return computed.astype(dtype.numpy()) if numbers else None
 
     def _type_proto(self, value: ir.Value) -> onnx.TypeProto:
         dtype, shape = self.dtype(value), self.shape(value)
@@ -229,3 +226,11 @@ class Shapes:
         name = str(size)
         self._symbols.setdefault(name, size)
         return name
+
+
+def _holds(dtype: ir.DataType | None, elements: np.ndarray) -> bool:
+    """Whether they are few, and their numbers are of the type: it would turn others round."""
+    limit = 1 << (31 if dtype == ir.DataType.INT32 else 63)
+    return elements.size <= MOST_ELEMENTS and all(
+        -limit <= size < limit for size in elements.flat if isinstance(size, int)
+    )

@@ -68,6 +68,17 @@ class TestOpsetSupport:
         [finding] = OpsetSupport().findings(model, Target("1.17"))
         assert (finding.level, finding.where) == ("error", "ai.onnx.ml 5")
 
+    def test_the_fix_has_the_library_of_operators_that_are_not_onnxs(self, tmp_path: Path) -> None:
+        model = parse("(float[N,3] x) => (float[N,3] y) { y = my.ops.Soft(x) }", opset=21)
+        model.ir.opset_imports["my.ops"] = 1
+        model.ir.ir_version = 9
+        [finding] = OpsetSupport().findings(model, Target("1.17"))
+        command = "onnxpress opset model.onnx --to 20 -o model-opset20.onnx --custom-ops "
+        assert finding.fix == f"name its library in the place of LIB.so: {command}LIB.so"
+        model.custom_ops = tmp_path / "my ops.so"
+        [finding] = OpsetSupport().findings(model, Target("1.17"))
+        assert finding.fix == f"{command}'{tmp_path}/my ops.so'"
+
 
 class TestOperatorSupport:
     def test_nothing_where_onnxruntime_opens_it(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onnxpress.model import Model
 from onnxpress.passes.lower_einsum import LowerEinsum
 from zoo.graphs import apply, parse
 
@@ -118,21 +119,29 @@ def test_the_scores_of_an_attention_meet_its_softmax() -> None:
     assert apply(LOWER, model)[1].rewrites == 1
 
 
+def with_heads(bias: tuple[int, ...], side: str, more: str = "", rows: str = "n") -> Model:
+    """A projection to three heads of four, to which ``side`` adds; lowered, the result kept."""
+    out = f", float[{rows},5,3,4] z" if more else ""
+    model = parse(
+        f"(float[{rows},5,12] x) => (float[{rows},3,5,4] y{out}) {{ "
+        f'e = Einsum<equation="abc,cde->abde">(x, w) s = {side} '
+        f"y = Transpose<perm=[0,2,1,3]>(s){more} }}",
+        w=np.random.default_rng(0).standard_normal((12, 3, 4), np.float32),
+        b=np.random.default_rng(1).standard_normal(bias, np.float32),
+    )
+    x = np.random.default_rng(2).standard_normal((2, 5, 12), np.float32)
+    after, change = apply(LOWER, model, {"x": x})
+    assert change.rewrites == 1, change.reasons
+    return after
+
+
 @pytest.mark.parametrize("bias", [(3, 4), (1, 4), (4,), (1, 1, 3, 4)])
 @pytest.mark.parametrize("side", ["Add(e, b)", "Add(b, e)"])
 def test_what_is_added_to_heads_is_added_before_they_are_split(
     bias: tuple[int, ...], side: str
 ) -> None:
     """As in Keras' attention: the views that follow can merge with that of the heads."""
-    model = parse(
-        f"(float[n,5,12] x) => (float[n,3,5,4] y) {{ e = Einsum<equation=\"abc,cde->abde\">(x, w)"
-        f" s = {side} y = Transpose<perm=[0,2,1,3]>(s) }}",
-        w=np.random.default_rng(0).standard_normal((12, 3, 4), np.float32),
-        b=np.random.default_rng(1).standard_normal(bias, np.float32),
-    )  # fmt: skip
-    x = np.random.default_rng(2).standard_normal((2, 5, 12), np.float32)
-    after, change = apply(LOWER, model, {"x": x})
-    assert change.rewrites == 1, change.reasons
+    after = with_heads(bias, side)
     assert after.op_counts() == {"MatMul": 1, "Add": 1, "Reshape": 2, "Transpose": 1}
     add, reshape = (
         next(n for n in after.nodes() if n.op_type == op) for op in ("Add", "Transpose")
@@ -145,17 +154,7 @@ def test_what_is_added_to_heads_is_added_before_they_are_split(
     ("bias", "more"), [((5, 1, 1), ""), ((2, 5, 3, 4), ""), ((3, 4), " z = Exp(e)")]
 )
 def test_other_sums_stay_behind_the_heads(bias: tuple[int, ...], more: str) -> None:
-    out = ", float[2,5,3,4] z" if more else ""
-    model = parse(
-        f"(float[2,5,12] x) => (float[2,3,5,4] y{out}) {{ "
-        f"e = Einsum<equation=\"abc,cde->abde\">(x, w) s = Add(e, b) "
-        f"y = Transpose<perm=[0,2,1,3]>(s){more} }}",
-        w=np.random.default_rng(0).standard_normal((12, 3, 4), np.float32),
-        b=np.random.default_rng(1).standard_normal(bias, np.float32),
-    )  # fmt: skip
-    x = np.random.default_rng(2).standard_normal((2, 5, 12), np.float32)
-    after, change = apply(LOWER, model, {"x": x})
-    assert change.rewrites == 1, change.reasons
+    after = with_heads(bias, "Add(e, b)", more, rows="2")
     (add,) = (node for node in after.nodes() if node.op_type == "Add")
     assert [user.op_type for user, _ in add.outputs[0].uses()] == ["Transpose"]
 

@@ -108,6 +108,16 @@ def test_a_journal_that_the_graphs_do_not_bear_out_is_not_believed() -> None:
     assert diff(before, after).equal
 
 
+def test_a_journal_does_not_pair_nodes_whose_names_changed_places() -> None:
+    text = "(float[N,3] x) => (float[N,3] y, float[N,3] z) { y = Mul(x, w) z = Mul(x, v) }"
+    before, after = chain(text), chain(text)
+    for model, names in ((before, ("n0", "n1")), (after, ("n1", "n0"))):
+        for node, name in zip(model.nodes(), names, strict=True):
+            node.name = name
+    after.journal.add("another", 1, (), (Rewritten(("n9",), ("n8",)),))
+    assert diff(before, after).equal
+
+
 def test_what_another_optimiser_fused_is_found_by_its_names() -> None:
     """As ONNX Runtime writes it: the convolution's name, the activation's output."""
     weights = {

@@ -171,6 +171,38 @@ class NameTheMatMul(Pass):
             return Change()
         node.name = "named"
         return Change(1)
+
+
+def negated_twice(model, op):
+    """``op(…)`` → ``-(-op(…))``: right, and two kernels more."""
+    node = first(model, op)
+    if any(use.node.op_type == "Neg" for use in node.outputs[0].uses()):
+        return Change()
+    once = ir.node("Neg", [node.outputs[0]])
+    twice = ir.node("Neg", [once.outputs[0]])
+    node.outputs[0].replace_all_uses_with(twice.outputs[0])
+    once.replace_input_with(0, node.outputs[0])
+    for made in (twice, once):
+        model.ir.graph.insert_after(node, made)
+    return Change(1)
+
+
+@dataclass(frozen=True)
+class CostKernels(Pass):
+    """``x W`` → ``-(-x W)``."""
+
+    def rewrite(self, model, facts):
+        return negated_twice(model, "MatMul")
+
+
+@dataclass(frozen=True)
+class CostKernelsOnPurpose(Pass):
+    """``a - b`` → ``-(-(a - b))``."""
+
+    may_add_kernels = True
+
+    def rewrite(self, model, facts):
+        return negated_twice(model, "Sub")
 '''
 CLASSES = {
     "scale_a_weight": "ScaleAWeight",
@@ -183,6 +215,8 @@ CLASSES = {
     "mix_the_batch": "MixTheBatch",
     "wrong_the_second_time": "WrongTheSecondTime",
     "name_the_matmul": "NameTheMatMul",
+    "cost_kernels": "CostKernels",
+    "cost_kernels_on_purpose": "CostKernelsOnPurpose",
 }
 ANSWERS = [
     "scale_a_weight",
@@ -284,6 +318,16 @@ def test_all_of_them_at_once(model: Model, tmp_path: Path) -> None:
     wrong = [*INVALID, *RAISES, *ANSWERS]
     recipe = Recipe.parse(",".join([wrong[0], RIGHT[0], *wrong[1:], RIGHT[1]]))
     proven(optimize(model, batches(model), recipe), model, wrong, tmp_path)
+
+
+@pytest.mark.parametrize("steps", ["{0},{1}", "{1},{0}"])
+def test_kernels_are_counted_beside_a_pass_that_may_add_some(steps: str, model: Model) -> None:
+    recipe = Recipe.parse(steps.format("cost_kernels", "cost_kernels_on_purpose"))
+    outcomes = {o.name: o for o in optimize(model, batches(model), recipe).passes}
+    assert outcomes["cost_kernels"].reverted
+    assert "2 Neg more" in outcomes["cost_kernels"].reason
+    assert outcomes["cost_kernels_on_purpose"].changed
+    assert not outcomes["cost_kernels_on_purpose"].reverted
 
 
 def test_the_command_names_it(model: Model, tmp_path: Path, shell: Shell) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import ClassVar
 
+from onnxpress.custom_ops import FLAG
 from onnxpress.finding import ANYWHERE, Check, Finding, Level, Target, file_of, output_of
 from onnxpress.model import Model
 from onnxpress.opsets import GUARANTEED, NEEDS, newest, newest_ir, newest_ml
@@ -44,8 +46,13 @@ class OpsetSupport(Check):
         return told
 
 
+def _first(number: int) -> str | None:
+    """The first ONNX Runtime that knows an opset."""
+    return NEEDS[number].onnxruntime if number in NEEDS else None
+
+
 def _since(number: int) -> str:
-    first = NEEDS[number].onnxruntime if number in NEEDS else None
+    first = _first(number)
     return f" ({first} is the first to know it)" if first else " (no release knows it yet)"
 
 
@@ -57,16 +64,18 @@ def _converts(model: Model, to: int, target: Target) -> str:
     released = max(number for number, needs in NEEDS.items() if needs.onnxruntime)
     unopened = opset(model.ir) > released or model.ir.ir_version > NEEDS[released].ir
     if not (unopened or target.no_way_down):
-        library = model.custom_ops or ("LIB.so" if model.custom_operators else "")
-        needs = f" --custom-ops {library}" if library else ""
-        made = output_of(model, f"opset{to}")
-        return f"onnxpress opset {file_of(model)} --to {to} -o {made}{needs}"
+        command = f"onnxpress opset {file_of(model)} --to {to} -o {output_of(model, f'opset{to}')}"
+        if model.custom_ops:
+            return f"{command} {FLAG} {shlex.quote(str(model.custom_ops))}"
+        if model.custom_operators:
+            return f"name its library in the place of LIB.so: {command} {FLAG} LIB.so"
+        return command
     told = [
         target.no_way_down or "no ONNX Runtime opens it, so no conversion of it can be proven",
         "export it from its source: onnxpress convert SOURCE "
         f"--opset {to} -o {output_of(model, f'opset{to}')}",
     ]
-    first = NEEDS[opset(model.ir)].onnxruntime if opset(model.ir) in NEEDS else None
+    first = _first(opset(model.ir))
     if first and not unopened:
         told.append(f"or run it with ONNX Runtime {first} or newer")
     return "\n".join(told)

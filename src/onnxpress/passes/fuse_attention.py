@@ -114,6 +114,9 @@ class _Work:
         queries, factor_q = self._through_scalars(first.inputs[0])
         keys, factor_k = self._through_scalars(first.inputs[1])
         values, _ = self._through_scalars(second.inputs[1], scalars=False)
+        scale *= factor_q * factor_k
+        if not math.isfinite(scale) or not scale:  # the operator takes 0 for its default
+            raise Refusal(f"its scale is {scale:g}", first)
         sides = _Sides(heads_of(queries, -2, -1), heads_of(keys, -1, -2), heads_of(values, -2, -1))
         batch, heads, length, size = sides.q.sizes
         dtype = self._shapes.dtype(softmax.inputs[0])
@@ -138,9 +141,6 @@ class _Work:
             for part, steps in plans
         ]
         attributes: dict[str, int | float] = {"num_heads": heads}
-        scale *= factor_q * factor_k
-        if not math.isfinite(scale) or not scale:  # the operator takes 0 for its default
-            raise Refusal(f"its scale is {scale:g}", first)
         if not math.isclose(scale, size**-0.5, rel_tol=1e-6):
             attributes["scale"] = scale
         if mask.fill is not None:

@@ -30,9 +30,9 @@ class FuseSkipLayerNorm(Pass):
     Of ``RMSNormalization`` it is ``SkipSimplifiedLayerNormalization``, which has no β. For ONNX
     Runtime. x and r are [batch, length, size]; b is a constant [size], or not there. A sum that
     others read too, as in networks that normalise before each block, stays: ONNX Runtime leaves
-    it alone as well, and its ``SkipLayerNormalization`` takes two to five times as long as ``Add``
-    and ``LayerNormalization`` (1.31, on x86). Of a sum that the norm alone reads it makes this
-    very kernel while it loads the file.
+    it alone as well, and its ``SkipLayerNormalization`` took three to six times as long as ``Add``
+    and ``LayerNormalization`` (1.31, on one x86 machine). Of a sum that the norm alone reads it
+    makes this very kernel while it loads the file.
     """
 
     rtol = 1e-4

@@ -82,9 +82,7 @@ def _hollow(model: Model, folder: Path) -> Model:
             large = len(tensor.shape) > 1 and tensor.nbytes >= HOLLOW_BYTES
             if not large or not tensor.dtype.is_floating_point():
                 if isinstance(tensor, ir.ExternalTensor):  # its file is elsewhere
-                    value.const_value = ir.Tensor(
-                        np.array(tensor.numpy()), tensor.dtype, name=tensor.name
-                    )
+                    (value.const_value,) = ir.external_data.convert_tensors_from_external([tensor])
                 continue
             largest = max(largest, tensor.nbytes)
             value.const_value = ir.ExternalTensor(

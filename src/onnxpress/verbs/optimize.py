@@ -131,7 +131,9 @@ def _guarded(
     guard: Guard, steps: Sequence[Pass], facts: Facts | None, undone: dict[Pass, str]
 ) -> tuple[list[_Applied], Verified]:
     """The steps that do no harm; those that do are written to ``undone``, each with its fault."""
-    counted = not any(step.may_add_kernels for step in steps)
+    counted = [step for step in steps if not step.may_add_kernels]
+    if len(counted) < len(steps):  # what costs a kernel unasked is found without the others
+        _guarded(guard, counted, facts, undone)
     while True:
         applied = _apply(guard.model, steps, facts, undone)
         result = applied[-1].model if applied else guard.model
@@ -139,7 +141,7 @@ def _guarded(
         if not verified.ok:
             wrong = _first(applied, lambda model: not guard.compare(model).ok)
             undone[wrong.step] = str(guard.compare(wrong.model).first_mismatch)
-        elif counted and guard.more_kernels(result):
+        elif len(counted) == len(steps) and guard.more_kernels(result):
             wrong = _first(applied, lambda model: bool(guard.more_kernels(model)))
             undone[wrong.step] = guard.more_kernels(wrong.model)
         else:
