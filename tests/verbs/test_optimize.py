@@ -201,3 +201,21 @@ def test_small_weights_in_another_file(target: str, tmp_path: Path) -> None:
     assert (tmp_path / "model.data").stat().st_size >= 16
     result = onnxpress.optimize(path, target=target)
     assert result.model.op_counts() == {"Add": 1}
+
+
+def test_no_pass_looks_twice_at_the_same_graph() -> None:
+    looked: list[str] = []
+
+    @dataclass(frozen=True)
+    class Look(Pass):
+        """Changes nothing."""
+
+        called: str = ""
+
+        def rewrite(self, model: Model, facts: Facts) -> Change:
+            looked.append(self.called)
+            return Change()
+
+    model = parse("(float[2] x) => (float[2] y) { y = Relu(x) }")
+    optimize(model, None, Recipe((Look("before"), Rename(), Look("after"))))
+    assert looked == ["before", "after"] * 2 + ["before"]

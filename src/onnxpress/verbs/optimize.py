@@ -151,17 +151,23 @@ def _guarded(
 def _apply(
     model: Model, steps: Sequence[Pass], facts: Facts | None, undone: dict[Pass, str]
 ) -> list[_Applied]:
-    """The steps in order, round after round until nothing changes; clones share their tensors."""
+    """The steps in order, round after round until nothing changes; clones share their tensors.
+
+    A step is not asked again about the very model that it left as it was.
+    """
     applied: list[_Applied] = []
+    left: dict[Pass, Model] = {}
     for _ in range(MOST_ROUNDS):
         changed = False
         for step in steps:
-            if step in undone:
+            if step in undone or left.get(step) is model:
                 continue
             try:
                 made, change = step.apply(model, facts)
                 if change.changed:
                     made.clone()  # what cannot be copied is no graph
+                else:
+                    left[step] = model
             except Exception as error:  # noqa: BLE001  # anybody's pass: named, and undone
                 undone[step] = f"it raised {type(error).__name__}: {first_line(error)}"
                 continue
