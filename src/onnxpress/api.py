@@ -21,6 +21,7 @@ from onnxpress.given import (
     check_at_least_one,
     fitting,
     model_of,
+    on,
     open_options,
     processing_of,
     recipe_of,
@@ -116,7 +117,7 @@ def verify(
         if first.example is second.example is None and "onnx" in (first.kind, second.kind):
             shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
         batches = batches_of(known, samples, task, processing, limit, seed, shows)
-        return compare(one, two, batches())
+        return on(batches, lambda feeds: compare(one, two, feeds()))
 
 
 def inspect(
@@ -206,7 +207,7 @@ def export(
     batches = batches_of(
         opened.signature, samples, task, processing_of(preprocess), limit, seed, opened
     )
-    return run_export(opened, to, Path(output), batches)
+    return on(batches, lambda feeds: run_export(opened, to, Path(output), feeds))
 
 
 def change_opset(
@@ -223,7 +224,7 @@ def change_opset(
     """
     opened = model_of(model, custom_ops)
     batches = batches_of(opened.signature, samples, None, None, None, seed, opened)
-    return run_change_opset(opened, to, batches)
+    return on(batches, lambda feeds: run_change_opset(opened, to, feeds))
 
 
 def optimize(
@@ -252,7 +253,9 @@ def optimize(
     batches = batches_of(
         fixed.signature, samples, task, processing_of(preprocess), limit, seed, fixed
     )
-    return run_optimize(opened, batches if verify else None, steps, fixed=fix)
+    if not verify:
+        return run_optimize(opened, None, steps, fixed=fix)
+    return on(batches, lambda feeds: run_optimize(opened, feeds, steps, fixed=fix))
 
 
 def quantize(

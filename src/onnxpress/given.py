@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
 from onnxpress.custom_ops import check_library
-from onnxpress.errors import InputError, SamplesError
+from onnxpress.errors import EngineError, InputError, SamplesError
 from onnxpress.machine import check_threads
 from onnxpress.model import Model, load
 from onnxpress.processing import Processing
@@ -28,6 +29,10 @@ from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
+from onnxpress.verbs.sizes import running_sizes
+
+Batches = Callable[[], Iterable[Feeds]]
+T = TypeVar("T")
 
 
 def open_options(
@@ -129,6 +134,46 @@ def bound_of(
     return registry.create(Task, "tasks", name).bind(signature, processing)
 
 
+@dataclass(frozen=True)
+class RandomFeeds:
+    """Feeds of ``drawn`` rows and seeds; free dimensions have each of ``sizes`` in turn."""
+
+    signature: Signature
+    domains: Domains
+    drawn: tuple[tuple[int, int], ...]
+    model: Model | None
+    sizes: tuple[Mapping[str, int], ...] = ({},)
+
+    def __call__(self) -> Iterator[Feeds]:
+        for rows, seed in self.drawn:
+            for sizes in self.sizes:
+                yield self.domains.feeds(self.signature, rows, seed, sizes)
+
+    def with_sizes_that_run(self) -> RandomFeeds | None:
+        """Feeds that ONNX Runtime runs the model on; None where none were found."""
+        if self.model is None:
+            return None
+        rows, seed = self.drawn[-1]
+        try:
+            found = running_sizes(
+                self.model, lambda sizes: self.domains.feeds(self.signature, rows, seed, sizes)
+            )
+        except EngineError:
+            return None
+        return replace(self, sizes=tuple(found)) if found else None
+
+
+def on(batches: Batches, work: Callable[[Batches], T]) -> T:
+    """``work`` on ``batches``. Random ones that the model does not run are drawn in other sizes."""
+    try:
+        return work(batches)
+    except EngineError:
+        others = batches.with_sizes_that_run() if isinstance(batches, RandomFeeds) else None
+        if others is None:
+            raise
+        return work(others)
+
+
 def batches_of(
     signature: Signature,
     samples: object,
@@ -137,7 +182,7 @@ def batches_of(
     limit: int | None,
     seed: int,
     shows: Origin | Model,
-) -> Callable[[], Iterable[Feeds]]:
+) -> Batches:
     """Feeds to compare on: all samples, or random ones of several sizes.
 
     The random ones are of the kind that an origin's example or a model's graph shows.
@@ -147,8 +192,8 @@ def batches_of(
             raise InputError(f"--seed {seed}", "a number of at least 0")
         sizes = BATCHES if signature.dynamic_batch else (rows_per_batch(signature),)
         known = domains(shows) if isinstance(shows, Model) else Domains.of(shows)
-        drawn = seeds(signature, sizes, seed)
-        return lambda: (known.feeds(signature, *each) for each in drawn)
+        drawn = tuple(seeds(signature, sizes, seed))
+        return RandomFeeds(signature, known, drawn, shows if isinstance(shows, Model) else None)
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")

@@ -363,7 +363,8 @@ def test_default_stands_for_the_targets_recipe(model: Model, tmp_path: Path, she
             "(float[n,l] x) => (float[4,3] y) { y = Reshape(x, s) }",
             "cannot run the original model on x [1, 16]: Reshape: The input tensor cannot be "
             "reshaped to the requested shape. Input shape:{1,16}, requested shape:{4,3}; expected "
-            "a model that it runs; try --samples or --fix n=2, or skip the proof with --no-verify",
+            "a model that it runs; try --samples or --fix n=SIZE --fix l=SIZE, or skip the proof "
+            "with --no-verify",
         ),
         ("(float[n] x) => (float[n] y) { y = Nothing(x) }", "cannot open the original model: "),
         ("(float[n] x) => (float[n] y) { y = Nothing(x) }", "try --custom-ops LIB.so or onnx"),

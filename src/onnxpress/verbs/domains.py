@@ -46,11 +46,11 @@ class Domains:
         """What ``origin`` shows."""
         return cls(origin.example, origin.drawn)
 
-    def feeds(self, signature: Signature, batch: int, seed: int) -> Feeds:
+    def feeds(
+        self, signature: Signature, batch: int, seed: int, sizes: Mapping[str, int] | None = None
+    ) -> Feeds:
         """Seeded feeds of ``batch`` rows; see ``random_feeds``."""
-        feeds = random_feeds(
-            signature, batch, seed, self.example, drawn=self.drawn, masks=self.masks
-        )
+        feeds = random_feeds(signature, batch, seed, self.example, sizes, self.drawn, self.masks)
         for name in self.positive:
             feeds[name] = np.abs(feeds[name]) + feeds[name].dtype.type(0.1)
         for name in self.unit:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from onnxpress.batching import chunks, pad, rows_per_batch
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, SamplesError
 from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.task import Bound
@@ -146,6 +146,12 @@ def sample_feeds(
         for index, records in enumerate(chunks(samples, size)):
             if limit is not None and index >= limit:
                 return
-            yield bound.encode(pad(records, size, signature))
+            try:
+                yield bound.encode(pad(records, size, signature))
+            except SamplesError:
+                if len(records) == 1 or not signature.dynamic_batch:
+                    raise
+                for record in records:  # each of its own size, or at fault alone
+                    yield bound.encode([record])
 
     return batches

@@ -162,7 +162,8 @@ class Guard:
             return EngineError(found, error.expected, f"{error.fix}, {skip}")
         free = [dim for spec in self.model.signature.inputs for dim in spec.shape or ()]
         named = [dim for dim in free if isinstance(dim, str) and dim != "?"]
-        ways = f"--samples or --fix {named[0]}=2" if named else "--samples"
+        fixes = " ".join(f"--fix {dim}=SIZE" for dim in dict.fromkeys(named))
+        ways = f"--samples or {fixes}" if named else "--samples"
         reason = error.found.partition(" (")[2].removesuffix(")") or error.found
         return EngineError(
             f"ONNX Runtime cannot {verb} the original model{where}: {reason}",
