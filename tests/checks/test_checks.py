@@ -22,7 +22,9 @@ from onnxpress.checks.opset_support import OpsetSupport
 from onnxpress.checks.validity import Validity
 from onnxpress.finding import ARM, X86, Finding, Kernels, Target
 from onnxpress.model import Model, peek
-from zoo.graphs import parse
+from onnxpress.passes import fuse_layer_norm
+from onnxpress.shape_rules import UNDECLARED
+from zoo.graphs import answers, parse
 
 RELU = "(float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
 OLD_CPU = Target(architecture=X86, isa=("AVX2", "FMA"))
@@ -330,6 +332,56 @@ class TestValidity:
         assert "Unrecognized attribute: slope" in finding.what
         [again] = Validity().findings(peek(broken.save(tmp_path / "broken.onnx")))
         assert again.where.endswith("broken.onnx")
+
+    @pytest.mark.parametrize(
+        ("op", "opset", "level"),
+        [
+            ("LayerNormalization", 16, ["info"]),
+            ("LayerNormalization", 17, []),
+            ("SimplifiedLayerNormalization", 17, ["info"]),
+            ("SimplifiedLayerNormalization", 23, ["info"]),
+            ("RMSNormalization", 17, ["error"]),
+        ],
+    )
+    def test_what_onnxruntime_has_in_onnxs_own_domain(
+        self, op: str, opset: int, level: list[str], tmp_path: Path
+    ) -> None:
+        text = f"(float[N,3] x) => (float[N,3] y) {{ a = {op}(x, w) y = {op}(a, w) }}"
+        model = parse(text, opset, w=np.ones(3, np.float32))
+        loaded = peek(model.save(tmp_path / "net.onnx"))
+        for one in (model, loaded):
+            assert [finding.level for finding in Validity().findings(one)] == level
+        if level == ["info"]:
+            answers(model, {"x": np.ones((2, 3), np.float32)})
+            [finding] = Validity().findings(loaded)
+            assert (finding.op, "(2 nodes)" in finding.what) == (op, True)
+            assert " ORIGINAL.onnx --target portable -o net-portable.onnx" in finding.fix
+        assert onnxpress.check(tmp_path / "net.onnx").ok == (level != ["error"])
+
+    @pytest.mark.parametrize(
+        ("inner", "last", "told"),
+        [
+            ("LayerNorm(a)", "Relu(z)", "LayerNorm"),
+            ("SimplifiedLayerNormalization(a, w)", "Relu<slope = 1.0>(z)", "slope"),
+        ],
+    )
+    def test_other_faults_are_found_beside_it(
+        self, inner: str, last: str, told: str, tmp_path: Path
+    ) -> None:
+        body = f"""a = SimplifiedLayerNormalization(x, w)
+                   z = If (b) <then_branch = then () => (float[N,3] t) {{ t = {inner} }},
+                               else_branch = other () => (float[N,3] e) {{ e = Identity(a) }}>
+                   y = {last}"""
+        model = parse(
+            f"(float[N,3] x, bool b) => (float[N,3] y) {{ {body} }}", w=np.ones(3, np.float32)
+        )
+        info, error = Validity().findings(peek(model.save(tmp_path / "net.onnx")))
+        assert (info.level, error.level) == ("info", "error")
+        assert error.what.startswith("net.onnx is not valid ONNX")
+        assert told in error.what
+
+    def test_what_the_passes_write_is_known(self) -> None:
+        assert set(fuse_layer_norm.OWN.values()) == set(UNDECLARED)
 
 
 class TestCustomOperators:
