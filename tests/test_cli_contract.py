@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 import typer
 
@@ -93,6 +95,17 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
     assert err.endswith("\n")
     assert told in err
     assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+
+
+@pytest.mark.parametrize("words", [["inspect"], ["check"], ["optimize"], ["diff", "m.onnx"]])
+def test_a_model_of_maps_is_one_line_too(words: list[str], run: Run, tmp_path: Path) -> None:
+    write_model(tmp_path / "m.onnx")
+    header = '<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 1]>'
+    body = "(float[N,2] x) => (seq(map(int64, float[])) y) { y = ai.onnx.ml.ZipMap(x) }"
+    onnx.save(onnx.parser.parse_model(f"{header} g {body}"), tmp_path / "maps.onnx")
+    code, out, err = run(*words, "maps.onnx")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: maps.onnx: the output 'y' is no tensor but maps, as ZipMap")
 
 
 def test_the_same_from_a_shell(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ import zoo
 from crashes import survey
 from onnxpress import model as model_module
 from onnxpress.errors import ModelError
-from onnxpress.model import JOURNAL_KEY, Journal, Model, load
+from onnxpress.model import JOURNAL_KEY, Journal, Model, load, peek
 from zoo.graphs import parse, serialized
 from zoo.linear import WEIGHT, answer, linear, names
 
@@ -106,6 +107,31 @@ def test_a_value_that_nothing_makes_is_refused(part: str, tmp_path: Path) -> Non
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="nothing makes the value 'elsewhere'"):
         load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "inner", "told"),
+    [
+        (
+            "float[N,2] x",
+            "seq(map(int64, float[])) y",
+            "",
+            "the output 'y' .* as ZipMap makes them",
+        ),
+        ("float[N,2] x", "optional(map(int64, float[])) y", "", "; .*{'zipmap': False}, or by: "),
+        ("float[N,2] x", "float[N,2] x", "map(int64, float[]) y", "the value 'y' .* as ZipMap"),
+        ("map(string, float[]) x", "float[N,2] y", "", "the input 'x' is no tensor but maps; exp"),
+    ],
+)
+def test_a_value_that_is_a_map_is_told(
+    x: str, y: str, inner: str, told: str, tmp_path: Path
+) -> None:
+    header = '<ir_version: 8, opset_import: ["": 17, "ai.onnx.ml": 1]>'
+    body = f"({x}) => ({y}) <{inner}> {{ y = ai.onnx.ml.ZipMap(x) }}"
+    onnx.save(onnx.parser.parse_model(f"{header} g {body}"), tmp_path / "m.onnx")
+    for read in (load, peek):
+        with pytest.raises(ModelError, match=told):
+            read(tmp_path / "m.onnx")
 
 
 def test_functions_subgraphs_and_absent_inputs_are_no_missing_values(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 import onnx_ir.passes.common
 
+from onnxpress import maps
 from onnxpress.errors import ModelError, first_line
 from onnxpress.external_data import (
     check_external_data,
@@ -289,8 +290,8 @@ def load(path: str | Path, custom_ops: Path | None = None) -> Model:
     """Read an ONNX file. External data stays on disk until it is used.
 
     Raises ``ModelError`` for a missing, truncated or non-ONNX file, for a graph with a value that
-    nothing makes, and for external data that is missing or leaves the model's folder (absolute
-    paths, ``..``, links; CVE-2022-25882).
+    nothing makes or that is a map, and for external data that is missing or leaves the model's
+    folder (absolute paths, ``..``, links; CVE-2022-25882).
     """
     model = peek(path, custom_ops)
     assert model.path is not None
@@ -306,7 +307,7 @@ def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
             raise ModelError(f"{path} is a folder", "an ONNX file")
         if not path.is_file():
             raise ModelError(f"{path} does not exist", "an ONNX file")
-        graph = ir.load(path, format="protobuf")
+        graph = _read(path)
         try:
             _check_values(graph, path)
         except ModelError:
@@ -321,6 +322,16 @@ def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
     if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
     return Model(graph, path, custom_ops)
+
+
+def _read(path: Path) -> ir.Model:
+    try:
+        return ir.load(path, format="protobuf")
+    except ir.serde.SerdeError as error:
+        refusal = maps.refusal(path)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def check(path: Path) -> None:
