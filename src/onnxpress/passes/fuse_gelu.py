@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnxpress.matching import Any, Match, Number, OneOf, Op, Pattern, blocked, match
+from onnxpress.matching import Match, Number, OneOf, Op, Pattern, blocked, match
 from onnxpress.model import Model
+from onnxpress.passes._gelu import FORMS, X
 from onnxpress.passes._rewriting import CONTRIB, replace
 from onnxpress.recipe import Change, Facts, Missed, Pass
 from onnxpress.shapes import Shapes
@@ -23,30 +23,7 @@ HALVES = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 TYPES = {"none": HALVES, "tanh": HALVES, "sigmoid": (ir.DataType.FLOAT,)}
 """Kind → the types that both ONNX Runtime and OpenVINO compute that operator in."""
 
-X = Any(computed=True)
-HALF, ONE, THREE, ALPHA = Number(0.5), Number(1.0), Number(3.0), Number()
-ROOT, INVERSE_ROOT = Number(math.sqrt(2)), Number(math.sqrt(0.5))
-
-
-def _erf() -> Pattern:
-    scaled = OneOf(X / ROOT, X * INVERSE_ROOT)
-    less = Op("Neg", X)
-    negative = OneOf(less / ROOT, less * INVERSE_ROOT, X * Number(-math.sqrt(0.5)))
-    bell = OneOf(Op("Erf", scaled) + ONE, ONE - Op("Erf", negative))
-    return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
-
-
-def _tanh() -> Pattern:
-    cube = OneOf(Op("Pow", X, THREE), (X * X) * X)
-    inner = OneOf(
-        (X + cube * Number(0.044715)) * Number(math.sqrt(2 / math.pi)),
-        (X * Number(math.sqrt(2 / math.pi))) * ((X * X) * Number(0.044715) + ONE),
-    )
-    bell = Op("Tanh", inner) + ONE
-    return OneOf((X * bell) * HALF, X * (bell * HALF), (X * HALF) * bell)
-
-
-FORMS = {"none": _erf(), "tanh": _tanh()}
+ALPHA = Number()
 QUICK = {"sigmoid": X * OneOf(Op("Sigmoid", X * ALPHA), Op("Sigmoid", X))}
 
 

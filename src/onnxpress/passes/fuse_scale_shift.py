@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnxpress.model import Model
 from onnxpress.passes._affine import Affine, affine, data_of
+from onnxpress.passes._gelu import gelu_nodes
 from onnxpress.passes._layouts import order_of
 from onnxpress.passes._linear import OPERATORS, Linear, after, before
 from onnxpress.passes._rewriting import replace
@@ -47,7 +48,8 @@ class FuseScaleShift(Pass):
     may stand between what comes before and its reader, as where images are channels-last.
 
     Only where nothing else reads what lies between and nothing else the weights. What scales a
-    normalised value stays with the normalisation, which engines fuse as a whole.
+    normalised value stays with the normalisation, and the half of a written-out Gelu with the Gelu:
+    engines fuse either as a whole.
     """  # noqa: E501  # an equation
 
     rtol = 1e-4
@@ -78,6 +80,7 @@ class _Work:
     def __init__(self, model: ir.Model) -> None:
         self._opset = opset(model)
         self._shapes, self._names = Shapes(model), Names(model)
+        self._gelus = gelu_nodes(model)
         self.rewrites = 0
         self.missed: list[Missed] = []
 
@@ -127,6 +130,8 @@ class _Work:
         return linear
 
     def _affine(self, node: ir.Node, rank: int | None, axis: int, channels: int) -> Affine:
+        if node in self._gelus:
+            raise _Refusal("it is a part of a Gelu, which engines fuse as a whole", node)
         change = affine(node, axis, rank, channels, self._opset)
         if isinstance(change, str):
             raise _Refusal(change, node)
