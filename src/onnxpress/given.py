@@ -158,7 +158,7 @@ class RandomFeeds:
             found = running_sizes(
                 self.model, lambda sizes: self.domains.feeds(self.signature, rows, seed, sizes)
             )
-        except EngineError:
+        except EngineError:  # it cannot even be opened: the caller's own error tells it
             return None
         return replace(self, sizes=tuple(found)) if found else None
 

@@ -26,9 +26,8 @@ CACHE = """(float[b,n,4] x, float[c,t] mask, float[b,1,p,4] k0, float[b,1,q,4] v
     y = Mul(s, mask)
 }"""
 SOUND = "(float[b,1,t] x) => (float[b,2,u] y) { a = Identity(x) y = Conv(a, w) }"
-
-
 FOUND = {(5, 3), (1, 7), (7, 1)}
+"""New tokens, and those before them."""
 
 
 def cache() -> Model:
@@ -49,6 +48,10 @@ def test_a_mask_as_long_as_the_cache_and_the_new_tokens() -> None:
 def test_a_sound_long_enough_for_its_network() -> None:
     model = parse(SOUND, w=np.ones((2, 1, 300), np.float32))
     assert found(model) == [{"t": 400}]
+
+
+def test_nothing_where_the_usual_sizes_run() -> None:
+    assert found(parse("(float[b,l] x) => (float[b,l] y) { y = Relu(x) }")) == []
 
 
 def test_nothing_where_nothing_fits_or_nothing_is_free() -> None:

@@ -26,6 +26,8 @@ RTOL = 1e-4
 """How far a rewrite that is exact in real numbers may move an output, relative to its magnitude."""
 ENGINE = "onnxruntime"
 ORIGINAL = "before.onnx"
+AS_WRITTEN = {"graph_optimization_level": "ORT_DISABLE_ALL", "session.disable_prepacking": "1"}
+"""ONNX Runtime's options for a graph as it is: weights packed for speed are held twice."""
 HELD_BYTES = 64 << 20
 """How much of the original's answers is in memory while a rewritten model runs."""
 
@@ -108,12 +110,7 @@ class Guard:
             raise self._cannot("open", error) from error
 
     def _open(self, path: Path) -> Session:
-        # Weights packed for speed would be held beside those of the file.
-        options = {
-            "graph_optimization_level": "ORT_DISABLE_ALL",
-            "session.disable_prepacking": "1",
-        }
-        settings = Settings(ENGINE, options=options, custom_ops=self.model.custom_ops)
+        settings = Settings(ENGINE, options=AS_WRITTEN, custom_ops=self.model.custom_ops)
         return self._engine.open(path, settings)
 
     def more_kernels(self, model: Model) -> str:

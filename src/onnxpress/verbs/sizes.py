@@ -14,8 +14,8 @@ from onnxpress.errors import OnnxpressError
 from onnxpress.model import MAPPED_BYTES, Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
+from onnxpress.verbs.guard import AS_WRITTEN, ENGINE
 
-ENGINE = "onnxruntime"
 EQUAL = (2, 3, 32, 64, 128, 224, 400, 1600, 8000)
 """Sizes that all free dimensions get at once: one length for all, or long enough for a sound."""
 STEPS = ((3, 5), (1, 7), (7, 1))
@@ -31,16 +31,15 @@ def running_sizes(model: Model, feeds: Callable[[Sizes], Feeds]) -> list[Sizes]:
 
     Tried are equal ones, then one that is the sum of two others, as the length of a mask is that
     of the cache and of the new tokens: then there are several answers, one new token among them.
-    Empty where none of them does it. ``feeds`` makes feeds of given sizes. Raises ``EngineError``
-    where ONNX Runtime is missing or cannot open the model.
+    Empty where none of them does it, or the usual sizes do. ``feeds`` makes feeds of given sizes.
+    Raises ``EngineError`` where ONNX Runtime is missing or cannot open the model.
     """
     groupings = [groups for groups in _groupings(model.signature) if groups]
     if not groupings:
         return []
     engine = registry.create(Engine, "engines", ENGINE)
     require(engine, ENGINE)
-    options = {"graph_optimization_level": "ORT_DISABLE_ALL", "session.disable_prepacking": "1"}
-    settings = Settings(ENGINE, options=options, custom_ops=model.custom_ops)
+    settings = Settings(ENGINE, options=AS_WRITTEN, custom_ops=model.custom_ops)
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = model.clone().save(Path(folder) / "model.onnx", MAPPED_BYTES)
         with engine.open(path, settings) as session:
@@ -52,6 +51,8 @@ def running_sizes(model: Model, feeds: Callable[[Sizes], Feeds]) -> list[Sizes]:
                     return False
                 return True
 
+            if runs({}):
+                return []
             for tried in itertools.chain.from_iterable(map(_candidates, groupings)):
                 found = [sizes for sizes in tried if runs(sizes)]
                 if found and found[0] is tried[0]:
