@@ -66,6 +66,8 @@ def other(step: Pass) -> Pass:
             changes[field.name] = "int8"
         elif isinstance(value, str):
             changes[field.name] = value + "_too"
+        elif isinstance(value, tuple):
+            changes[field.name] = (*value, "an/other")
     return dataclasses.replace(step, **changes)
 
 
@@ -135,7 +137,7 @@ def test_unknown_passes_are_named(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("every(", r"recipe step 'every\('; expected NAME or NAME\(key=value, …\)"),
+        ("every(", r"'every\(' names none of the passes; expected NAME or NAME\(key=value, …\)"),
         ("every)", "expected NAME"),
         ("every(count=1)x", "expected NAME"),
         ("a b", "expected NAME"),
@@ -160,7 +162,7 @@ def test_errors_name_the_step_and_what_it_takes(text: str, told: str) -> None:
 
 def test_a_recipe_needs_what_its_passes_need_once() -> None:
     recipe = Recipe.parse("quantize_static,quantize_static(activations=int8),eliminate_dead")
-    assert recipe.needs() == (Ranges("minmax"),)
+    assert recipe.needs() == (Ranges("minmax"), Ranges("minmax", "int8"))
     assert Recipe.parse("eliminate_dead").needs() == ()
 
 

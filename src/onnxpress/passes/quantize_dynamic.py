@@ -14,7 +14,7 @@ from onnxpress.quantization import (
     channel_axis,
     check_bits,
     constant_weight,
-    is_odd_gemm,
+    linear_refusal,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
@@ -48,7 +48,7 @@ class QuantizeDynamic(Pass):
             weight = constant_weight(node)
             if weight is None or node.op_type not in ("MatMul", "Gemm"):
                 continue
-            reason = _refusal(node, weight)
+            reason = linear_refusal(node, weight)
             if reason:
                 refusals.append(f"{name_of(node)}: {reason}")
                 continue
@@ -117,9 +117,3 @@ class _Products:
                 for part, array in parts.items()
             ]
         return self._weights[old, axis]
-
-
-def _refusal(node: ir.Node, weight: np.ndarray) -> str:
-    if weight.ndim != 2:
-        return f"its weight has {weight.ndim} dimensions"
-    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""

@@ -21,7 +21,7 @@ from onnxpress.samples import Record, Samples
 from onnxpress.settings import Settings
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Quality
-from onnxpress.verbs.calibrate import gather
+from onnxpress.verbs.calibrate import applied
 from onnxpress.verbs.executed import int8_macs_share
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.measure import Candidate, measure, open_runner
@@ -134,7 +134,7 @@ def quantize(
         calibrating, scoring = samples.split(share, seed)
         progress("calibrating", 0, len(calibrating))
     feeds = sample_feeds(bound, calibrating or samples, model.signature, rows=4)
-    quantized, change = recipe.apply(model, gather(recipe, model, feeds, settings.threads))
+    quantized, change = applied(recipe, model, feeds, settings.threads)
     peak = peak_rss_bytes()
     if not change.changed:
         why = "; ".join(change.reasons) or "it has no linear operator with constant weights"
