@@ -8,7 +8,7 @@ import pytest
 from onnxpress.model import Model
 from onnxpress.passes.smooth_activations import FEWEST_ROWS, SmoothActivations
 from onnxpress.recipe import Facts, Recipe
-from onnxpress.verbs.calibrate import applied, gather
+from onnxpress.verbs.calibrate import Gatherer, applied, gather
 from zoo.graphs import answers, parse
 
 WIDTH = 32
@@ -63,7 +63,7 @@ def test_float_answers_stay_and_int8_ones_get_better(graph: str) -> None:
     np.testing.assert_allclose(after, expected, atol=1e-4 * float(np.abs(expected).max()))
     errors = []
     for recipe in ("quantize_static", "smooth_activations,quantize_static"):
-        quantized, _ = applied(Recipe.parse(recipe), model, lambda: [{"x": x}])
+        quantized, _ = applied(Recipe.parse(recipe), model, Gatherer(lambda: [{"x": x}]))
         (got,) = answers(quantized, {"x": x})
         errors.append(float(np.square(got - expected).mean()))
     assert errors[1] < 0.5 * errors[0]

@@ -13,7 +13,7 @@ from onnxpress.passes.quantize_static import QuantizeStatic
 from onnxpress.passes.quantize_weights import QuantizeWeights
 from onnxpress.recipe import Ranges, Recipe
 from onnxpress.signature import Feeds
-from onnxpress.verbs.calibrate import applied, gather
+from onnxpress.verbs.calibrate import Gatherer, applied, gather
 from zoo.graphs import parse
 
 W = np.array([[1, 2], [3, -4]], np.float32)
@@ -56,7 +56,7 @@ def test_facts_are_gathered_anew_where_the_model_has_changed() -> None:
     model = parse("(float[n,8] x) => (float[n,8] y) { y = MatMul(x, w) }", w=weight)
     feeds = [{"x": rng.standard_normal((64, 8)).astype(np.float32) * spread} for _ in range(2)]
     smooth = Recipe.parse("smooth_activations,quantize_static")
-    done, change = applied(smooth, model, lambda: feeds)
+    done, change = applied(smooth, model, Gatherer(lambda: feeds))
     assert change.rewrites == 2
     assert not change.reasons
     assert "QuantizeLinear" in done.op_counts()

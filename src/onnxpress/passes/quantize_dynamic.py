@@ -30,11 +30,13 @@ class QuantizeDynamic(Pass):
 
     ``x_q, x_s, x_z = DynamicQuantizeLinear(x)`` is uint8 and shared by all readers of x; W_q is
     int8 and symmetric per output channel, in ``weight_bits`` bits (7 where the CPU saturates).
-    Gemm must have alpha = beta = 1 and transA = 0; its C is added afterwards.
+    Gemm must have alpha = beta = 1 and transA = 0; its C is added afterwards. Nodes named in
+    ``exclude`` stay float.
     """
 
     rtol = None
     weight_bits: int = 8
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
@@ -47,6 +49,8 @@ class QuantizeDynamic(Pass):
         for node in list(model.ir.graph):
             weight = constant_weight(node)
             if weight is None or node.op_type not in ("MatMul", "Gemm"):
+                continue
+            if name_of(node) in self.exclude:
                 continue
             reason = linear_refusal(node, weight)
             if reason:

@@ -45,7 +45,8 @@ class QuantizeStatic(Pass):
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
     with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8``
     (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both
-    engines multiply in float then; opset 21). Nodes named in ``exclude`` stay float. Between
+    engines multiply in float then; opset 21). Nodes named in ``exclude`` stay
+    float and read float. Between
     convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads a
     convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
     other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
@@ -78,9 +79,8 @@ class QuantizeStatic(Pass):
         ranges = facts.ranges.get(self._ranges(), {})
         placed = _Placed(model.ir, ranges, self)
         integer: dict[ir.Value, None] = {}
-        excluded = set(self.exclude)
         for node in list(graph):
-            if name_of(node) in excluded:
+            if name_of(node) in self.exclude:
                 continue
             weight = constant_weight(node)
             if weight is not None and node.op_type != "ConvTranspose":
@@ -113,6 +113,7 @@ class _Placed:
     def __init__(self, model: ir.Model, ranges: Mapping[str, Range], step: QuantizeStatic) -> None:
         self._graph, self._names = model.graph, Names(model)
         self._ranges, self._dtype, self._bits = ranges, step.activations, step.weight_bits
+        self._excluded = frozenset(step.exclude)
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
         self._weights: dict[tuple[str, int], tuple[ir.Value, np.ndarray]] = {}
         self._cut: set[ir.Node] = set()
@@ -179,7 +180,8 @@ class _Placed:
             return
         output, names = pair[0], self._names
         for user, index in uses:
-            if user is not output.producer().inputs[0].producer():  # type: ignore[union-attr]  # our pair
+            ours = user is output.producer().inputs[0].producer()  # type: ignore[union-attr]  # our pair
+            if not ours and name_of(user) not in self._excluded:
                 user.replace_input_with(index, output)
         places = [i for i, item in enumerate(self._graph.outputs) if item is value]
         if places:

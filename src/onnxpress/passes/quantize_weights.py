@@ -17,7 +17,7 @@ from onnxpress.quantization import (
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import Names, drop_unused, opset
+from onnxpress.values import Names, drop_unused, name_of, opset
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,12 @@ class QuantizeWeights(Pass):
     For Conv, ConvTranspose, Gemm and MatMul by a constant. ``bits`` (2 to 8) narrows the values,
     not their storage. OpenVINO multiplies such weights in int8, quantising activations at run
     time; ONNX Runtime restores float weights at load time, so only the file gets smaller there.
+    Nodes named in ``exclude`` stay float.
     """
 
     rtol = None
     bits: int = 8
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_bits("bits", self.bits)
@@ -43,7 +45,7 @@ class QuantizeWeights(Pass):
         names, rewrites = Names(model.ir), 0
         for node in list(graph):
             weight = constant_weight(node)
-            if weight is None:
+            if weight is None or name_of(node) in self.exclude:
                 continue
             value, axis = node.inputs[WEIGHT_INPUT[node.op_type]], channel_axis(node, weight)
             assert value is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,46 +17,73 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.spelling import read
 from onnxpress.verbs.observe import Seen, observe
+from onnxpress.verbs.saved_ranges import SavedRanges
 
 ENGINE = "onnxruntime"
 HOLLOW_BYTES = 64 << 10
 """Weights of more bytes are large: nothing that ONNX Runtime rewrites looks into them."""
 
 
-def gather(
-    step: Pass, model: Model, batches: Callable[[], Iterable[Feeds]], threads: int | None = None
-) -> Facts:
-    """The facts that ``step`` needs about ``model``; nothing is run where it needs none.
+class Gatherer:
+    """Observes each graph at most once, whatever is asked about it, and however often.
 
-    ``batches`` is called once at most. Raises ``EngineError`` where ONNX Runtime is missing or
-    cannot run the model.
+    Graphs are the same where the names of their values are. Of a graph that was observed for its
+    ranges alone, rows are observed when they are asked for.
     """
-    needs = step.needs()
-    wanted = [need for need in needs if isinstance(need, Ranges)]
-    rows = max((need.count for need in needs if isinstance(need, Rows)), default=0)
-    kernels = executed(model) if any(isinstance(need, Kernels) for need in needs) else ()
-    if not (wanted or rows):
-        return Facts(kernels=kernels)
-    seen = observe(model, batches(), threads, rows)
-    return Facts({need: ranges(seen, need) for need in wanted}, seen.rows, kernels)
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[Feeds]],
+        threads: int | None = None,
+        given: SavedRanges | None = None,
+    ) -> None:
+        self._batches, self._threads, self._given = batches, threads, given
+        self._seen: dict[tuple[object, ...], tuple[Seen, int]] = {}
+
+    def __call__(self, step: Pass, model: Model) -> Facts:
+        """What ``step`` needs about ``model``; nothing is run where it needs nothing.
+
+        Raises ``EngineError`` where ONNX Runtime is missing or cannot run the model.
+        """
+        wanted = [need for need in step.needs() if isinstance(need, Ranges)]
+        rows = max((need.count for need in step.needs() if isinstance(need, Rows)), default=0)
+        found: dict[Ranges, Mapping[str, Range]] = {}
+        if self._given is not None:
+            found = {need: self._given.of(need) for need in wanted}
+            wanted = []
+        kernels = executed(model) if any(isinstance(n, Kernels) for n in step.needs()) else ()
+        if not (wanted or rows):
+            return Facts(found, kernels=kernels)
+        seen = self._observed(model, rows)
+        return Facts(found | {need: ranges(seen, need) for need in wanted}, seen.rows, kernels)
+
+    def _observed(self, model: Model, rows: int) -> Seen:
+        key = tuple(value.name for node in model.ir.graph for value in node.outputs)
+        known = self._seen.get(key)
+        if known is None or known[1] < rows:
+            known = observe(model, self._batches(), self._threads, rows), rows
+            self._seen[key] = known
+        return known[0]
+
+
+def gather(step: Pass, model: Model, batches: Callable[[], Iterable[Feeds]]) -> Facts:
+    """The facts that ``step`` needs about ``model``, for once: see ``Gatherer``."""
+    return Gatherer(batches)(step, model)
 
 
 def applied(
-    recipe: Recipe,
-    model: Model,
-    batches: Callable[[], Iterable[Feeds]],
-    threads: int | None = None,
+    recipe: Recipe, model: Model, gathered: Callable[[Pass, Model], Facts]
 ) -> tuple[Model, Change]:
     """``model`` after the passes of ``recipe``, one after another, and what all of them changed.
 
-    Facts hold for the graph that they were gathered on: a pass behind one that changed it gets
-    new ones. Raises as ``gather`` does.
+    ``gathered`` tells the facts that a pass needs about a model. They hold for that graph alone:
+    a pass behind one that changed it gets new ones.
     """
     facts: Facts | None = None
     changes = []
     for index, step in enumerate(recipe.passes):
         if step.needs() and facts is None:
-            facts = gather(Recipe(recipe.passes[index:]), model, batches, threads)
+            facts = gathered(Recipe(recipe.passes[index:]), model)
         model, change = step.apply(model, facts)
         changes.append(change)
         if change.changed:

@@ -7,7 +7,7 @@ anything out: memory depends neither on the number of samples nor on how many ar
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from onnxpress.values import Names, add_initializer, is_op, opset
 ENGINE = "onnxruntime"
 MOST_VALUES, MOST_ROWS = 1 << 14, 64
 """The most values and rows of one activation that are sampled from one batch."""
+ROWS_VALUES, FEWEST_ROWS = 1 << 18, 32
+"""Of one activation rows of no more values altogether are kept, but so many rows at least."""
 OPSET = 11
 """The first opset with all that the reduction needs; of older models whole activations are read."""
 SEQUENCES = (
@@ -78,10 +80,33 @@ def observe(
                 for name, parts in taps.values.items():
                     _see(seen.tensors.setdefault(name, Observed()), [outputs[p] for p in parts])
                 for name, parts in taps.rows.items():
-                    channels = seen.rows.setdefault(name, Channels(rows, seed))
-                    channels.add(*(outputs[part] for part in parts))
+                    low, high, some = (outputs[part] for part in parts)
+                    most = min(rows, max(FEWEST_ROWS, ROWS_VALUES // max(1, len(low))))
+                    channels = seen.rows.setdefault(name, Channels(most, seed))
+                    channels.add(low, high, some)
     seen.tensors = {name: each for name, each in seen.tensors.items() if not each.empty}
     return seen
+
+
+def tapped(model: Model, tensors: Sequence[str], feeds: Feeds) -> Feeds:
+    """The values of ``tensors`` of the main graph, whole, when ``model`` runs on ``feeds``.
+
+    The engine does not fuse across what is read. Raises ``EngineError``.
+    """
+    clone = model.clone()
+    graph = clone.ir.graph
+    values = {value.name: value for node in graph for value in node.outputs}
+    read = [values[name] for name in tensors if name in values]
+    for value in read:
+        if not value.is_graph_output():
+            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+            graph.outputs.append(value)
+    engine = registry.create(Engine, "engines", ENGINE)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        path = clone.save(Path(folder) / "tapped.onnx")
+        with engine.open(path, Settings(ENGINE, custom_ops=model.custom_ops)) as session:
+            found = {**feeds, **session.run(feeds)}
+    return {name: found[name] for name in tensors if name in found}
 
 
 def _see(observed: Observed, parts: list[np.ndarray]) -> None:
