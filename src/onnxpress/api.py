@@ -6,15 +6,17 @@ objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from onnxpress import registry
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, MissingExtra
 from onnxpress.given import (
     batches_of,
     bound_of,
@@ -60,6 +62,9 @@ from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.verify import Verified, compare
+
+if TYPE_CHECKING:
+    from onnxpress.training.aware import Aware  # it imports PyTorch
 
 
 def convert(
@@ -303,6 +308,40 @@ def quantize(
         progress=progress,
     )
     return replace(result, warnings=(*([note] if note else []), *result.warnings))
+
+
+def quantize_aware(
+    ref: object,
+    example_inputs: object = None,
+    *,
+    samples: Iterable[object],
+    weight_bits: int = 8,
+    activations: str = "uint8",
+    calibrator: str = "minmax",
+) -> Aware:
+    """A PyTorch module that computes what the quantised model will, to be trained as such.
+
+    ``ref`` is an ``nn.Module`` (in evaluation mode: BatchNorm is folded, dropout left out), which
+    stays as it is, or anything that converts to ONNX. ``samples`` are batches of its inputs, such
+    as a loader yields, with or without targets; ranges are observed on the first 256 rows.
+    ``weight_bits`` (2 to 8) are stored as int8. Train ``Aware.module`` in a loop of your own or
+    with ``Aware.fit``; ``Aware.model()`` is the ONNX model at any time. Raises ``InputError``
+    where there is nothing to quantise, ``SourceError`` for a model that does not convert or has
+    an operator without a gradient here, ``MissingExtra`` without PyTorch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra.of("torch", "torch", "trains models")
+    from onnxpress.training.prepare import quantize_aware as run_quantize_aware
+
+    known = model_of(ref, None) if isinstance(ref, Model | onnx.ModelProto) else ref
+    return run_quantize_aware(
+        known,
+        samples,
+        example=example_inputs,
+        weight_bits=weight_bits,
+        activations=activations,
+        calibrator=calibrator,
+    )
 
 
 def measure(
