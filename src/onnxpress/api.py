@@ -315,7 +315,7 @@ def quantize_aware(
     example_inputs: object = None,
     *,
     samples: Iterable[object],
-    weight_bits: int = 8,
+    weight_bits: int | None = None,
     activations: str = "uint8",
     calibrator: str = "minmax",
 ) -> Aware:
@@ -324,21 +324,23 @@ def quantize_aware(
     ``ref`` is an ``nn.Module`` (in evaluation mode: BatchNorm is folded, dropout left out), which
     stays as it is, or anything that converts to ONNX. ``samples`` are batches of its inputs, such
     as a loader yields, with or without targets; ranges are observed on the first 256 rows.
-    ``weight_bits`` (2 to 8) are stored as int8. Train ``Aware.module`` in a loop of your own or
-    with ``Aware.fit``; ``Aware.model()`` is the ONNX model at any time. Raises ``InputError``
+    ``weight_bits`` (2 to 8) are stored as int8; without, 8, or 7 where this CPU saturates 8 (see
+    ``onnxpress check``). Train ``Aware.module`` in a loop of your own or with ``Aware.fit``;
+    ``Aware.model()`` is the ONNX model at any time. Raises ``InputError``
     where there is nothing to quantise, ``SourceError`` for a model that does not convert or has
     an operator without a gradient here, ``MissingExtra`` without PyTorch.
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra.of("torch", "torch", "trains models")
     from onnxpress.training.prepare import quantize_aware as run_quantize_aware
+    from onnxpress.training.prepare import safe_bits
 
     known = model_of(ref, None) if isinstance(ref, Model | onnx.ModelProto) else ref
     return run_quantize_aware(
         known,
         samples,
         example=example_inputs,
-        weight_bits=weight_bits,
+        weight_bits=safe_bits() if weight_bits is None else weight_bits,
         activations=activations,
         calibrator=calibrator,
     )

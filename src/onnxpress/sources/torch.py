@@ -18,9 +18,10 @@ OWN_SOURCES = frozenset({"PreTrainedModel", "SentenceTransformer"})
 class Torch(Source):
     """``torch:FILE.py:factory``, ``torch:package.module:factory``, a file, or an ``nn.Module``.
 
-    An ``nn.Module`` may come in a pair with its example inputs, as from a factory. The factory is called without arguments and returns a module, or a pair of the module and its
+    The factory is called without arguments and returns a module, or a pair of the module and its
     example inputs: a tensor, a tuple of positional or a dict of keyword arguments, batch first.
-    Files that hold a whole model are read too: ``.pt2``, TorchScript and, trusted, a pickle.
+    A live module may come as such a pair too. Files that hold a whole model are read: ``.pt2``,
+    TorchScript and, trusted, a pickle.
     """
 
     def accepts(self, ref: object) -> bool:

@@ -53,10 +53,11 @@ def fit(
     device = next(network.parameters()).device
     losses, steps = [], 0
     for epoch in range(1, epochs + 1):
-        seen = []
+        seen: list[float] = []
         for item in loader:
-            inputs, targets = moved(pair_of(item, network.inputs), device)  # type: ignore[misc]  # a pair stays one
-            value = loss(network(**inputs), targets)
+            inputs, targets = pair_of(item, network.inputs)
+            outputs = network(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            value = loss(outputs, moved(targets, device))
             _check(value, epoch, len(seen) + 1)
             optimizer.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]  # as torch declares it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -14,6 +15,7 @@ from onnx_ir.passes.common import NameFixPass
 from onnxpress import registry
 from onnxpress.engine import Engine, Session, require
 from onnxpress.errors import InputError, SamplesError, SourceError
+from onnxpress.machine import this_machine
 from onnxpress.model import Model
 from onnxpress.recipe import Recipe
 from onnxpress.settings import Settings
@@ -21,6 +23,7 @@ from onnxpress.signature import Feeds, Signature
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.training.aware import Aware
 from onnxpress.training.batches import feeds_of
+from onnxpress.training.borrowing import apart, as_it_was
 from onnxpress.training.network import Network
 from onnxpress.training.wiring import wired
 from onnxpress.verbs.calibrate import gather
@@ -37,7 +40,7 @@ def quantize_aware(
     samples: Iterable[object],
     *,
     example: object = None,
-    weight_bits: int = 8,
+    weight_bits: int,
     activations: str = "uint8",
     calibrator: str = "minmax",
     options: OpenOptions | None = None,
@@ -63,8 +66,15 @@ def quantize_aware(
         why = "; ".join(change.reasons) or "it has no linear operator with constant weights"
         raise InputError(f"nothing in this model can be quantised: {why}", "a model to quantise")
     verified = _compared(wired(float_model), float_model, feeds[0])
+    frozen = {*frozen, *_renamed(float_model, ref, frozen)}
     network = wired(float_model, quantized, weight_bits, named, frozen)
     return Aware(network, quantized, change.refusals, verified)
+
+
+def safe_bits() -> int:
+    """The most bits of a weight whose products with uint8 this CPU does not saturate."""
+    machine = this_machine()
+    return 8 if machine.fast_int8 or machine.architecture == "arm64" else 7
 
 
 def _some(samples: Iterable[object]) -> list[object]:
@@ -85,8 +95,8 @@ def _rows(item: object) -> int:
     """How many rows a batch of any form has, by its first tensor."""
     while isinstance(item, tuple | list | Mapping) and item:
         item = next(iter(item.values() if isinstance(item, Mapping) else item))
-    shape = getattr(item, "shape", ())
-    return int(shape[0]) if len(shape) else 1
+    shape: tuple[int, ...] = getattr(item, "shape", ())
+    return shape[0] if shape else 1
 
 
 def _parameters(ref: object) -> tuple[Collection[str], Collection[str]]:
@@ -105,19 +115,30 @@ def _parameters(ref: object) -> tuple[Collection[str], Collection[str]]:
     return set(parameters), fixed | {name for name, _ in ref.named_buffers()}
 
 
+def _renamed(model: Model, ref: object, frozen: Collection[str]) -> set[str]:
+    """Initializers that are a frozen parameter transposed, which exporters call by a new name."""
+    if not isinstance(ref, torch.nn.Module):
+        return set()
+    kept = [p.detach().numpy() for name, p in ref.named_parameters() if name in frozen]
+    known = [array.T for array in kept if array.ndim == 2]
+    return {
+        name
+        for name, value in model.ir.graph.initializers.items()
+        if value.const_value is not None and len(value.const_value.shape) == 2
+        if any(np.array_equal(array, value.const_value.numpy()) for array in known)
+    }
+
+
 def _converted(ref: object, example: object, options: OpenOptions | None) -> Model:
     """As ONNX, proven equal. Raises ``SourceError`` where it is not."""
     if isinstance(ref, Model):
         return ref
-    modules = list(ref.modules()) if isinstance(ref, torch.nn.Module) else []
-    modes = [module.training for module in modules]
-    given = (ref, example) if modules else ref
-    try:
-        with open_source(given, options) as origin:
-            converted = convert(origin)
-    finally:
-        for module, training in zip(modules, modes, strict=True):
-            module.training = training
+    with contextlib.ExitStack() as stack:
+        if isinstance(ref, torch.nn.Module):
+            stack.enter_context(as_it_was(ref))
+            stack.enter_context(apart(ref))
+            ref = (ref, example)
+        converted = convert(stack.enter_context(open_source(ref, options)))
     if converted.verified is not None and not converted.verified.ok:
         raise SourceError(
             f"the converted model differs: {converted.verified.first_mismatch}",

@@ -34,7 +34,9 @@ def _batch_normalization(
 ) -> Tensor:
     given.only(training_mode=0)
     epsilon = given.number("epsilon", EPSILON)
-    return functional.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+    return functional.batch_norm(
+        x, mean.detach(), variance.detach(), scale, bias, False, 0.0, epsilon
+    )
 
 
 def _instance_normalization(given: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -52,7 +54,8 @@ def _group_normalization(given: Attributes, x: Tensor, scale: Tensor, bias: Tens
 
 def _lp_normalization(given: Attributes, x: Tensor) -> Tensor:
     axis, power = given.integer("axis", -1), given.integer("p", 2)
-    return x / torch.linalg.vector_norm(x, power, axis, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, power, axis, keepdim=True)
+    return x / norm
 
 
 NORMALIZING: Mapping[str, Callable[..., Tensor]] = {

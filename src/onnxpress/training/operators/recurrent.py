@@ -14,17 +14,10 @@ _LSTM, _GRU = (0, 2, 3, 1), (1, 0, 2)
 
 
 def _lstm(
-    given: Attributes,
-    x: Tensor,
-    weight: Tensor,
-    recurrent: Tensor,
-    bias: Tensor | None = None,
-    lengths: Tensor | None = None,
-    hidden: Tensor | None = None,
-    cell: Tensor | None = None,
-    peephole: Tensor | None = None,
+    given: Attributes, x: Tensor, weight: Tensor, recurrent: Tensor, *more: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Sequences (length, batch, features) → (length, directions, batch, hidden) and the states."""
+    bias, lengths, hidden, cell, peephole = (list(more) + [None] * 5)[:5]
     directions = weight.shape[0]
     _check(given, lengths, " ".join(["Sigmoid Tanh Tanh"] * directions))
     given.only(input_forget=0)

@@ -42,7 +42,7 @@ def _l1(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _l2(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(x, 2, axes, keep)
+    return _sum_square(x, axes, keep).sqrt()
 
 
 def _sum_square(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:

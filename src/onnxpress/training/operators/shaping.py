@@ -63,7 +63,10 @@ def _split(given: Attributes, x: Tensor, lengths: Tensor | None = None) -> tuple
 
 
 def _expand(_: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, sizes(shape)))
+    wanted = sizes(shape)
+    wanted = [1] * (x.dim() - len(wanted)) + wanted
+    own = [1] * (len(wanted) - x.dim()) + list(x.shape)
+    return x.expand([a if b == 1 else b for a, b in zip(own, wanted, strict=True)])
 
 
 def _tile(_: Attributes, x: Tensor, repeats: Tensor) -> Tensor:
