@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import NameFixPass
 
@@ -115,6 +116,14 @@ def _parameters(ref: object) -> tuple[Collection[str], Collection[str]]:
     return set(parameters), fixed | {name for name, _ in ref.named_buffers()}
 
 
+def _own(model: Model) -> None:
+    """Copy all constants: exporters lend those of a live module, which may change any time."""
+    for graph in model.ir.graphs():
+        for name, value in graph.initializers.items():
+            if value.const_value is not None and value.dtype != ir.DataType.STRING:
+                value.const_value = ir.tensor(value.const_value.numpy().copy(), name=name)
+
+
 def _renamed(model: Model, ref: object, frozen: Collection[str]) -> set[str]:
     """Initializers that are a frozen parameter transposed, which exporters call by a new name."""
     if not isinstance(ref, torch.nn.Module):
@@ -139,6 +148,7 @@ def _converted(ref: object, example: object, options: OpenOptions | None) -> Mod
             stack.enter_context(apart(ref))
             ref = (ref, example)
         converted = convert(stack.enter_context(open_source(ref, options)))
+        _own(converted.model)
     if converted.verified is not None and not converted.verified.ok:
         raise SourceError(
             f"the converted model differs: {converted.verified.first_mismatch}",
