@@ -1,4 +1,4 @@
-"""Each operator of a trained network computes what ONNX Runtime does, and lets gradients through."""
+"""Each operator of a trained network computes what ONNX Runtime does, with gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""quantize_aware: what is trained is what is exported, and training wins back what rounding lost."""
+"""quantize_aware: what is trained is exported, and wins back what rounding lost."""
 
 from __future__ import annotations
 
