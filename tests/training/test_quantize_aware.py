@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,10 +62,9 @@ def equal(expected: np.ndarray, found: np.ndarray, apart: float = 0.01) -> None:
     assert np.abs(expected - found).max() < 5 * apart * top
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("bits", [2, 4, None])
+@pytest.mark.parametrize("bits", [2, pytest.param(4, marks=pytest.mark.slow), None])
 def test_the_module_computes_what_the_file_does(
-    bits: int | None, engine: str, net: digits.Trained, tmp_path: Path
+    bits: int | None, net: digits.Trained, tmp_path: Path
 ) -> None:
     """Before and after training, which moves weights and scales; and all of it runs in int8."""
     aware = onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=bits)
@@ -72,10 +73,11 @@ def test_the_module_computes_what_the_file_does(
         if epochs:
             aware.fit(net.loader, functional.cross_entropy, epochs=1, lr=2e-3)
         model = aware.model()
-        found, share = run(model, feeds, engine, tmp_path)
-        equal(outputs(aware, net.held_out), found)
-        assert share == 1
         onnx.checker.check_model(ir.to_proto(model.ir), full_check=True)
+        for engine in ENGINES:
+            found, share = run(model, feeds, engine, tmp_path)
+            equal(outputs(aware, net.held_out), found)
+            assert share == 1
     widest = max(np.abs(v).max() for v in int8_weights(model))
     assert widest <= 2 ** ((bits or safe_bits()) - 1) - 1
 
@@ -91,7 +93,7 @@ def test_almost_every_value_is_equal_where_the_file_is_run_as_written(net: digit
     found = answers(aware.model(), {"image": net.held_out.numpy()})[0]
     expected = outputs(aware, net.held_out)
     close = np.isclose(expected, found, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    assert close.mean() > 0.9
+    assert close.mean() > 0.97  # 0.994 when this was written
 
 
 def test_training_wins_back_what_two_bits_lose(net: digits.Trained, tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_what_is_equal_by_chance_is_trained_apart_and_what_is_tied_together() ->
     equal(outputs(aware, x), answers(aware.model(), {"x": x.numpy()})[0])
 
 
-def test_frozen_parameters_and_buffers_stay(net: digits.Trained) -> None:
+def test_frozen_parameters_and_buffers_stay() -> None:
     module = randomise(Cnn())
     module.stem.requires_grad_(False)
     aware = onnxpress.quantize_aware(module, samples=[torch.randn(4, 3, 32, 32)])
@@ -337,12 +339,39 @@ def test_bad_loaders_and_losses_are_one_line() -> None:
     assert all(torch.isfinite(p).all() for p in aware.module.parameters())
 
 
+def segmentation(name: str) -> nn.Module:
+    made: nn.Module = getattr(examples.load("segmentation"), name)(classes=3, width=8)
+    return made
+
+
+def vision(name: str) -> nn.Module:
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):  # a CPU build of torch lacks what torchvision's wheel expects
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        models = importlib.import_module("torchvision.models")
+        made: nn.Module = models.get_model(name, weights=None, num_classes=10)
+    finally:
+        library._destroy()
+    return made
+
+
+LARGE: dict[str, Callable[[], nn.Module]] = {
+    "UNet": lambda: segmentation("UNet"),
+    "BiSeNet": lambda: segmentation("BiSeNet"),
+    "ResNet18": lambda: vision("resnet18"),
+    "MobileNetV2": lambda: vision("mobilenet_v2"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["UNet", "BiSeNet"])
-def test_segmentation_networks(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", LARGE)
+def test_large_networks(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    module = getattr(examples.load("segmentation"), name)(classes=3, width=8).eval()
+    module = LARGE[name]().eval()
     x = torch.rand(2, 3, 64, 64)
     aware = onnxpress.quantize_aware(module, samples=[x], weight_bits=6)
     aware.fit([(x, 0)], lambda made, _: made.square().mean(), epochs=1)
