@@ -2,8 +2,8 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``measure``. All names are loaded when they are first used; importing
-onnxpress imports no framework.
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``. All names are loaded when they are
+first used; importing onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _HOME = {
     "inspect": "onnxpress.api",
     "optimize": "onnxpress.api",
     "quantize": "onnxpress.api",
+    "quantize_aware": "onnxpress.api",
     "measure": "onnxpress.api",
     "load": "onnxpress.model",
     "open": "onnxpress.predictor",
@@ -53,6 +54,7 @@ __all__ = [
     "optimize",
     "press",
     "quantize",
+    "quantize_aware",
     "verify",
 ]
 
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
         optimize,
         press,
         quantize,
+        quantize_aware,
         verify,
     )
     from onnxpress.errors import OnnxpressError

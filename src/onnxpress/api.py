@@ -6,16 +6,18 @@ objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from onnxpress import registry
 from onnxpress.calibrator import Calibrator
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, MissingExtra
 from onnxpress.given import (
     batches_of,
     bound_of,
@@ -64,6 +66,9 @@ from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.verify import Verified, compare
+
+if TYPE_CHECKING:
+    from onnxpress.training.aware import Aware  # it imports PyTorch
 
 
 def convert(
@@ -333,6 +338,41 @@ def _saturation(bits: int, *, asked: bool) -> str:
     if asked and bits > this_machine().weight_bits:
         return f"{cpu}: products of {bits}-bit weights may saturate here"
     return f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
+
+
+def quantize_aware(
+    ref: object,
+    example_inputs: object = None,
+    *,
+    samples: Iterable[object],
+    weight_bits: int | None = None,
+    activations: str = "uint8",
+    calibrator: str = "minmax",
+) -> Aware:
+    """A PyTorch module that computes what the quantised model will, to be trained as such.
+
+    ``ref`` is an ``nn.Module`` (in evaluation mode: BatchNorm is folded, dropout left out), which
+    stays as it is, or anything that converts to ONNX. ``samples`` are batches of its inputs, such
+    as a loader yields, with or without targets; ranges are observed on the first 256 rows.
+    ``weight_bits`` (2 to 8) are stored as int8; without, 8, or 7 where this CPU saturates 8 (see
+    ``onnxpress check``). Train ``Aware.module`` in a loop of your own or with ``Aware.fit``;
+    ``Aware.model()`` is the ONNX model at any time. Raises ``InputError``
+    where there is nothing to quantise, ``SourceError`` for a model that does not convert or has
+    an operator without a gradient here, ``MissingExtra`` without PyTorch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra.of("torch", "torch", "trains models")
+    from onnxpress.training.prepare import quantize_aware as run_quantize_aware
+
+    known = model_of(ref, None) if isinstance(ref, Model | onnx.ModelProto) else ref
+    return run_quantize_aware(
+        known,
+        samples,
+        example=example_inputs,
+        weight_bits=this_machine().weight_bits if weight_bits is None else weight_bits,
+        activations=activations,
+        calibrator=calibrator,
+    )
 
 
 def measure(

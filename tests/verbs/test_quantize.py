@@ -16,7 +16,7 @@ from onnxpress.errors import InputError, SamplesError
 from onnxpress.model import Model
 from onnxpress.recipe import Recipe
 from onnxpress.verbs.quantize import Quantized
-from zoo.digits import Digits, with_outlier
+from zoo.digit_files import Digits, with_outlier
 from zoo.graphs import parse, serialized
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -32,3 +34,22 @@ def load(name: str, file: str = "model") -> ModuleType:
     sys.modules[known] = module  # where dataclasses look for the types of their fields
     spec.loader.exec_module(module)
     return module
+
+
+def run(block: str, folder: Path) -> str:
+    """The commands in ``folder``, with the Python and the onnxpress of this environment.
+
+    What they print.
+    """
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout

@@ -20,7 +20,8 @@ class Torch(Source):
 
     The factory is called without arguments and returns a module, or a pair of the module and its
     example inputs: a tensor, a tuple of positional or a dict of keyword arguments, batch first.
-    Files that hold a whole model are read too: ``.pt2``, TorchScript and, trusted, a pickle.
+    A live module may come as such a pair too. Files that hold a whole model are read: ``.pt2``,
+    TorchScript and, trusted, a pickle.
     """
 
     def accepts(self, ref: object) -> bool:
@@ -30,10 +31,12 @@ class Torch(Source):
             file, colon, name = ref.rpartition(":")
             return bool(colon) and file.endswith(".py") and name.isidentifier()
         torch = sys.modules.get("torch")  # whoever holds a module has imported it
+        paired = isinstance(ref, tuple) and len(ref) == 2
+        module = ref[0] if isinstance(ref, tuple) and paired else ref
         return (
             torch is not None
-            and isinstance(ref, torch.nn.Module)
-            and not OWN_SOURCES & {base.__name__ for base in type(ref).__mro__}
+            and isinstance(module, torch.nn.Module)
+            and (paired or not OWN_SOURCES & {base.__name__ for base in type(ref).__mro__})
         )
 
     def open(self, ref: object, options: OpenOptions) -> Origin:

@@ -30,8 +30,9 @@ MISFITS = 5
 
 def open_origin(ref: object, options: OpenOptions) -> TorchOrigin:
     """Call the factory that ``ref`` names, read the file, or take the module that it is."""
-    if isinstance(ref, torch.nn.Module):
-        return TorchOrigin(ref, None, options, "", translations_of(type(ref).__module__))
+    module, example = ref if isinstance(ref, tuple) else (ref, None)
+    if isinstance(module, torch.nn.Module):
+        return TorchOrigin(module, example, options, "", translations_of(type(module).__module__))
     if Path(str(ref)).suffix and ":" not in Path(str(ref)).suffix:
         saved = open_saved(Path(str(ref)), trust=options.trust)
         return TorchOrigin(saved.module, saved.example, options, saved.digest)

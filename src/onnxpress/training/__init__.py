@@ -1,0 +1,1 @@
+"""Training a network as it will be quantised: a PyTorch module made from the int8 graph itself."""

@@ -1,0 +1,101 @@
+"""Grids whose step is trained: the scales of the quantised graph, near where they began."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onnxpress.quantization import Grid
+from onnxpress.training.rounding import fake_quantized, integers
+
+TRIED = np.linspace(0.2, 1.0, 41, dtype=np.float32)
+"""Shares of the widest range that are tried for a weight's first scale."""
+
+
+class TrainedGrid(nn.Module):
+    """``scale = start · exp(growth)``, one for all or one per channel along ``axis``.
+
+    Trained is ``growth``, which begins at 0: the scale stays positive, a step of the optimiser
+    changes all scales by about the same share (Jain et al. 2020, arXiv:1903.08066), and weight
+    decay draws them to where they began. ``most`` bounds the scale.
+    """
+
+    start: Tensor
+    zero: Tensor
+
+    def __init__(
+        self,
+        start: np.ndarray,
+        bounds: tuple[int, int],
+        zero: int = 0,
+        axis: int | None = None,
+        most: float = math.inf,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("start", torch.from_numpy(np.array(start, np.float32)))
+        self.register_buffer("zero", torch.tensor(float(zero)))
+        self.growth = nn.Parameter(torch.zeros_like(self.start))
+        self.low, self.high = bounds
+        self.axis, self.most = axis, most
+
+    def scale(self) -> Tensor:
+        """float32, of the shape that the graph has it in."""
+        return torch.clamp(self.start * torch.exp(self.growth), max=self.most)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantized(x, self._along(x), self.zero, self.low, self.high)
+
+    def integers(self, x: Tensor) -> np.ndarray:
+        """What stands for ``x`` in the file, of the smallest type that holds it."""
+        with torch.no_grad():
+            found = integers(x, self._along(x), self.zero, self.low, self.high)
+        return found.cpu().numpy().astype(np.int8 if self.low < 0 else np.uint8)
+
+    def _along(self, x: Tensor) -> Tensor:
+        shape = [1] * x.dim()
+        if self.axis is not None:
+            shape[self.axis] = -1
+            return self.scale().reshape(shape)
+        return self.scale()
+
+
+def activation(grid: Grid, least: float = -math.inf, most: float = math.inf) -> TrainedGrid:
+    """The calibrated ``grid``; it never reaches past ``least`` and ``most``."""
+    limits, zero = np.iinfo(grid.zero_point.dtype), int(grid.zero_point)
+    bounds = int(limits.min), int(limits.max)
+    widest = math.inf
+    for end, steps in ((most, bounds[1] - zero), (least, bounds[0] - zero)):
+        if math.isfinite(end) and steps:
+            widest = min(widest, _scale_within(end, steps))
+    return TrainedGrid(grid.scale, bounds, zero, None, widest)
+
+
+def _scale_within(end: float, steps: int) -> float:
+    """The largest float32 scale of which ``steps`` steps do not pass ``end``."""
+    scale = np.float32(end / steps)
+    while abs(np.float32(steps) * scale) > abs(np.float32(end)):
+        scale = np.nextafter(scale, np.float32(0))
+    return float(scale)
+
+
+def weight(values: np.ndarray, given: np.ndarray, axis: int, bits: int) -> TrainedGrid:
+    """Symmetric, per channel along ``axis``; at first with the least squared error.
+
+    ``given`` are the scales that the whole range needs, or more where a bias asks for it: such
+    are kept.
+    """
+    limit = 2 ** (bits - 1) - 1
+    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    widest = np.abs(rows).max(axis=1) / np.float32(limit)
+    best, least = given.copy(), np.full(len(rows), np.inf, np.float32)
+    for share in TRIED:
+        scale = given * share
+        steps = np.clip(np.round(rows / scale[:, None]), -limit, limit)
+        error = np.square(rows - steps * scale[:, None]).sum(axis=1)
+        better = error < least
+        best, least = np.where(better, scale, best), np.where(better, error, least)
+    kept = given > widest * np.float32(1.001)
+    return TrainedGrid(np.where(kept, given, best), (-limit, limit), 0, axis)
