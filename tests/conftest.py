@@ -56,8 +56,10 @@ def project_onnx(project: Project) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     """A network that is trained on digits, and the digits as arrays, made once a session."""
     from zoo.digit_files import build
+    from zoo.networks import one_thread
 
-    return build(tmp_path_factory.mktemp("digits"))
+    with one_thread():
+        return build(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture

@@ -30,9 +30,15 @@ from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.executed import int8_macs_share
 from zoo import digits, examples
 from zoo.graphs import answers
-from zoo.networks import Cnn, Lstm, Mlp, Transformer, randomise
+from zoo.networks import Cnn, Lstm, Mlp, Transformer, one_thread, randomise
 
 ENGINES = ["onnxruntime", "openvino"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def calmly() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -293,6 +293,8 @@ class _Making:
             return recipe
         self._progress("calibrating", 0, self.calibrated)
         smoothed = scheme.smoothed(recipe)
+        if self._saved is not None:
+            return smoothed if self._saved.smoothed else recipe
         if self.build(Recipe(smoothed.passes[:-1]))[1].changed:
             recipe = self._better(recipe, smoothed)
         if scheme.calibrator is not None:
@@ -343,10 +345,11 @@ class _Making:
         """To the file that was asked for, unless they came from it."""
         if self._path is None or self._saved is not None:
             return
-        need = next(n for n in recipe.passes[-1].needs() if isinstance(n, Ranges))
-        model, _ = applied(Recipe(recipe.passes[:-1]), self.ready, self._gathered)
-        found = self._gathered(recipe.passes[-1], model).ranges[need]
-        SavedRanges(need, found, self.calibrated, self._path).save()
+        *before, last = recipe.passes
+        need = next(need for need in last.needs() if isinstance(need, Ranges))
+        model, change = applied(Recipe(tuple(before)), self.ready, self._gathered)
+        found = self._gathered(last, model).ranges[need]
+        SavedRanges(self._path, need, found, self.calibrated, change.changed).save()
 
 
 @dataclass

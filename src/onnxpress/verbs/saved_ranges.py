@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnxpress.calibrator import Range
@@ -14,11 +15,18 @@ from onnxpress.recipe import Ranges
 FORMAT = "onnxpress ranges"
 
 
+@dataclass(frozen=True)
 class SavedRanges:
-    """The ranges of one model's activations, by one calibrator for one type of integers."""
+    """The ranges of one model's activations, by one calibrator for one type of integers.
 
-    def __init__(self, need: Ranges, values: Mapping[str, Range], samples: int, path: Path) -> None:
-        self.need, self.values, self.samples, self.path = need, values, samples, path
+    ``smoothed`` says that outliers had been moved into the weights before they were observed.
+    """
+
+    path: Path
+    need: Ranges
+    values: Mapping[str, Range]
+    samples: int
+    smoothed: bool
 
     @classmethod
     def load(cls, path: Path) -> SavedRanges:
@@ -34,7 +42,7 @@ class SavedRanges:
             }
             if any(not span.low <= span.high for span in values.values()):
                 raise InputError(f"{path} has a range that ends before it begins", expected)
-            return cls(need, values, int(data["samples"]), path)
+            return cls(path, need, values, int(data["samples"]), bool(data["smoothed"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no ranges ({type(error).__name__})", expected) from None
 
@@ -45,6 +53,7 @@ class SavedRanges:
             "version": 1,
             "calibrator": self.need.calibrator,
             "activations": self.need.dtype,
+            "smoothed": self.smoothed,
             "samples": self.samples,
             "ranges": {name: [span.low, span.high] for name, span in self.values.items()},
         }
