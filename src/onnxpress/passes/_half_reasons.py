@@ -132,10 +132,8 @@ class Reasons:
         shapes = [self._shapes.shape(value) for value in (node.inputs[0], node.outputs[0])]
         if shapes[0] is None or shapes[1] is None:
             return None
-        if "Normalization" in node.op_type:
-            count = product(shapes[0][1:])
-        else:
-            count = divide(product(shapes[0]), product(shapes[1]))
+        kept = shapes[0][:1] if "Normalization" in node.op_type else shapes[1]
+        count = divide(product(shapes[0]), product(kept))
         return count if isinstance(count, int) else None
 
 

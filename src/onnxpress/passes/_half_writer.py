@@ -139,9 +139,11 @@ class Writer:
             new.name = name
 
 
-def _narrowed(tensor: ir.TensorProtocol, dtype: ir.DataType, low: float, high: float) -> ir.Tensor:
+def _narrowed(
+    tensor: ir.TensorProtocol, dtype: ir.DataType, low: float, high: float
+) -> ir.TensorProtocol:
     array = tensor.numpy()
     if low > -math.inf:
         bounded = np.clip(array, low, high)
         array = np.where(np.isfinite(array), bounded, array)
-    return ir.Tensor(array.astype(dtype.numpy()), dtype=dtype)
+    return ir.tensor(array.astype(dtype.numpy()))
