@@ -66,6 +66,8 @@ def other(step: Pass) -> Pass:
             changes[field.name] = "int8"
         elif isinstance(value, str):
             changes[field.name] = value + "_too"
+        elif value == ():
+            changes[field.name] = ("a,b", "c")
     return dataclasses.replace(step, **changes)
 
 

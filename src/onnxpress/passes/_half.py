@@ -14,7 +14,7 @@ from onnxpress.passes._half_values import Numbers
 from onnxpress.passes._half_writer import Writer
 from onnxpress.recipe import Change
 from onnxpress.shapes import Shapes
-from onnxpress.values import all_values, name_of
+from onnxpress.values import all_values, name_of, opset
 
 NARROW = (FLOAT16.dtype, BFLOAT16.dtype)
 
@@ -30,6 +30,8 @@ def narrow(
 
     Ranges of activations that ``ranges`` does not have are taken to fit.
     """
+    if opset(model) < half.opset:
+        return Change(0, (f"{half} needs opset {half.opset}",))
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
     shapes = Shapes(model)
     types = {shapes.dtype(value) for value in all_values(model.graphs())}

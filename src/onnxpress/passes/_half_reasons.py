@@ -70,6 +70,8 @@ class Reasons:
             return f"{node.op_type} has no {self._half} form"
         if listed is None and any(map(_is_dequantised, (*node.inputs, node.outputs[0]))):
             listed = LISTED["QuantizeLinear"]
+        if node.attributes.get_string("reduction", "none") != "none":
+            listed = LISTED["CumSum"]
         return f"{node.op_type}: {listed}" if listed else ""
 
     def _of_values(self, node: ir.Node) -> str:

@@ -25,19 +25,24 @@ those above, float16 alone. Its schemas are no part of onnx, hence the list."""
 UNDECLARED = ("SimplifiedLayerNormalization",)
 """What is called as if it were ONNX's."""
 OTHERWISE_TYPED = (
-    "Bernoulli", "CastLike", "EyeLike", "MelWeightMatrix", "RandomNormalLike", "RandomUniformLike",
+    "Bernoulli", "BitCast", "CastLike", "EyeLike", "LinearAttention", "MelWeightMatrix",
+    "OptionalGetElement", "RandomNormalLike", "RandomUniformLike",
 )  # fmt: skip
-"""Operators whose output's type is not that of the data that they compute with."""
+"""Operators of whose outputs the schema does not tell the type by those of the inputs."""
 
 
 @dataclass(frozen=True)
 class Half:
-    """A 16-bit float: its largest and its smallest normal number; ``whole`` ends its integers."""
+    """A 16-bit float: its largest and its smallest normal number; up to ``whole`` it has integers.
+
+    Cast knows it from ``opset`` on.
+    """
 
     dtype: ir.DataType
     largest: float
     least: float
     whole: int
+    opset: int
 
     @property
     def overflows(self) -> bool:
@@ -53,8 +58,8 @@ class Half:
         return self.dtype.name.lower()
 
 
-FLOAT16 = Half(ir.DataType.FLOAT16, 65504.0, 2.0**-14, 2**11)
-BFLOAT16 = Half(ir.DataType.BFLOAT16, (2 - 2.0**-7) * 2.0**127, 2.0**-126, 2**8)
+FLOAT16 = Half(ir.DataType.FLOAT16, 65504.0, 2.0**-14, 2**11, 7)
+BFLOAT16 = Half(ir.DataType.BFLOAT16, (2 - 2.0**-7) * 2.0**127, 2.0**-126, 2**8, 13)
 
 
 @dataclass(frozen=True)

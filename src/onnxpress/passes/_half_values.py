@@ -86,7 +86,9 @@ class Numbers:
         if value.is_graph_output() or not value.uses():
             return False
         for node, index in value.uses():
-            if SOFTMAX_INPUTS.get((node.domain, node.op_type)) == index or is_op(node, "Shape"):
+            shown = any(output.name for output in node.outputs[3:])  # the scores themselves
+            ends = SOFTMAX_INPUTS.get((node.domain, node.op_type)) == index and not shown
+            if ends or is_op(node, "Shape"):
                 continue
             others = [other for i, other in enumerate(node.inputs) if i != index and other]
             if is_op(node, "Add"):
