@@ -62,7 +62,8 @@ def packed(integers: np.ndarray, bits: int) -> np.ndarray:
         return integers
     if integers.shape[-1] % 2:
         integers = np.concatenate([integers, np.zeros_like(integers[..., :1])], axis=-1)
-    return integers[..., 0::2] | integers[..., 1::2] << 4
+    pairs: np.ndarray = integers[..., 0::2] | integers[..., 1::2] << 4
+    return pairs
 
 
 def _symmetric(groups: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

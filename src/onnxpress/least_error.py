@@ -56,8 +56,9 @@ class _Search:
         return np.where(error < least, tried, found), np.minimum(error, least)
 
     def _integers(self, scale: np.ndarray) -> np.ndarray:
-        rounded = np.rint(self._rows / scale[:, None])
-        return np.clip(rounded, self._low, self._high, out=rounded)
+        rounded: np.ndarray = np.rint(self._rows / scale[:, None])
+        np.clip(rounded, self._low, self._high, out=rounded)
+        return rounded
 
     def _error(self, scale: np.ndarray) -> np.ndarray:
         missed = self._integers(scale)
