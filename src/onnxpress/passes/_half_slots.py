@@ -75,6 +75,7 @@ class Operators:
 
     def __init__(self, model: ir.Model, shapes: Shapes, half: Half) -> None:
         self._opset, self._shapes, self._half = opset(model), shapes, half
+        self._functions = model.functions
 
     def is_float(self, value: ir.Value | None) -> bool:
         return value is not None and self._shapes.dtype(value) == FLOAT
@@ -89,7 +90,8 @@ class Operators:
         """None of ``node`` where its operator takes no half, or is not known."""
         inputs = [i for i, value in enumerate(node.inputs) if self.is_float(value)]
         outputs = [i for i, value in enumerate(node.outputs) if self.is_float(value)]
-        if any(True for _ in subgraphs(node)) or is_op(node, *OTHERWISE_TYPED):
+        mine = node.op_identifier() in self._functions
+        if mine or is_op(node, *OTHERWISE_TYPED) or any(True for _ in subgraphs(node)):
             return Slots()
         own = node.domain == CONTRIB or is_op(node, *UNDECLARED)
         if own and node.op_type in self._contrib():

@@ -15,9 +15,10 @@ class ToBfloat16(Pass):
     """``Op(x, W)`` → ``Cast(Op₁₆(Cast(x), W₁₆))``, with Casts at the borders of bfloat16 alone.
 
     As ``to_float16``, but nothing overflows or vanishes, so no samples are needed; Exp, Pow and
-    their like stay in float32, and so does all that becomes an integer. Operators take bfloat16
-    from opset 13 on. The file runs in OpenVINO and on GPUs; **ONNX Runtime's CPU provider refuses
-    it**: it has no bfloat16 kernel for MatMul, Add and nearly all else (1.31).
+    their like stay in float32, and so does all that becomes an integer. MatMul and arithmetic take
+    bfloat16 from opset 13 on, convolutions and pooling from 22 (``upgrade_opset``). The file runs
+    in OpenVINO and on GPUs; **ONNX Runtime's CPU provider refuses it**: it has no bfloat16 kernel
+    for MatMul, Add and nearly all else (1.31).
     """
 
     rtol = None
