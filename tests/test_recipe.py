@@ -53,6 +53,13 @@ def every_pass() -> object:
     registry._NAMES.pop(Every, None)
 
 
+CHOICES = {
+    "block_size": (16, 32), "compute": ("float32", "int8"), "scales": ("minmax", "mse"),
+    "form": ("MatMulNBits", "DequantizeLinear"),
+}  # fmt: skip
+"""Fields that take no other value than a few."""
+
+
 def other(step: Pass) -> Pass:
     """``step`` with other values in its fields, where it takes them."""
     changes: dict[str, object] = {}
@@ -60,14 +67,17 @@ def other(step: Pass) -> Pass:
         value = getattr(step, field.name)
         if isinstance(value, bool):
             changes[field.name] = not value
+        elif field.name in CHOICES or value == 4:
+            choices = CHOICES.get(field.name, (4, 8))
+            changes[field.name] = next(choice for choice in choices if choice != value)
         elif isinstance(value, int):
             changes[field.name] = value - 1
         elif value == "uint8":
             changes[field.name] = "int8"
         elif isinstance(value, str):
             changes[field.name] = value + "_too"
-        elif value == ():
-            changes[field.name] = ("a,b", "c")
+        elif isinstance(value, tuple):
+            changes[field.name] = (*value, "an/other")
     return dataclasses.replace(step, **changes)
 
 
@@ -137,7 +147,7 @@ def test_unknown_passes_are_named(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("every(", r"recipe step 'every\('; expected NAME or NAME\(key=value, …\)"),
+        ("every(", r"'every\(' names none of the passes; expected NAME or NAME\(key=value, …\)"),
         ("every)", "expected NAME"),
         ("every(count=1)x", "expected NAME"),
         ("a b", "expected NAME"),
@@ -162,7 +172,7 @@ def test_errors_name_the_step_and_what_it_takes(text: str, told: str) -> None:
 
 def test_a_recipe_needs_what_its_passes_need_once() -> None:
     recipe = Recipe.parse("quantize_static,quantize_static(activations=int8),eliminate_dead")
-    assert recipe.needs() == (Ranges("minmax"),)
+    assert recipe.needs() == (Ranges("minmax"), Ranges("minmax", "int8"))
     assert Recipe.parse("eliminate_dead").needs() == ()
 
 

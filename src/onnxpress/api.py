@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 
 from onnxpress import registry
+from onnxpress.calibrator import Calibrator
 from onnxpress.errors import InputError
 from onnxpress.given import (
     batches_of,
@@ -28,6 +29,7 @@ from onnxpress.given import (
     thing_of,
 )
 from onnxpress.intervals import MIN_ROUNDS
+from onnxpress.machine import this_machine
 from onnxpress.model import Model, peek
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
@@ -39,6 +41,7 @@ from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
+from onnxpress.spelling import read
 from onnxpress.verbs.bench import bench
 from onnxpress.verbs.check import Checked, target_of
 from onnxpress.verbs.check import check as run_check
@@ -59,6 +62,7 @@ from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
+from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.verify import Verified, compare
 
 
@@ -263,12 +267,17 @@ def quantize(
     *,
     scheme: str,
     samples: object,
-    calibrator: str = "minmax",
-    bits: int = 8,
+    calibrator: str | None = None,
+    activations: str = "uint8",
+    bits: int | None = None,
+    exclude: Sequence[str] = (),
+    ranges: str | Path | None = None,
+    rank: bool = False,
     engine: str = "onnxruntime",
     floor: float | None = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     label: str | None = None,
     limit: int | None = None,
     threads: int | None = None,
@@ -278,15 +287,25 @@ def quantize(
 ) -> Quantized:
     """Quantise with one scheme (``dynamic``, ``static``, ``weight-only``) and measure what it did.
 
-    Calibration and scoring use different parts of ``samples``. A quality below ``floor`` is not
-    an error: see ``Quantized.holds``.
+    Calibration and scoring use different parts of ``samples``. Without a ``calibrator`` the one
+    that does the least damage is found. ``bits`` are those of the weights: 8, or 7 where the CPU
+    saturates products of 8. ``exclude`` are patterns of nodes that stay float: names, operator
+    types or modules of the source. ``ranges`` is a file to read the ranges from, or to write them
+    to where there is none. Where the quality is below ``floor``, the fewest layers that it takes
+    stay float; a quality that stays below is not an error: see ``Quantized.holds``. With ``rank``
+    the layers are ranked by the damage that each does (minutes for large models).
     """
     check_at_least_one(threads=threads)
+    saturates = scheme != "weight-only" and this_machine().weight_bits < 8
+    usual = this_machine().weight_bits if saturates else 8
+    wanted = Scheme(scheme, usual if bits is None else bits, activations, calibrator)
+    if calibrator is not None:
+        read(Calibrator, "calibrators", calibrator)
     if floor is not None and not floor <= 1:
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
     registry.get("engines", engine)  # an unknown name is said before any work
     opened = model_of(model, custom_ops)
-    processing = processing_of(preprocess)
+    processing = processing_of(preprocess, tokenizer, opened.signature)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
     data, note = data.fitting(opened.signature)
     bound = bound_of(opened.signature, data, task, processing)
@@ -294,15 +313,26 @@ def quantize(
         opened,
         bound,
         data,
-        scheme=scheme,
-        calibrator=calibrator,
-        bits=bits,
+        wanted,
         settings=Settings(engine, threads=threads, custom_ops=opened.custom_ops),
+        exclude=exclude,
+        ranges=None if ranges is None else Path(ranges),
         floor=floor,
+        rank=rank,
         seed=seed,
         progress=progress,
     )
-    return replace(result, warnings=(*([note] if note else []), *result.warnings))
+    notes = [note] if note else []
+    if saturates:
+        notes.append(_saturation(wanted.bits, asked=bits is not None))
+    return replace(result, warnings=(*notes, *result.warnings))
+
+
+def _saturation(bits: int, *, asked: bool) -> str:
+    cpu = "this CPU has no int8 dot product (VNNI)"
+    if asked and bits > this_machine().weight_bits:
+        return f"{cpu}: products of {bits}-bit weights may saturate here"
+    return f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
 
 
 def measure(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
+from onnxpress.observed import Observed
 
 
 @dataclass(frozen=True)
@@ -21,18 +20,19 @@ class Range:
         return {"low": self.low, "high": self.high}
 
 
+@dataclass(frozen=True)
 class Calibrator(abc.ABC):
-    """Watches tensors, one batch after another, in memory that does not grow with their number."""
+    """Chooses a range from what was observed. Its fields are its flags.
+
+    Observation keeps what every calibrator needs, so one pass over the samples serves them all.
+    """
 
     api_version: ClassVar[int] = 1
 
     @abc.abstractmethod
-    def observe(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """See one batch: tensor name → float array of any shape. Keeps no reference to it.
+    def range(self, seen: Observed, dtype: str) -> Range:
+        """The values to represent on the grid of ``dtype``: uint8, int8, uint16 or int16.
 
-        NaN and infinity are ignored.
+        Within what was seen, never wider. ``seen`` is not empty. Unsigned grids are asymmetric,
+        signed ones symmetric about 0: see ``quantization.activation_grid``.
         """
-
-    @abc.abstractmethod
-    def ranges(self) -> dict[str, Range]:
-        """Tensor name → range, over all that was observed. Empty arrays give no range."""

@@ -24,6 +24,7 @@ from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
 from onnxpress.task import Bound, Task, choose
+from onnxpress.tokenizing import TextProcessing
 from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
@@ -83,8 +84,18 @@ def check_at_least_one(**flags: int | None) -> None:
             raise InputError(f"--{name} {value}", "a number of at least 1")
 
 
-def processing_of(preprocess: str | Processing | None) -> Processing | None:
-    """``size=224,mean=…`` as ``Processing``. Raises ``InputError`` for what it does not know."""
+def processing_of(
+    preprocess: str | Processing | None,
+    tokenizer: str | Path | None = None,
+    signature: Signature | None = None,
+) -> Processing | None:
+    """``size=224,mean=…``, or a tokenizer's folder for the inputs of ``signature``.
+
+    Raises ``InputError`` for what it does not know.
+    """
+    if tokenizer is not None and signature is not None:
+        names = [spec.name for spec in signature.inputs]
+        return Processing(text=TextProcessing.read(Path(tokenizer), names))
     return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
 
 

@@ -65,6 +65,15 @@ class Machine:
         return bool({"AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM"} & set(self.isa))
 
     @property
+    def weight_bits(self) -> int:
+        """The bits of int8 weights whose products with uint8 this CPU adds without saturation.
+
+        x86 without a dot product adds two of them in 16 bits: 7 bits then, as in ONNX Runtime's
+        "Quantize ONNX Models" (``reduce_range``).
+        """
+        return 8 if self.fast_int8 or self.architecture in ("arm64", "aarch64") else 7
+
+    @property
     def fast_bfloat16(self) -> bool:
         """Whether the CPU multiplies bfloat16 natively."""
         return bool({"AVX512_BF16", "AMX_BF16", "ARM_BF16"} & set(self.isa))

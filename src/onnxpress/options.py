@@ -42,6 +42,12 @@ Preprocess = Annotated[
         "std=0.229/0.224/0.225,layout=nchw",
     ),
 ]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer", help="How texts become tensors: a folder with tokenizer.json and its config."
+    ),
+]
 Label = Annotated[str | None, typer.Option("--label", help="The column that holds the label.")]
 Inputs = Annotated[
     list[str] | None,

@@ -20,6 +20,11 @@ from onnxpress.values import Names, add_initializer
 PER_CHANNEL_OPSET = 13
 """The first opset whose DequantizeLinear has an axis."""
 
+ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
+"""The types of the integers that activations are quantised to."""
+SIXTEEN_BIT_OPSET = 21
+"""The first opset whose QuantizeLinear makes 16 bits."""
+
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operator → which input holds the weights."""
 
@@ -42,19 +47,27 @@ class Grid:
         low, high = (self.scale * (np.float32(q) - zero) for q in (limits.min, limits.max))
         return float(low), float(high)
 
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """``values`` after QuantizeLinear and DequantizeLinear, in their own type."""
+        limits, zero = np.iinfo(self.zero_point.dtype), float(self.zero_point)
+        levels = np.clip(np.rint(values / self.scale) + zero, limits.min, limits.max)
+        return np.asarray((levels - zero) * self.scale, values.dtype)
+
 
 def activation_grid(observed: Range, dtype: str) -> Grid:
     """The grid that covers ``observed`` and represents 0 exactly (padding and ReLU rely on it).
 
-    ``uint8`` is asymmetric; ``int8`` symmetric with zero point 0.
+    Of ``ACTIVATIONS`` the unsigned ones are asymmetric, the signed ones symmetric with zero
+    point 0.
     """
     low, high = min(observed.low, 0.0), max(observed.high, 0.0)
-    if dtype == "int8":
-        scale = np.float32(max(-low, high) / 127) or np.float32(1)
-        return Grid(np.array(scale), np.array(0, np.int8))
-    scale = np.float32((high - low) / 255) or np.float32(1)
-    zero_point = np.clip(np.round(-low / scale), 0, 255)
-    return Grid(np.array(scale), np.array(zero_point, np.uint8))
+    most = np.iinfo(dtype).max
+    if not dtype.startswith("u"):
+        scale = np.float32(max(-low, high) / most) or np.float32(1)
+        return Grid(np.array(scale), np.array(0, dtype))
+    scale = np.float32((high - low) / most) or np.float32(1)
+    zero_point = np.clip(np.round(-low / scale), 0, most)
+    return Grid(np.array(scale), np.array(zero_point, dtype))
 
 
 def check_bits(name: str, bits: int) -> None:
@@ -128,6 +141,13 @@ def constant_weight(node: ir.Node) -> np.ndarray | None:
         return None
     weight = tensor.numpy()
     return weight if np.isfinite(weight).all() else None
+
+
+def linear_refusal(node: ir.Node, weight: np.ndarray) -> str:
+    """Why ``node``, which multiplies by ``weight``, has no integer kernel; empty where it has."""
+    if node.op_type == "MatMul" and weight.ndim != 2:
+        return f"its weight has {weight.ndim} dimensions"
+    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""
 
 
 def is_odd_gemm(node: ir.Node) -> bool:

@@ -8,9 +8,6 @@ what a form asks for and what the journal keeps.
 from __future__ import annotations
 
 import abc
-import ast
-import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -18,9 +15,10 @@ from typing import ClassVar
 from onnxpress import registry
 from onnxpress.calibrator import Range
 from onnxpress.engine import Executed
-from onnxpress.errors import InputError
 from onnxpress.lineage import Before
 from onnxpress.model import Model
+from onnxpress.observed import Channels
+from onnxpress.spelling import read, spelled, split
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,23 @@ class Need:
 
 @dataclass(frozen=True)
 class Ranges(Need):
-    """The range of every float activation, as the named calibrator sees it."""
+    """The range of every float activation, as ``calibrator`` (see ``spelling``) chooses it.
+
+    ``dtype`` is that of the grid: uint8, int8, uint16 or int16.
+    """
 
     calibrator: str = "minmax"
+    dtype: str = "uint8"
+
+
+@dataclass(frozen=True)
+class Rows(Need):
+    """At most ``count`` rows, and the bounds of each column, of what linear operators multiply.
+
+    Of MatMul and Gemm by a constant; the rows are drawn at random from all samples.
+    """
+
+    count: int = 512
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,12 @@ class Kernels(Need):
 class Facts:
     """What was observed about a model before any pass.
 
-    ``ranges`` maps an activation's name to its range; ``kernels`` name the nodes (``layers``) that
-    each stands for.
+    ``ranges`` maps a need to an activation's name to its range, ``rows`` an activation's name to
+    its rows; ``kernels`` name the nodes (``layers``) that each stands for.
     """
 
-    ranges: Mapping[str, Range] = field(default_factory=dict)
+    ranges: Mapping[Ranges, Mapping[str, Range]] = field(default_factory=dict)
+    rows: Mapping[str, Channels] = field(default_factory=dict)
     kernels: tuple[Executed, ...] = ()
 
 
@@ -80,6 +93,16 @@ class Change:
     rewrites: int = 0
     refusals: tuple[str, ...] = ()
     missed: tuple[Missed, ...] = ()
+
+    @classmethod
+    def all(cls, changes: Iterable[Change]) -> Change:
+        """What several passes did, as one."""
+        changes = tuple(changes)
+        return cls(
+            sum(change.rewrites for change in changes),
+            tuple(reason for change in changes for reason in change.refusals),
+            tuple(missed for change in changes for missed in change.missed),
+        )
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -138,12 +161,7 @@ class Pass(abc.ABC):
 
     def __str__(self) -> str:
         """The pass as recipe text, fields that differ from their defaults only."""
-        keys = [
-            f"{f.name}={_text(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        ]
-        return f"{self.name}({', '.join(keys)})" if keys else self.name
+        return spelled(self)
 
 
 @dataclass(frozen=True)
@@ -156,12 +174,7 @@ class Recipe(Pass):
         return tuple(dict.fromkeys(need for item in self.passes for need in item.needs()))
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        changes = [item.rewrite(model, facts) for item in self.passes]
-        return Change(
-            sum(change.rewrites for change in changes),
-            tuple(reason for change in changes for reason in change.refusals),
-            tuple(missed for change in changes for missed in change.missed),
-        )
+        return Change.all(item.rewrite(model, facts) for item in self.passes)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.passes))
@@ -173,67 +186,5 @@ class Recipe(Pass):
         Raises ``PluginError`` (unknown pass) or ``InputError``.
         """
         named = {name: cls.parse(recipe).passes for name, recipe in (known or {}).items()}
-        parts = (named.get(part) or (_parse_pass(part, named),) for part in _split(text))
+        parts = (named.get(part) or (read(Pass, "passes", part, named),) for part in split(text))
         return cls(tuple(step for part in parts for step in part))
-
-
-def _split(text: str) -> list[str]:
-    """The commas outside brackets and quotes separate passes, and the fields of one pass."""
-    parts, depth, quote = [""], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        else:
-            depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth and not quote:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _parse_pass(text: str, known: Iterable[str] = ()) -> Pass:
-    found = re.fullmatch(r"([\w-]+)(?:\((.*)\))?", text, re.DOTALL)
-    if not found:
-        raise InputError(f"recipe step '{text}'", "NAME or NAME(key=value, …)")
-    plugin = registry.get("passes", found[1], known)
-    assert issubclass(plugin, Pass)
-    fields = {f.name: f.default for f in dataclasses.fields(plugin)}
-    values: dict[str, object] = {}
-    for pair in _split(found[2] or ""):
-        key, equals, value = (piece.strip() for piece in pair.partition("="))
-        if not equals or key not in fields:
-            keys = ", ".join(sorted(fields)) or "no fields"
-            raise InputError(f"recipe step '{text}' sets '{pair}'", f"key=value with key in {keys}")
-        values[key] = _value(text, pair, value, fields[key])
-    return plugin(**values)
-
-
-def _value(step: str, pair: str, text: str, default: object) -> object:
-    """``text`` as the type of the field's default, where there is one."""
-    value = _literal(text)
-    if isinstance(default, str) and not isinstance(value, str):
-        return text
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if isinstance(default, int | float | str | tuple) and type(value) is not type(default):
-        kind = type(default).__name__
-        raise InputError(f"recipe step '{step}' sets '{pair}'", f"{kind}, such as {default!r}")
-    return value
-
-
-def _text(value: object) -> str:
-    """``value`` as ``_value`` reads it again: quoted where the bare text would be misread."""
-    bare = str(value)
-    plain = not isinstance(value, str) or re.fullmatch(r"[\w./*+-]+", value)
-    return bare if plain and _literal(bare) == value else repr(value)
-
-
-def _literal(value: str) -> object:
-    try:
-        literal: object = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return literal

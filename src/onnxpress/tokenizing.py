@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxpress.errors import BundleError, InputError, MissingExtra, SamplesError
+from onnxpress.errors import BundleError, InputError, MissingExtra, SamplesError, first_line
 from onnxpress.signature import Feeds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SIDES = ("left", "right")
+TOKENIZER = "tokenizer.json"
+SAID = ("tokenizer_config.json", "sentence_bert_config.json", "config.json")
+UNLIMITED = 1_000_000
+"""The library writes 1e30 where a tokenizer knows no limit."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -62,6 +67,53 @@ class TextProcessing:
         file = Path(_folder().name) / f"{sha256[:16]}.json"
         file.write_bytes(content)
         return cls(file=file, sha256=sha256, **how)  # type: ignore[arg-type]  # checked above
+
+    @classmethod
+    def read(cls, folder: Path, inputs: Sequence[str]) -> TextProcessing:
+        """What the files say that are saved beside a model, for those of ``inputs`` that are text.
+
+        ``tokenizer.json``, and where they are there ``tokenizer_config.json``,
+        ``sentence_bert_config.json`` (the longest text) and ``config.json``. Raises
+        ``InputError`` where they do not say how to tokenize.
+        """
+        folder = folder.parent if folder.name == TOKENIZER else folder
+        expected = f"a folder with {TOKENIZER}, as the transformers library saves it"
+        try:
+            content = (folder / TOKENIZER).read_text(encoding="utf-8")
+            parts = json.loads(content)
+            said = {name: _json(folder / name) for name in SAID}
+        except (OSError, ValueError) as error:
+            found = f"--tokenizer {folder}: {first_line(error)}"
+            raise InputError(found, expected) from None
+        named = tuple(name for name in INPUTS if name in inputs)
+        if "input_ids" not in named:
+            raise InputError(
+                f"--tokenizer for a model with the inputs {', '.join(inputs)}",
+                f"a model that takes some of {', '.join(INPUTS)}",
+            )
+        own, pads = said["tokenizer_config.json"], parts.get("padding") or {}
+        limits = [
+            said["sentence_bert_config.json"].get("max_seq_length"),
+            own.get("model_max_length"),
+            said["config.json"].get("max_position_embeddings"),
+            (parts.get("truncation") or {}).get("max_length"),
+        ]
+        known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < UNLIMITED]
+        if not known:
+            raise InputError(f"--tokenizer {folder} knows no longest text", "a model_max_length")
+        pad = own.get("pad_token") or pads.get("pad_token") or ""
+        pad = str(pad["content"] if isinstance(pad, Mapping) else pad)
+        plain = json.dumps({**parts, "padding": None, "truncation": None}, ensure_ascii=False)
+        return cls.of(
+            plain,
+            max_length=min(known),
+            pad_token=pad,
+            pad_id=_id_of(parts, pad, int(pads.get("pad_id", 0))),
+            pad_type_id=int(pads.get("pad_type_id", 0)),
+            padding_side=str(own.get("padding_side", "right")),
+            truncation_side=str(own.get("truncation_side", "right")),
+            inputs=named,
+        )
 
     def at(self, file: Path) -> TextProcessing:
         return replace(self, file=file)
@@ -111,6 +163,23 @@ class TextProcessing:
             raise TypeError(f"the text processing is {dict(data)!r}")
         given = {**data, "file": Path(str(data["file"])), "inputs": tuple(map(str, inputs))}
         return cls(**given)  # type: ignore[arg-type]  # checked above
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """Empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return data if isinstance(data, dict) else {}
+
+
+def _id_of(parts: Mapping[str, Any], token: str, otherwise: int) -> int:
+    for added in parts.get("added_tokens") or ():
+        if added.get("content") == token:
+            return int(added["id"])
+    vocabulary = (parts.get("model") or {}).get("vocab")
+    found = vocabulary.get(token) if isinstance(vocabulary, dict) else None
+    return otherwise if found is None else int(found)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 KEYS = {
     "schema_version", "command", "model", "scheme", "engine", "before", "after", "quality",
     "floor", "holds", "faster", "speedup", "kept_float", "calibration", "executed",
-    "random_samples", "warnings",
+    "random_samples", "warnings", "recipe", "sensitivity",
 }  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def test_below_the_floor_is_an_answer(project: Project, project_onnx: Path, shel
     code, out, _ = shell(*words, "--json")
     assert code == 0
     assert json.loads(out)["holds"] is None
+    assert any("with --floor 0.99 the layers" in warning for warning in json.loads(out)["warnings"])
 
 
 def test_random_samples_are_said_to_be(project_onnx: Path, shell: Shell) -> None:

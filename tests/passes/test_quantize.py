@@ -13,18 +13,20 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpress.calibrator import Range
-from onnxpress.calibrators.minmax import MinMax
 from onnxpress.errors import InputError
+from onnxpress.machine import this_machine
 from onnxpress.model import Model, load
 from onnxpress.passes.quantize_dynamic import QuantizeDynamic
 from onnxpress.passes.quantize_static import QuantizeStatic
 from onnxpress.passes.quantize_weights import QuantizeWeights
-from onnxpress.quantization import activation_grid, quantize_weight
-from onnxpress.recipe import Facts, Recipe
+from onnxpress.quantization import ACTIVATIONS, activation_grid, quantize_weight
+from onnxpress.recipe import Facts, Ranges, Recipe
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.feeds import random_feeds
 
 RNG = np.random.default_rng(0)
+BITS = f"weight_bits={this_machine().weight_bits}"
+"""Of which the products do not saturate here."""
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -61,7 +63,7 @@ def run(candidate: Model, x: np.ndarray) -> list[np.ndarray]:
     return outputs
 
 
-def statically(source: Model, x: np.ndarray, text: str = "quantize_static") -> Model:
+def statically(source: Model, x: np.ndarray, text: str = f"quantize_static({BITS})") -> Model:
     recipe = Recipe.parse(text)
     quantized, change = recipe.apply(source, gather(recipe, source, lambda: [{"x": x}]))
     assert change.changed, change.refusals
@@ -98,6 +100,20 @@ class TestGrids:
         grid = activation_grid(Range(-2.54, 1.0), "int8")
         assert (grid.scale, grid.zero_point) == (pytest.approx(0.02), 0)
 
+    @pytest.mark.parametrize("dtype", ACTIVATIONS)
+    def test_every_type_covers_the_range_and_represents_zero(self, dtype: str) -> None:
+        grid = activation_grid(Range(-3.0, 5.0), dtype)
+        assert grid.zero_point.dtype == dtype
+        low, high = grid.bounds
+        assert low <= -3.0 + float(grid.scale)
+        assert high == pytest.approx(5.0, abs=float(grid.scale))
+        values = np.array([-3.0, -0.01, 0.0, 2.5, 5.0, 9.0], np.float32)
+        near = grid.nearest(values)
+        assert near.dtype == np.float32
+        assert near[2] == 0
+        np.testing.assert_allclose(near[:5], values[:5], atol=float(grid.scale))
+        assert near[5] == np.float32(high)
+
     def test_a_tensor_of_zeros_has_a_scale(self) -> None:
         assert activation_grid(Range(0.0, 0.0), "uint8").scale == 1
 
@@ -107,14 +123,6 @@ class TestGrids:
         assert small.scale.tolist() == pytest.approx([0.01, 1, 0.02])
         assert small.values.tolist() == [[127, -50], [0, 0], [127, 127]]
         assert np.abs(quantize_weight(weight, 0, bits=7).values).max() == 63
-
-
-class TestMinMax:
-    def test_two_numbers_a_tensor_and_no_nan(self) -> None:
-        calibrator = MinMax()
-        calibrator.observe({"a": np.array([1.0, np.nan, -2.0]), "b": np.array([])})
-        calibrator.observe({"a": np.array([np.inf, 5.0]), "c": np.array([[3.0]])})
-        assert calibrator.ranges() == {"a": Range(-2, 5), "c": Range(3, 3)}
 
 
 class TestStatic:
@@ -127,7 +135,7 @@ class TestStatic:
         weights = {"w": normal(8, 4 // group, 3, 3), "b": normal(8)}
         source = model([self.convolution(group=group)], weights, ["n", 4, 9, 9])
         x = normal(5, 4, 9, 9)
-        quantized = statically(source, x, f"quantize_static(activations={activations})")
+        quantized = statically(source, x, f"quantize_static(activations={activations}, {BITS})")
         assert quantized.signature == source.signature
         close(run(quantized, x)[0], run(source, x)[0])
         assert inputs_of(quantized, "Conv", 0) == ["DequantizeLinear"]
@@ -155,7 +163,7 @@ class TestStatic:
         x = normal(3, 4, 7)
         close(run(statically(source, x), x)[0], run(source, x)[0])
         batched = model([node], {"w": normal(3, 7, 5)}, [3, 4, 7])
-        same, change = QuantizeStatic().apply(batched, Facts({"x": Range(-1, 1)}))
+        same, change = QuantizeStatic().apply(batched, Facts({Ranges(): {"x": Range(-1, 1)}}))
         assert same is batched, "ONNX Runtime has no kernel for it"
         assert change.refusals == ("m: its weight has 3 dimensions",)
 
@@ -225,14 +233,14 @@ class TestStatic:
             {"w": normal(3, 3)},
             ["n", 3],
         )
-        _, change = QuantizeStatic().apply(scaled, Facts({"x": Range(-1, 1)}))
+        _, change = QuantizeStatic().apply(scaled, Facts({Ranges(): {"x": Range(-1, 1)}}))
         assert change.refusals == ("g: transA, alpha or beta is set",)
         plain = [helper.make_node("MatMul", ["x", "w"], ["y"], name="m")]
         _, change = QuantizeStatic().apply(model(plain, {"w": normal(3, 3)}, ["n", 3]), Facts())
         assert change.refusals == ("m: no range was observed for its input x",)
         old = model(plain, {"w": normal(3, 3)}, ["n", 3], opset=12)
         for step in (QuantizeStatic(), QuantizeWeights()):
-            same, change = step.apply(old, Facts({"x": Range(-1, 1)}))
+            same, change = step.apply(old, Facts({Ranges(): {"x": Range(-1, 1)}}))
             assert same is old
             assert change.refusals == ("per-channel weights need opset 13",)
 
@@ -241,7 +249,7 @@ class TestStatic:
         bad[0, 0] = np.nan
         source = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": bad}, ["n", 3])
         for step in (QuantizeStatic(), QuantizeDynamic(), QuantizeWeights()):
-            assert not step.apply(source, Facts({"x": Range(-1, 1)}))[1].changed
+            assert not step.apply(source, Facts({Ranges(): {"x": Range(-1, 1)}}))[1].changed
 
     @pytest.mark.parametrize("field", ["activations=int4", "weight_bits=9", "weight_bits=1"])
     def test_wrong_fields(self, field: str) -> None:
@@ -263,7 +271,8 @@ class TestDynamic:
             "v": normal(7, 5),
         }
         source = model(nodes, weights, ["n", 7])
-        quantized, change = QuantizeDynamic().apply(source)
+        step = QuantizeDynamic(weight_bits=this_machine().weight_bits)
+        quantized, change = step.apply(source)
         assert change.rewrites == 2
         assert quantized.op_counts()["DynamicQuantizeLinear"] == 1
         x = normal(30, 7)
@@ -288,7 +297,9 @@ class TestWeights:
 
 
 @pytest.mark.parametrize("name", ["cnn", "cnn_bn", "mlp", "transformer"])
-@pytest.mark.parametrize("recipe", ["quantize_static", "quantize_dynamic", "quantize_weights"])
+@pytest.mark.parametrize(
+    "recipe", [f"quantize_static({BITS})", f"quantize_dynamic({BITS})", "quantize_weights"]
+)
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_the_zoo_on_both_engines(
     name: str, recipe: str, engine: str, zoo_model: Callable[[str], Path], tmp_path: Path

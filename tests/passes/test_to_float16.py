@@ -19,7 +19,7 @@ from onnxpress.calibrator import Range
 from onnxpress.model import Model, load
 from onnxpress.passes.inline_functions import InlineFunctions
 from onnxpress.passes.to_bfloat16 import ToBfloat16
-from onnxpress.passes.to_float16 import ToFloat16
+from onnxpress.passes.to_float16 import RANGES, ToFloat16
 from onnxpress.passes.upgrade_opset import UpgradeOpset
 from onnxpress.recipe import Change, Facts, Pass, Recipe
 from onnxpress.shapes import Shapes
@@ -208,7 +208,7 @@ class TestOverflow:
         assert [reason.split(": ")[0] for reason in change.refusals] == ["big", "n"]
         assert "reaches ±" in change.refusals[1]
         close(source, after, x)
-        blind, _ = ToFloat16().apply(source, Facts({"x": Range(-4, 4)}))
+        blind, _ = ToFloat16().apply(source, Facts({RANGES: {"x": Range(-4, 4)}}))
         assert not np.isfinite(answers(blind, x)[0]).all(), "without what was seen it overflows"
 
     def test_sums_that_overflow_before_the_division(self) -> None:
@@ -422,7 +422,7 @@ class TestSubgraphs:
             { h = own.f(x) y = MatMul(h, w) }
             <opset_import: ["": 17], domain: "own"> f (a) => (b) { b = Neg(a) }"""
         source = Model(ir.from_onnx_text(text))
-        facts = Facts({"x": Range(-4, 4)})
+        facts = Facts({RANGES: {"x": Range(-4, 4)}})
         _, change = ToFloat16().apply(source, facts)
         assert change.refusals[0] == "h: the type of a value is unknown"
         inlined, _ = InlineFunctions().apply(source)

@@ -9,7 +9,7 @@ import pytest
 from onnxpress import api
 from onnxpress.calibrator import Range
 from onnxpress.model import load
-from onnxpress.recipe import Facts, Recipe
+from onnxpress.recipe import Facts, Ranges, Recipe
 from onnxpress.verbs.scales import Scale, scales
 from zoo.graphs import parse
 
@@ -56,7 +56,7 @@ def test_a_quantised_model(
     model = load(zoo_model("mlp"))
     values = (value for node in model.nodes() for value in node.outputs)
     names = [spec.name for spec in model.signature.inputs] + [str(value.name) for value in values]
-    facts = Facts({name: Range(-1.0, 3.0) for name in names})
+    facts = Facts({Ranges(): {name: Range(-1.0, 3.0) for name in names}})
     quantized, change = Recipe.parse("quantize_static").apply(model, facts)
     assert change.changed
     quantized.save(tmp_path / "q.onnx")

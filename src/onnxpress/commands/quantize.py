@@ -15,12 +15,44 @@ def quantize(
     samples: options.SamplesRef,
     scheme: Annotated[str, typer.Option(help="dynamic, static or weight-only.")],
     output: options.Output = Path("quantized.onnx"),
-    calibrator: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
-    bits: Annotated[int, typer.Option(help="Bits of the weights, 2 to 8.")] = 8,
-    floor: Annotated[float | None, typer.Option(help="Quality to keep, 0 to 1.")] = None,
+    calibrator: Annotated[
+        str | None,
+        typer.Option(
+            help="How ranges are found: minmax, moving-average, percentile, entropy or mse, with "
+            "fields as in 'percentile(percentile=99.9)'. The best of some, if left out."
+        ),
+    ] = None,
+    ranges: Annotated[
+        Path | None,
+        typer.Option(help="Read the ranges from this file; write them to it if there is none."),
+    ] = None,
+    activations: Annotated[
+        str, typer.Option(help="uint8, int8, uint16 or int16, for scheme static.")
+    ] = "uint8",
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits of the weights, 2 to 8; 8 if left out, or 7 where the CPU saturates."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep these nodes in float: a name, an operator type or a module of the source, "
+            "with wildcards. May be given several times."
+        ),
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="Quality to keep, 0 to 1: as few layers as it takes stay float."),
+    ] = None,
+    rank: Annotated[
+        bool, typer.Option("--rank", help="Rank the layers by the damage that each does.")
+    ] = False,
     engine: options.EngineName = None,
     task: options.TaskName = None,
     preprocess: options.Preprocess = None,
+    tokenizer: options.Tokenizer = None,
     label: options.Label = None,
     limit: options.Limit = None,
     threads: options.Threads = None,
@@ -32,7 +64,8 @@ def quantize(
 ) -> int:
     """Quantise a model, then measure size, speed and quality of the saved file.
 
-    The file is written also where its quality is below --floor; the exit code is 3 then.
+    The file is written also where its quality is below --floor (or, without one, below 0.99);
+    the exit code is 3 then.
 
     Example: onnxpress quantize net.onnx --scheme static --samples photos/ --preprocess size=224
     """
@@ -45,11 +78,16 @@ def quantize(
             scheme=scheme,
             samples=samples,
             calibrator=calibrator,
+            activations=activations,
             bits=bits,
+            exclude=exclude or (),
+            ranges=ranges,
+            rank=rank,
             engine=engine or "onnxruntime",
             floor=floor,
             task=task,
             preprocess=preprocess,
+            tokenizer=tokenizer,
             label=label,
             limit=limit,
             threads=threads,
@@ -63,4 +101,4 @@ def quantize(
         terminal.emit_json("quantize", data)
     elif not quiet:
         screens.show_quantized(data)
-    return 3 if result.holds is False else 0
+    return 3 if result.holds is False or result.ruined else 0

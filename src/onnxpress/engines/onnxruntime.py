@@ -83,7 +83,7 @@ class OnnxRuntime(Engine):
         saturate: weights are then kept to 7 bits, as ONNX Runtime's own guide advises.
         """
         settings = Settings("onnxruntime")
-        narrow = "" if machine.fast_int8 or machine.architecture == "arm64" else "weight_bits=7"
+        narrow = "" if machine.weight_bits == 8 else f"weight_bits={machine.weight_bits}"
         dot = () if narrow else (INT8_DOT,)
         forms = [Form("onnxruntime-float32", "", settings, "float32")]
         if model.mostly_linear:

@@ -37,7 +37,8 @@ class QuantizeBlockwise(Pass):
     writes ``MatMul(x, DequantizeLinear(W_q, s, z))``, ONNX's own operators from opset 21 on, for
     inputs that are a multiple of a block. ONNX Runtime and OpenVINO multiply both without
     restoring the weights. ``compute=int8`` lets ONNX Runtime round activations to int8 on the
-    way, as it does in the second form whatever one says; ``float32`` does not.
+    way, as it does in the second form whatever one says; ``float32`` does not. Nodes named in
+    ``exclude`` stay float.
     """
 
     rtol = None
@@ -47,6 +48,7 @@ class QuantizeBlockwise(Pass):
     scales: str = "mse"
     form: str = "MatMulNBits"
     compute: str = "float32"
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8):
@@ -64,7 +66,7 @@ class QuantizeBlockwise(Pass):
         products = _Products(model.ir, self)
         rewrites, refusals = 0, []
         for node in list(ir.traversal.RecursiveGraphIterator(model.ir.graph)):
-            if not is_op(node, "MatMul", "Gemm"):
+            if not is_op(node, "MatMul", "Gemm") or name_of(node) in self.exclude:
                 continue
             weight = constant_weight(node)
             reason = "" if weight is None else self._refusal(node, weight)

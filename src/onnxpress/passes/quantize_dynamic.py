@@ -14,7 +14,7 @@ from onnxpress.quantization import (
     channel_axis,
     check_bits,
     constant_weight,
-    is_odd_gemm,
+    linear_refusal,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
@@ -30,11 +30,13 @@ class QuantizeDynamic(Pass):
 
     ``x_q, x_s, x_z = DynamicQuantizeLinear(x)`` is uint8 and shared by all readers of x; W_q is
     int8 and symmetric per output channel, in ``weight_bits`` bits (7 where the CPU saturates).
-    Gemm must have alpha = beta = 1 and transA = 0; its C is added afterwards.
+    Gemm must have alpha = beta = 1 and transA = 0; its C is added afterwards. Nodes named in
+    ``exclude`` stay float.
     """
 
     rtol = None
     weight_bits: int = 8
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
@@ -48,7 +50,9 @@ class QuantizeDynamic(Pass):
             weight = constant_weight(node)
             if weight is None or node.op_type not in ("MatMul", "Gemm"):
                 continue
-            reason = _refusal(node, weight)
+            if name_of(node) in self.exclude:
+                continue
+            reason = linear_refusal(node, weight)
             if reason:
                 refusals.append(f"{name_of(node)}: {reason}")
                 continue
@@ -117,9 +121,3 @@ class _Products:
                 for part, array in parts.items()
             ]
         return self._weights[old, axis]
-
-
-def _refusal(node: ir.Node, weight: np.ndarray) -> str:
-    if weight.ndim != 2:
-        return f"its weight has {weight.ndim} dimensions"
-    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.quantization import (
+    ACTIVATIONS,
     PER_CHANNEL_OPSET,
+    SIXTEEN_BIT_OPSET,
     Grid,
     activation_grid,
     add_constant,
@@ -20,7 +23,7 @@ from onnxpress.quantization import (
     check_bits,
     constant_weight,
     dequantized,
-    is_odd_gemm,
+    linear_refusal,
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
@@ -40,34 +43,45 @@ class QuantizeStatic(Pass):
     """``Conv(x, W, b)`` → ``Conv(DQ(Q(x)), DQ(W_q), DQ(b_q))``, the same for Gemm and MatMul.
 
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
-    with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines) or
-    ``int8`` (symmetric; partly float in ONNX Runtime on x86). Between convolutions Add, Concat,
-    pooling and LeakyRelu stay in int8 too, and everything reads a convolution's quantised result,
-    float operators and the caller too, since ONNX Runtime has no other int8 kernel for it. Adds
-    elsewhere (the residual stream of a transformer has outliers) and products of two activations
-    stay float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
+    with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8``
+    (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both
+    engines multiply in float then; opset 21). Nodes named in ``exclude`` stay
+    float and read float. Between
+    convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads a
+    convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
+    other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
+    and products of two activations stay float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
     """
 
     rtol = None
     activations: str = "uint8"
     weight_bits: int = 8
     calibrator: str = "minmax"
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.activations not in ("uint8", "int8"):
-            raise InputError(f"activations={self.activations}", "uint8 or int8")
+        if self.activations not in ACTIVATIONS:
+            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:
-        return (Ranges(self.calibrator),)
+        return (self._ranges(),)
+
+    def _ranges(self) -> Ranges:
+        return Ranges(self.calibrator, self.activations)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         if opset(model.ir) < PER_CHANNEL_OPSET:
             return Change(0, (f"per-channel weights need opset {PER_CHANNEL_OPSET}",))
+        if self.activations.endswith("16") and opset(model.ir) < SIXTEEN_BIT_OPSET:
+            return Change(0, (f"{self.activations} activations need opset {SIXTEEN_BIT_OPSET}",))
         graph = model.ir.graph
-        placed = _Placed(model.ir, facts, self.activations, self.weight_bits)
+        ranges = facts.ranges.get(self._ranges(), {})
+        placed = _Placed(model.ir, ranges, self)
         integer: dict[ir.Value, None] = {}
         for node in list(graph):
+            if name_of(node) in self.exclude:
+                continue
             weight = constant_weight(node)
             if weight is not None and node.op_type != "ConvTranspose":
                 if placed.linear(node, weight) and node.op_type == "Conv":
@@ -96,9 +110,10 @@ def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: _Placed
 class _Placed:
     """The pairs that were placed so far: one for each activation, shared by all its readers."""
 
-    def __init__(self, model: ir.Model, facts: Facts, dtype: str, weight_bits: int) -> None:
+    def __init__(self, model: ir.Model, ranges: Mapping[str, Range], step: QuantizeStatic) -> None:
         self._graph, self._names = model.graph, Names(model)
-        self._ranges, self._dtype, self._bits = facts.ranges, dtype, weight_bits
+        self._ranges, self._dtype, self._bits = ranges, step.activations, step.weight_bits
+        self._excluded = frozenset(step.exclude)
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
         self._weights: dict[tuple[str, int], tuple[ir.Value, np.ndarray]] = {}
         self._cut: set[ir.Node] = set()
@@ -113,7 +128,7 @@ class _Placed:
         producer = source.producer()
         if producer is not None and is_op(producer, "DequantizeLinear"):
             return False
-        reason = _refusal(node, weight)
+        reason = linear_refusal(node, weight)
         pair = None if reason else self._pair(source)
         if pair is None:
             reason = reason or f"no range was observed for its input {source.name}"
@@ -165,7 +180,8 @@ class _Placed:
             return
         output, names = pair[0], self._names
         for user, index in uses:
-            if user is not output.producer().inputs[0].producer():  # type: ignore[union-attr]  # our pair
+            ours = user is output.producer().inputs[0].producer()  # type: ignore[union-attr]  # our pair
+            if not ours and name_of(user) not in self._excluded:
                 user.replace_input_with(index, output)
         places = [i for i, item in enumerate(self._graph.outputs) if item is value]
         if places:
@@ -240,12 +256,6 @@ class _Placed:
 
     def _constant(self, stem: str, array: np.ndarray) -> ir.Value:
         return add_constant(self._graph, self._names, stem, array)
-
-
-def _refusal(node: ir.Node, weight: np.ndarray) -> str:
-    if node.op_type == "MatMul" and weight.ndim != 2:
-        return f"its weight has {weight.ndim} dimensions"
-    return "transA, alpha or beta is set" if is_odd_gemm(node) else ""
 
 
 def _clip_bounds(node: ir.Node) -> tuple[float, float]:

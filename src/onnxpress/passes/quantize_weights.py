@@ -18,7 +18,7 @@ from onnxpress.quantization import (
     quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import Names, drop_unused, opset
+from onnxpress.values import Names, drop_unused, name_of, opset
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class QuantizeWeights(Pass):
     For Conv, ConvTranspose, Gemm and MatMul by a constant. ``bits`` (2 to 8) narrows the values,
     not their storage; ``scales=mse`` seeks the scales with the least squared error. OpenVINO
     multiplies such weights in int8, quantising activations at run time; ONNX Runtime restores
-    float weights at load time, so only the file gets smaller there.
+    float weights at load time, so only the file gets smaller there. Nodes named in ``exclude``
+    stay float.
     """
 
     rtol = None
     bits: int = 8
     scales: str = "minmax"
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_bits("bits", self.bits)
@@ -47,7 +49,7 @@ class QuantizeWeights(Pass):
         names, rewrites = Names(model.ir), 0
         for node in list(graph):
             weight = constant_weight(node)
-            if weight is None:
+            if weight is None or name_of(node) in self.exclude:
                 continue
             value, axis = node.inputs[WEIGHT_INPUT[node.op_type]], channel_axis(node, weight)
             assert value is not None

@@ -9,6 +9,8 @@ from onnxpress.passes._half import narrow
 from onnxpress.passes._half_slots import FLOAT16
 from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
 
+RANGES = Ranges("minmax")
+
 
 @dataclass(frozen=True)
 class ToFloat16(Pass):
@@ -35,10 +37,10 @@ class ToFloat16(Pass):
         object.__setattr__(self, "keeps_signature", self.keep_io)
 
     def needs(self) -> tuple[Need, ...]:
-        return (Ranges("minmax"),)
+        return (RANGES,)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
-        ranges = facts.ranges
+        ranges = facts.ranges.get(RANGES, {})
         if not ranges:
             return Change(0, ("no ranges were observed",))
         return narrow(model.ir, FLOAT16, ranges, self.exclude, self.keep_io)

@@ -23,7 +23,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.source import Origin
 from onnxpress.task import Quality
-from onnxpress.verbs.calibrate import gather
+from onnxpress.verbs.calibrate import Gatherer, applied
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
@@ -78,7 +78,7 @@ def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
     signature = model.signature
     feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
     try:
-        rewritten, change = recipe.apply(model, gather(recipe, model, feeds))
+        rewritten, change = applied(recipe, model, Gatherer(feeds))
     except EngineError as error:
         return Built(form, None, str(error))
     if not change.changed:

@@ -6,53 +6,95 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
 from onnxpress import registry
 from onnxpress.calibrator import Calibrator, Range
 from onnxpress.engine import Engine, Executed, require
 from onnxpress.model import Model
-from onnxpress.recipe import Facts, Kernels, Pass, Ranges
+from onnxpress.recipe import Change, Facts, Kernels, Pass, Ranges, Recipe, Rows
 from onnxpress.settings import Settings
-from onnxpress.shapes import Shapes
 from onnxpress.signature import Feeds
-from onnxpress.values import is_op
+from onnxpress.spelling import read
+from onnxpress.verbs.observe import Seen, observe
+from onnxpress.verbs.saved_ranges import SavedRanges
 
 ENGINE = "onnxruntime"
 HOLLOW_BYTES = 64 << 10
 """Weights of more bytes are large: nothing that ONNX Runtime rewrites looks into them."""
-SEQUENCES = (
-    "Optional",
-    "SequenceConstruct",
-    "SequenceEmpty",
-    "SequenceErase",
-    "SequenceInsert",
-    "SequenceMap",
-    "SplitToSequence",
-)
-"""What makes lists of tensors; onnx-ir's shape inference takes each for one tensor."""
 
 
-def gather(
-    step: Pass, model: Model, batches: Callable[[], Iterable[Feeds]], threads: int | None = None
-) -> Facts:
-    """The facts that ``step`` needs about ``model``; nothing is run where it needs none.
+class Gatherer:
+    """Observes each graph at most once, whatever is asked about it, and however often.
 
-    ``batches`` is called once for each kind of fact. Raises ``EngineError`` where ONNX Runtime
-    is missing or cannot run the model.
+    Graphs are the same where the names of their values are. Of a graph that was observed for its
+    ranges alone, rows are observed when they are asked for.
     """
-    ranges: Mapping[str, Range] = {}
-    kernels: tuple[Executed, ...] = ()
-    for need in step.needs():
-        if isinstance(need, Ranges):
-            calibrator = registry.create(Calibrator, "calibrators", need.calibrator)
-            observe(model, batches(), calibrator, threads)
-            ranges = calibrator.ranges()
-        elif isinstance(need, Kernels):
-            kernels = executed(model)
-    return Facts(ranges, kernels)
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[Feeds]],
+        threads: int | None = None,
+        given: SavedRanges | None = None,
+    ) -> None:
+        self._batches, self._threads, self._given = batches, threads, given
+        self._seen: dict[tuple[object, ...], tuple[Seen, int]] = {}
+
+    def __call__(self, step: Pass, model: Model) -> Facts:
+        """What ``step`` needs about ``model``; nothing is run where it needs nothing.
+
+        Raises ``EngineError`` where ONNX Runtime is missing or cannot run the model.
+        """
+        wanted = [need for need in step.needs() if isinstance(need, Ranges)]
+        rows = max((need.count for need in step.needs() if isinstance(need, Rows)), default=0)
+        found: dict[Ranges, Mapping[str, Range]] = {}
+        if self._given is not None:
+            found = {need: self._given.of(need) for need in wanted}
+            wanted = []
+        kernels = executed(model) if any(isinstance(n, Kernels) for n in step.needs()) else ()
+        if not (wanted or rows):
+            return Facts(found, kernels=kernels)
+        seen = self._observed(model, rows)
+        return Facts(found | {need: ranges(seen, need) for need in wanted}, seen.rows, kernels)
+
+    def _observed(self, model: Model, rows: int) -> Seen:
+        key = tuple(value.name for node in model.ir.graph for value in node.outputs)
+        known = self._seen.get(key)
+        if known is None or known[1] < rows:
+            known = observe(model, self._batches(), self._threads, rows), rows
+            self._seen[key] = known
+        return known[0]
+
+
+def gather(step: Pass, model: Model, batches: Callable[[], Iterable[Feeds]]) -> Facts:
+    """The facts that ``step`` needs about ``model``, for once: see ``Gatherer``."""
+    return Gatherer(batches)(step, model)
+
+
+def applied(
+    recipe: Recipe, model: Model, gathered: Callable[[Pass, Model], Facts]
+) -> tuple[Model, Change]:
+    """``model`` after the passes of ``recipe``, one after another, and what all of them changed.
+
+    ``gathered`` tells the facts that a pass needs about a model. They hold for that graph alone:
+    a pass behind one that changed it gets new ones.
+    """
+    facts: Facts | None = None
+    changes = []
+    for index, step in enumerate(recipe.passes):
+        if step.needs() and facts is None:
+            facts = gathered(Recipe(recipe.passes[index:]), model)
+        model, change = step.apply(model, facts)
+        changes.append(change)
+        if change.changed:
+            facts = None
+    return model, Change.all(changes)
+
+
+def ranges(seen: Seen, need: Ranges) -> dict[str, Range]:
+    """Of every tensor that was seen, as the calibrator that is asked for chooses it."""
+    calibrator = read(Calibrator, "calibrators", need.calibrator)
+    return {name: calibrator.range(each, need.dtype) for name, each in seen.tensors.items()}
 
 
 def executed(model: Model) -> tuple[Executed, ...]:
@@ -92,41 +134,3 @@ def _hollow(model: Model, folder: Path) -> Model:
     with (folder / "zeros").open("wb") as file:
         file.truncate(largest)
     return shell
-
-
-def observe(
-    model: Model, batches: Iterable[Feeds], calibrator: Calibrator, threads: int | None = None
-) -> None:
-    """Run ``model`` on each batch and show the calibrator every float activation.
-
-    One batch's activations are in memory at a time.
-    """
-    engine = registry.create(Engine, "engines", ENGINE)
-    require(engine, ENGINE)
-    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
-        path = _tapped(model).save(Path(folder) / "tapped.onnx")
-        with engine.open(
-            path, Settings(ENGINE, threads=threads, custom_ops=model.custom_ops)
-        ) as session:
-            for feeds in batches:
-                seen = {**session.run(feeds), **feeds}
-                calibrator.observe(
-                    {name: a for name, a in seen.items() if np.issubdtype(a.dtype, np.floating)}
-                )
-
-
-def _tapped(model: Model) -> Model:
-    """A clone whose float activations are all outputs."""
-    tapped = model.clone()
-    passes.ShapeInferencePass(check_type=False, strict_mode=False)(tapped.ir)
-    shapes, outputs = Shapes(tapped.ir), tapped.ir.graph.outputs
-    for node in tapped.ir.graph:
-        for value in node.outputs:
-            if is_op(node, *SEQUENCES):
-                value.type = value.shape = None
-            elif value.type is None:  # behind operators that onnx does not know
-                dtype = shapes.dtype(value)
-                value.type = None if dtype is None else ir.TensorType(dtype)
-            if value.dtype == ir.DataType.FLOAT and value.uses() and not value.is_graph_output():
-                outputs.append(value)
-    return tapped

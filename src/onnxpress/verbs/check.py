@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxpress import registry
-from onnxpress.calibrator import Calibrator, Range
+from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
 from onnxpress.external_data import external_tensors, fault
 from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
@@ -18,8 +18,8 @@ from onnxpress.model import Model
 from onnxpress.opsets import newest, newest_ir
 from onnxpress.signature import Feeds
 from onnxpress.values import opset
-from onnxpress.verbs.calibrate import observe
 from onnxpress.verbs.kernels import kernels
+from onnxpress.verbs.observe import observe
 from onnxpress.verbs.opset import in_opset
 
 RUNTIME = "onnxruntime"
@@ -178,9 +178,8 @@ def _no_way_down(model: Model, runtime: str) -> str:
 
 
 def _ranges(model: Model, batches: Callable[[], Iterable[Feeds]]) -> dict[str, Range]:
-    seen = registry.create(Calibrator, "calibrators", "minmax")
-    observe(model, batches(), seen)
-    return seen.ranges()
+    seen = observe(model, batches()).tensors
+    return {name: Range(each.low, each.high) for name, each in seen.items()}
 
 
 def _is_installed(target: Target) -> bool:

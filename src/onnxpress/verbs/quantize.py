@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx_ir.passes.common import NameFixPass
-
+from onnxpress.engine import Executed
 from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model, load
 from onnxpress.progress import Progress
-from onnxpress.quantization import check_bits
-from onnxpress.recipe import Recipe
+from onnxpress.recipe import Change, Ranges, Recipe
 from onnxpress.runner import Artifact, Runner, peak_rss_bytes
 from onnxpress.samples import Record, Samples
 from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Quality
-from onnxpress.verbs.calibrate import gather
+from onnxpress.values import name_of
+from onnxpress.verbs.calibrate import Gatherer, applied
 from onnxpress.verbs.executed import int8_macs_share
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.patterns import matching
+from onnxpress.verbs.samples_seen import Watched, refuse_nan
+from onnxpress.verbs.saved_ranges import SavedRanges
+from onnxpress.verbs.schemes import (
+    CALIBRATORS,
+    Scheme,
+    excluding,
+    nothing_to_quantize,
+    refuse_quantized,
+)
 from onnxpress.verbs.score import score
+from onnxpress.verbs.sensitivity import Damage, Ranking, fewest, ranked
 
 CALIBRATION = 128
 SCORING_ROWS = 8
+DAMAGE_BATCHES = 8
+"""Batches of the samples that calibrated, on which models are compared while one is chosen."""
+ROWS = 4
 FLOAT, INT8 = "float32", "quantized"
+RUINED = 0.99
+"""Less quality than this is told also where no floor was asked for."""
+HELPS = 0.9
+"""What helps leaves at most this share of the damage."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,8 @@ class Quantized:
 
     ``holds`` is None where no floor was asked for. ``kept_float`` names the layers that stayed
     in float and why. ``int8_macs_share`` is the share of the multiply-adds that the engine ran in
-    int8, 0 to 1.
+    int8, 0 to 1. ``recipe`` made the model, ``sensitivity`` ranks its layers where it was asked
+    for or layers had to be kept.
     """
 
     model: Model
@@ -55,17 +75,26 @@ class Quantized:
     peak_rss_bytes: int
     int8_macs_share: float
     random_samples: bool
+    recipe: str
+    sensitivity: Ranking | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool | None:
         return None if self.floor is None else self.quality.low >= self.floor
 
+    @property
+    def ruined(self) -> bool:
+        """Whether static quantisation silently would have ruined it: no floor was asked for."""
+        low = self.quality.value < RUINED
+        return low and self.floor is None and self.scheme == "static"
+
     def to_dict(self) -> dict[str, object]:
         rows = {row.name: row for row in self.measured.rows}
         speedup = rows[INT8].speedup
         return {
             "scheme": self.scheme,
+            "recipe": self.recipe,
             "engine": self.engine,
             "before": {
                 "size_bytes": self.before_bytes,
@@ -88,101 +117,317 @@ class Quantized:
                 "samples": self.calibration_samples,
                 "peak_rss_bytes": self.peak_rss_bytes,
             },
+            "sensitivity": None if self.sensitivity is None else self.sensitivity.to_dict(),
             "executed": {"int8_macs_share": self.int8_macs_share},
             "random_samples": self.random_samples,
             "warnings": list(self.warnings),
         }
 
 
-def recipe_for(scheme: str, calibrator: str, bits: int) -> Recipe:
-    """Raises ``InputError`` for a scheme that there is not."""
-    recipes = {
-        "dynamic": f"quantize_dynamic(weight_bits={bits})",
-        "static": f"quantize_static(weight_bits={bits}, calibrator={calibrator})",
-        "weight-only": f"quantize_weights(bits={bits})",
-    }
-    if scheme not in recipes:
-        raise InputError(f"--scheme {scheme}", f"one of {', '.join(recipes)}")
-    check_bits("--bits", bits)
-    return Recipe.parse(recipes[scheme])
-
-
 def quantize(
     model: Model,
     bound: Bound,
     samples: Samples,
+    scheme: Scheme,
     *,
-    scheme: str,
-    calibrator: str,
-    bits: int,
     settings: Settings,
+    exclude: Sequence[str] = (),
+    ranges: Path | None = None,
     floor: float | None,
+    rank: bool = False,
     seed: int,
     progress: Progress,
 ) -> Quantized:
     """Apply ``scheme`` and compare the saved file with the float model on ``settings``' engine.
 
-    Raises ``InputError`` where the scheme finds nothing to rewrite in the model.
+    Nodes that ``exclude`` matches stay float. ``ranges`` is a file that the ranges are read from,
+    or written to where there is none. Where ``floor`` does not hold, the most sensitive layers
+    are kept in float, as few as it takes; ``rank`` tells the ranking in any case.
+
+    Raises ``InputError`` where the model is quantised already or the scheme finds nothing to
+    rewrite in it, where a pattern matches nothing, and for samples that do not fit.
     """
-    recipe = recipe_for(scheme, calibrator, bits)
-    model = model.clone()
-    NameFixPass()(model.ir)  # engines tell what they ran by the nodes' names
-    calibrating: Samples | None = None
-    scoring = samples
-    if recipe.needs():
-        share = max(1, min(CALIBRATION, len(samples) // 5))
-        calibrating, scoring = samples.split(share, seed)
-        progress("calibrating", 0, len(calibrating))
-    feeds = sample_feeds(bound, calibrating or samples, model.signature, rows=4)
-    quantized, change = recipe.apply(model, gather(recipe, model, feeds, settings.threads))
-    peak = peak_rss_bytes()
+    refuse_quantized(model)
+    excluded = matching(model, exclude, "--exclude") if exclude else ()
+    refuse_nan(samples, sample_feeds(bound, samples, model.signature, ROWS))
+    made = _Making(
+        model,
+        bound,
+        samples,
+        scheme,
+        settings=settings,
+        excluded=excluded,
+        ranges=ranges,
+        seed=seed,
+        progress=progress,
+    )
+    recipe = made.best()
+    quantized, change = made.build(recipe)
     if not change.changed:
-        why = "; ".join(change.reasons) or "it has no linear operator with constant weights"
-        raise InputError(
-            f"scheme {scheme} changes nothing in this model: {why}", "a model to quantise"
+        raise nothing_to_quantize(scheme, made.ready, change.reasons)
+    ranking = made.ranking(recipe) if rank else None
+    peak = peak_rss_bytes()
+    warnings = list(made.warnings)
+    kept: dict[str, str] = {}
+    with _Trial(model, bound, made.scoring, settings, progress) as trial:
+        quality = trial.quality(quantized)
+        if floor is not None and quality.low < floor:
+            if bound.provable(quality.n) < floor:
+                warnings.append(
+                    f"{quality.n} samples cannot prove the floor {floor:g}: a perfect model would "
+                    f"need {bound.needed(floor) or 'more'} of them"
+                )
+            else:
+                ranking = ranking or made.ranking(recipe)
+                tried: dict[tuple[str, ...], tuple[Model, Change, Quality]] = {}
+
+                def holds(names: Sequence[str]) -> bool:
+                    candidate, changed = made.build(excluding(recipe, names))
+                    found = trial.quality(candidate)
+                    tried[tuple(names)] = candidate, changed, found
+                    return found.low >= floor
+
+                names = fewest(ranking, holds)
+                if names is not None:
+                    quantized, change, quality = tried[names]
+                    recipe = excluding(recipe, names)
+                    kept = _why(names, ranking)
+                else:
+                    warnings.append("no choice of layers to keep in float holds the floor")
+        measured = trial.measured(quantized)
+        share = int8_macs_share(trial.executed(), macs_per_node(made.ready))
+        sizes = trial.sizes
+    if floor is None and quality.value < RUINED:
+        warnings.append(
+            f"the quality is only {quality.value:.4f}: with --floor {RUINED} the layers that "
+            "suffer most stay in float"
         )
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxpress-")))
-        before = model.clone().save(folder / "float.onnx")
-        after = quantized.save(folder / "quantized.onnx")
-        targets = {FLOAT: Artifact(before, settings), INT8: Artifact(after, settings)}
-        runners: dict[str, Runner] = {}
-        for key, target in targets.items():
-            runners[key] = open_runner(target)
-            stack.callback(runners[key].close)
-        qualities, failures = score(runners, FLOAT, bound, scoring, folder, SCORING_ROWS, progress)
-        sizes = {key: load(target.path).file_bytes for key, target in targets.items()}
-        candidates = [
-            Candidate(key, target, settings.engine, key, sizes[key])
-            for key, target in targets.items()
-        ]
-        batch = static_batch(model.signature) or 1
-        measured = measure(
-            candidates,
-            bound.encode([_first(scoring)] * batch),
-            baseline=FLOAT,
-            batch=batch,
-            progress=progress,
-        )
-        for why in (*failures.values(), *measured.failures.values()):
-            raise InputError(why, f"a model that {settings.engine} runs")
-        in_int8 = int8_macs_share(runners[INT8].executed(), macs_per_node(model))
     quantized.path = None
+    made.save_ranges(recipe)
+    refused = tuple(f"{reason}" for reason in change.refusals)
+    told = dict.fromkeys(made.excluded, "it was excluded") | kept
     return Quantized(
         model=quantized,
-        scheme=scheme,
+        scheme=scheme.name,
         engine=settings.engine,
         before_bytes=sizes[FLOAT],
         after_bytes=sizes[INT8],
         measured=measured,
-        quality=qualities[INT8],
+        quality=quality,
         floor=floor,
-        kept_float=change.refusals,
-        calibration_samples=0 if calibrating is None else len(calibrating),
+        kept_float=(*refused, *(f"{name}: {why}" for name, why in told.items())),
+        calibration_samples=made.calibrated,
         peak_rss_bytes=peak,
-        int8_macs_share=in_int8,
+        int8_macs_share=share,
         random_samples=samples.random,
+        recipe=str(recipe),
+        sensitivity=ranking,
+        warnings=tuple(warnings),
     )
+
+
+def _why(names: Sequence[str], ranking: Ranking) -> dict[str, str]:
+    alone = {layer.node: layer.alone for layer in ranking.layers}
+    told = {}
+    for name in names:
+        damage = alone[name]
+        share = "not measured" if damage is None else f"{damage:.2g} of the outputs' variance"
+        told[name] = f"for the floor; alone in int8 its error is {share}"
+    return told
+
+
+class _Making:
+    """Builds quantised models of one float model; observes it once."""
+
+    def __init__(
+        self,
+        model: Model,
+        bound: Bound,
+        samples: Samples,
+        scheme: Scheme,
+        *,
+        settings: Settings,
+        excluded: Sequence[str],
+        ranges: Path | None,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self._scheme, self._settings, self._progress = scheme, settings, progress
+        self.ready = scheme.prepared(model)
+        self.scoring, self.calibrated = samples, 0
+        calibrating = samples
+        self._saved, self._path = None, ranges
+        if scheme.calibrates:
+            share = max(1, min(CALIBRATION, len(samples) // 5))
+            calibrating, self.scoring = samples.split(share, seed)
+            if ranges is not None and ranges.exists():
+                self._saved = SavedRanges.load(ranges)
+                self._saved.check(self.ready)
+                self._scheme = scheme.by(self._saved.need)
+            self.calibrated = len(calibrating) if self._saved is None else self._saved.samples
+        elif ranges is not None:
+            raise InputError(f"--ranges with scheme {scheme.name}", "--scheme static")
+        feeds = sample_feeds(bound, calibrating, self.ready.signature, ROWS)
+        self._watched = Watched(feeds, len(calibrating))
+        self._gathered = Gatherer(self._watched, settings.threads, self._saved)
+        there = {name_of(node) for node in self.ready.ir.graph}
+        self.excluded = tuple(name for name in excluded if name in there)
+        self._damage: Damage | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._watched.warnings if self._scheme.calibrates and self._saved is None else ()
+
+    def build(self, recipe: Recipe) -> tuple[Model, Change]:
+        return applied(recipe, self.ready, self._gathered)
+
+    def best(self) -> Recipe:
+        """The recipe with the least damage on samples that calibrated: each part only if it helps.
+
+        Outliers are smoothed where that helps; then the calibrators compete, if none was asked
+        for. Of those that do about as well the first one wins.
+        """
+        scheme = self._scheme
+        recipe = scheme.recipe(self.excluded)
+        if not scheme.calibrates:
+            return recipe
+        self._progress("calibrating", 0, self.calibrated)
+        smoothed = scheme.smoothed(recipe)
+        if self.build(Recipe(smoothed.passes[:-1]))[1].changed:
+            recipe = self._better(recipe, smoothed)
+        if scheme.calibrator is not None:
+            return recipe
+        for calibrator in CALIBRATORS[1:]:
+            last = scheme.recipe(self.excluded, calibrator).passes[-1]
+            recipe = self._better(recipe, Recipe((*recipe.passes[:-1], last)))
+        return recipe
+
+    def _better(self, one: Recipe, other: Recipe) -> Recipe:
+        """``other`` where it clearly does less damage."""
+        damages = []
+        for recipe in (one, other):
+            model, change = self.build(recipe)
+            if not change.changed:
+                return one
+            damages.append(self._damage_of(model))
+        return other if damages[1] < HELPS * damages[0] else one
+
+    def _damage_of(self, model: Model) -> float:
+        if self._damage is None:
+            self._damage = Damage(self.ready, self._some, self._settings)
+        return self._damage(model)
+
+    def _some(self) -> Iterable[Feeds]:
+        return itertools.islice(self._watched(), DAMAGE_BATCHES)
+
+    def ranking(self, recipe: Recipe) -> Ranking:
+        """Of all layers that ``recipe`` quantises, each alone."""
+        quantized = set(self._scheme.layers(self.ready))
+        layers = [name for name in self._scheme.layers(self.ready) if name not in self.excluded]
+
+        def only(names: Sequence[str]) -> Model:
+            return self.build(excluding(recipe, quantized - set(names)))[0]
+
+        if self._damage is None:
+            self._damage = Damage(self.ready, self._some, self._settings)
+        return ranked(
+            layers,
+            self.ready,
+            only,
+            self._damage,
+            self._some,
+            lambda index: self._progress("measuring layers", index, len(layers)),
+        )
+
+    def save_ranges(self, recipe: Recipe) -> None:
+        """To the file that was asked for, unless they came from it."""
+        if self._path is None or self._saved is not None:
+            return
+        need = next(n for n in recipe.passes[-1].needs() if isinstance(n, Ranges))
+        model, _ = applied(Recipe(recipe.passes[:-1]), self.ready, self._gathered)
+        found = self._gathered(recipe.passes[-1], model).ranges[need]
+        SavedRanges(need, found, self.calibrated, self._path).save()
+
+
+@dataclass
+class _Trial(contextlib.AbstractContextManager["_Trial"]):
+    """Scores and times quantised models against the float one, from their saved files."""
+
+    model: Model
+    bound: Bound
+    samples: Samples
+    settings: Settings
+    progress: Progress
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def __enter__(self) -> _Trial:
+        self._stack = contextlib.ExitStack()
+        folder = tempfile.TemporaryDirectory(prefix="onnxpress-")
+        self._folder = Path(self._stack.enter_context(folder))
+        self._targets = {
+            FLOAT: Artifact(self.model.clone().save(self._folder / "float.onnx"), self.settings)
+        }
+        self._runners: dict[str, Runner] = {}
+        self._open(FLOAT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for runner in self._runners.values():
+            runner.close()
+        self._stack.close()
+
+    def _open(self, name: str) -> None:
+        self._runners[name] = open_runner(self._targets[name])
+        self.sizes[name] = load(self._targets[name].path).file_bytes
+
+    def _use(self, quantized: Model) -> None:
+        """Save and open ``quantized`` in the place of the one before."""
+        if INT8 in self._runners:
+            self._runners.pop(INT8).close()
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        path = quantized.clone().save(folder / "quantized.onnx")
+        self._targets[INT8] = Artifact(path, self.settings)
+        self._open(INT8)
+
+    def quality(self, quantized: Model) -> Quality:
+        """Raises ``InputError`` where the engine cannot run it."""
+        self._use(quantized)
+        qualities, failures = score(
+            self._runners,
+            FLOAT,
+            self.bound,
+            self.samples,
+            self._folder,
+            SCORING_ROWS,
+            self.progress,
+        )
+        self._refuse(failures)
+        return qualities[INT8]
+
+    def measured(self, quantized: Model) -> Measured:
+        """Times, of the last model that was scored or of another one."""
+        self._use(quantized)
+        candidates = [
+            Candidate(key, target, self.settings.engine, key, self.sizes[key])
+            for key, target in self._targets.items()
+        ]
+        batch = static_batch(self.model.signature) or 1
+        found = measure(
+            candidates,
+            self.bound.encode([_first(self.samples)] * batch),
+            baseline=FLOAT,
+            batch=batch,
+            progress=self.progress,
+        )
+        self._refuse(found.failures)
+        return found
+
+    def executed(self) -> tuple[Executed, ...]:
+        return self._runners[INT8].executed()
+
+    def _refuse(self, failures: Mapping[str, str]) -> None:
+        for why in failures.values():
+            raise InputError(why, f"a model that {self.settings.engine} runs")
 
 
 def _first(samples: Iterable[Record]) -> Record:

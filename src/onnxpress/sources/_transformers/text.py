@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from onnxpress.errors import InputError, MissingExtra
-from onnxpress.tokenizing import TextProcessing
-
-UNLIMITED = 1_000_000
-"""The library writes 1e30 where a tokenizer knows no limit."""
+from onnxpress.tokenizing import UNLIMITED, TextProcessing
 
 
 def text_processing(

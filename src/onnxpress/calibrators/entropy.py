@@ -1,0 +1,45 @@
+"""Least information lost: the distribution after quantisation against the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpress.calibrator import Calibrator, Range
+from onnxpress.calibrators._clipping import clipped, level_of
+from onnxpress.observed import Observed, Points
+
+
+@dataclass(frozen=True)
+class Entropy(Calibrator):
+    """range(x) = argmin KL(P ‖ Q) over ranges within what was seen.
+
+    P is the distribution of x, what lies outside the range moved to its ends. Q knows of x only
+    the count of each integer within the range, spread evenly over the values that it stands for
+    and that occur. After S. Migacz, "8-bit Inference with TensorRT", GTC 2017.
+    """
+
+    def range(self, seen: Observed, dtype: str) -> Range:
+        return clipped(seen, dtype, _divergence)
+
+
+def _divergence(points: Points, tried: Range, dtype: str) -> float:
+    low, high = min(tried.low, 0.0), max(tried.high, 0.0)
+    first, last = np.searchsorted(points.values, [low, high])
+    last = min(int(last) + 1, len(points.values))
+    inside = Points(points.values[first:last], points.counts[first:last])
+    if len(inside.values) < 2:
+        return float("inf")
+    before = inside.counts.copy()
+    before[0] += points.counts[:first].sum()
+    before[-1] += points.counts[last:].sum()
+    levels, _ = level_of(inside, tried, dtype)
+    _, group = np.unique(levels, return_inverse=True)
+    widths = np.maximum(np.abs(np.gradient(inside.values)), np.finfo(np.float32).tiny)
+    spread = widths / np.bincount(group, widths)[group]
+    after = np.bincount(group, inside.counts)[group] * spread
+    before, after = before / before.sum(), after / after.sum()
+    some = before > 0
+    ratio = before[some] / np.maximum(after[some], np.finfo(np.float64).tiny)
+    return float(np.dot(before[some], np.log(ratio)))

@@ -1,0 +1,220 @@
+"""Outliers of single channels moved from activations into the weights, where int8 can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpress.calibrator import Range
+from onnxpress.errors import InputError
+from onnxpress.model import Model
+from onnxpress.modules import inherit
+from onnxpress.observed import MASK, Channels
+from onnxpress.quantization import (
+    ACTIVATIONS,
+    activation_grid,
+    add_constant,
+    check_bits,
+    constant_weight,
+    linear_refusal,
+    quantize_weight,
+)
+from onnxpress.recipe import Change, Facts, Need, Pass, Rows
+from onnxpress.values import Names, constant, drop_unused, is_op, name_of
+
+ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+GAIN = 0.5
+"""The squared error that is left, as a share, where the nodes that it takes are worth it."""
+FEWEST_ROWS = 16
+MARK = "onnxpress.smoothed"
+"""In the metadata of what this pass writes."""
+MOST_COLUMNS = 512
+"""Of the weights that read one activation: so many of their columns, evenly drawn, are tried."""
+
+
+@dataclass(frozen=True)
+class SmoothActivations(Pass):
+    """``x·W + b`` → ``((x - z)·(1/s))·(s·W) + (z·W + b)``, z and s per channel of x.
+
+    s = max|x - z|^α / max|W|^(1-α) after Xiao et al. 2023, arXiv:2211.10438, and z the middle of
+    the channel or 0 after Wei et al. 2023, arXiv:2304.09145. α and z are searched for each x: the
+    error of the product on observed rows, in ``activations`` and ``weight_bits``, is least. What
+    gains little is left alone. All MatMul and Gemm that read one x share its z and s.
+    """
+
+    rtol = 1e-3
+    may_add_kernels = True
+    activations: str = "uint8"
+    weight_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.activations not in ACTIVATIONS:
+            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_bits("weight_bits", self.weight_bits)
+
+    def needs(self) -> tuple[Need, ...]:
+        return (Rows(),)
+
+    def rewrite(self, model: Model, facts: Facts) -> Change:
+        graph, names, rewrites = model.ir.graph, Names(model.ir), 0
+        refusals: list[str] = []
+        for source, nodes in _readers(graph).items():
+            seen = facts.rows.get(source.name or "")
+            if _is_smooth(source):
+                continue
+            if seen is None or len(seen.rows) < FEWEST_ROWS:
+                found = 0 if seen is None else len(seen.rows)
+                refusals.append(
+                    f"{name_of(nodes[0])}: {found} rows of its input were seen, "
+                    f"{FEWEST_ROWS} are needed"
+                )
+                continue
+            if max(float(np.abs(seen.low).max()), float(np.abs(seen.high).max())) > MASK:
+                continue
+            found_best = self._best(seen, nodes)
+            if found_best is not None:
+                _write(graph, names, source, nodes, *found_best)
+                rewrites += 1
+        drop_unused(graph.initializers.values())
+        return Change(rewrites, tuple(refusals))
+
+    def _best(self, seen: Channels, nodes: list[ir.Node]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The z and s with the least error of the products, where it is worth it."""
+        weights = np.concatenate([_matrix(node) for node in nodes], axis=1)
+        largest = np.abs(weights).max(axis=1)
+        drawn = np.unique(np.linspace(0, weights.shape[1] - 1, MOST_COLUMNS).astype(int))
+        some, rows = weights[:, drawn], seen.rows
+        nothing = np.zeros(len(seen.low), np.float32)
+        middles = [nothing]
+        if all(_bias_index(node) is not None for node in nodes):
+            middles.append(((seen.low + seen.high) / 2).astype(np.float32))
+        plain = self._error(rows, some, seen, nothing, np.ones_like(nothing))
+        best, least = None, plain * GAIN
+        for z in middles:
+            spread = np.maximum(seen.high - z, z - seen.low)
+            for alpha in (None, *ALPHAS):
+                if alpha is None and z is nothing:
+                    continue
+                s = np.ones_like(z) if alpha is None else _factors(spread, largest, alpha)
+                error = self._error(rows, some, seen, z, s)
+                if error < least:
+                    best, least = (z, s), error
+        return best
+
+    def _error(
+        self, rows: np.ndarray, weight: np.ndarray, seen: Channels, z: np.ndarray, s: np.ndarray
+    ) -> float:
+        """Squared, of the product of what is quantised, summed over ``rows``."""
+        low, high = float(((seen.low - z) / s).min()), float(((seen.high - z) / s).max())
+        grid = activation_grid(Range(low, high), self.activations)
+        moved = (rows - z) / s
+        quantized = quantize_weight(s[:, None] * weight, 1, self.weight_bits)
+        product = grid.nearest(moved) @ (quantized.values * quantized.scale)
+        return float(np.square(product - moved @ (s[:, None] * weight)).sum())
+
+
+def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
+    """Activation → the products of it with constant matrices."""
+    found: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        weight = constant_weight(node)
+        if weight is None or not is_op(node, "MatMul", "Gemm") or linear_refusal(node, weight):
+            continue
+        source = node.inputs[0]
+        assert source is not None
+        if constant(source) is None:
+            found.setdefault(source, []).append(node)
+    return found
+
+
+def _is_smooth(source: ir.Value) -> bool:
+    """Whether ``source`` is what this pass made."""
+    producer = source.producer()
+    return producer is not None and producer.metadata_props.get(MARK) == "1"
+
+
+def _matrix(node: ir.Node) -> np.ndarray:
+    """(channels of x, outputs)."""
+    weight = constant_weight(node)
+    assert weight is not None
+    return weight.T if _is_turned(node) else weight
+
+
+def _is_turned(node: ir.Node) -> bool:
+    return is_op(node, "Gemm") and bool(node.attributes.get_int("transB", 0))
+
+
+def _factors(spread: np.ndarray, largest: np.ndarray, alpha: float) -> np.ndarray:
+    s = np.maximum(spread, 1e-5) ** alpha / np.maximum(largest, 1e-5) ** (1 - alpha)
+    # A channel that is always 0 is nothing to scale by.
+    s /= np.exp(np.log(s).mean())
+    s = np.clip(s, 1e-3, 1e3)
+    s[(spread == 0) | (largest == 0)] = 1
+    return np.asarray(s, np.float32)
+
+
+def _bias(node: ir.Node) -> Iterator[tuple[ir.Node, int]]:
+    """Where the constant that is added to the product of ``node`` stands."""
+    if is_op(node, "Gemm"):
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            yield node, 2
+        return
+    output = node.outputs[0]
+    uses = list(output.uses())
+    if len(uses) == 1 and is_op(uses[0][0], "Add") and not output.is_graph_output():
+        yield uses[0][0], 1 - uses[0][1]
+
+
+def _bias_index(node: ir.Node) -> tuple[ir.Node, int] | None:
+    width = _matrix(node).shape[1]
+    for user, index in _bias(node):
+        array = constant(user.inputs[index])
+        if array is not None and array.dtype == np.float32 and array.shape == (width,):
+            return user, index
+    return None
+
+
+def _write(
+    graph: ir.Graph,
+    names: Names,
+    source: ir.Value,
+    nodes: list[ir.Node],
+    z: np.ndarray,
+    s: np.ndarray,
+) -> None:
+    moved, steps = source, []
+    if z.any():
+        steps.append(("Sub", z))
+    if (s != 1).any():
+        steps.append(("Mul", (1 / s).astype(np.float32)))
+    for op, array in steps:
+        node = ir.node(op, [moved, add_constant(graph, names, f"{source.name}_{op}", array)])
+        output = node.outputs[0]
+        output.name, output.dtype = names.fresh(f"{source.name}_smooth"), ir.DataType.FLOAT
+        output.shape = source.shape
+        inherit(node, nodes[0])
+        node.metadata_props[MARK] = "1"
+        nodes[0].prepend([node])
+        moved = output
+    for node in nodes:
+        weight, matrix = node.inputs[1], _matrix(node)
+        assert weight is not None
+        found = _bias_index(node)
+        if z.any():
+            assert found is not None
+            user, index = found
+            old = user.inputs[index]
+            bias = constant(old)
+            assert old is not None
+            assert bias is not None
+            shifted = (bias + z.astype(np.float64) @ matrix).astype(np.float32)
+            user.replace_input_with(
+                index, add_constant(graph, names, f"{old.name}_smooth", shifted)
+            )
+        scaled = (s[:, None] * matrix).astype(np.float32)
+        stored = np.ascontiguousarray(scaled.T) if _is_turned(node) else scaled
+        node.replace_input_with(1, add_constant(graph, names, f"{weight.name}_smooth", stored))
+        node.replace_input_with(0, moved)
