@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from zoo.digits import Digits
     from zoo.project import Project
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -49,6 +50,14 @@ def project_onnx(project: Project) -> Path:
 
     model = api.convert(project.ref, preprocess=PREPROCESS).model
     return model.save(project.folder / "net.onnx")
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    """A network that is trained on digits, and the digits as arrays, made once a session."""
+    from zoo.digits import build
+
+    return build(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture
@@ -92,6 +101,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.2)
     monkeypatch.setattr("onnxpress.verbs.quantize.measure", functools.partial(measure, rounds=5))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """Quick, without processes of its own: for tests that are not about these either."""
+    from onnxpress import registry
+    from onnxpress.engine import Engine
+    from onnxpress.runner import Artifact, InProcess
+
+    def opened(target: Artifact) -> InProcess:
+        engine = registry.create(Engine, "engines", target.settings.engine)
+        return InProcess(engine.open(target.path, target.settings))
+
+    for verb in ("measure", "quantize"):
+        monkeypatch.setattr(f"onnxpress.verbs.{verb}.open_runner", opened)
 
 
 @pytest.fixture

@@ -1,0 +1,275 @@
+"""quantize on a trained network: what stays float, what holds the floor, what is refused."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import onnxpress
+from onnxpress import api
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.model import Model
+from onnxpress.recipe import Recipe
+from onnxpress.verbs.quantize import Quantized
+from zoo.digits import Digits, with_outlier
+from zoo.graphs import parse, serialized
+
+pytestmark = pytest.mark.usefixtures("in_process")
+PLAIN = {"calibrator": "minmax"}
+
+
+def static(digits: Digits, model: object = None, **how: object) -> Quantized:
+    how = {"scheme": "static", "samples": digits.samples, "limit": 200, **how}
+    return api.quantize(model or digits.onnx, **how)  # type: ignore[arg-type]
+
+
+def in_float(model: Model) -> set[str]:
+    """The names of the convolutions and products whose weights are floats."""
+    return {
+        str(node.name)
+        for node in model.ir.graph
+        if node.op_type in ("Conv", "Gemm", "MatMul")
+        and node.inputs[1] is not None
+        and node.inputs[1].is_initializer()
+    }
+
+
+class TestExclude:
+    @pytest.mark.parametrize(
+        ("pattern", "kept"),
+        [
+            ("/body/body.3/Conv", {"/body/body.3/Conv"}),
+            ("Gemm", {"/head/head.1/Gemm", "/head/head.3/Gemm"}),
+            ("body", {"/body/body.0/Conv", "/body/body.3/Conv"}),
+            ("head.*", {"/head/head.1/Gemm", "/head/head.3/Gemm"}),
+        ],
+    )
+    def test_what_matches_stays_float(self, digits: Digits, pattern: str, kept: set[str]) -> None:
+        result = static(digits, exclude=[pattern], **PLAIN)
+        assert in_float(result.model) == kept
+        told = result.to_dict()["kept_float"]
+        assert {entry["node"] for entry in told} >= kept  # type: ignore[attr-defined]
+        assert {entry["why"] for entry in told} == {"it was excluded"}  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("scheme", ["dynamic", "weight-only"])
+    def test_of_every_scheme(self, digits: Digits, scheme: str) -> None:
+        result = static(digits, scheme=scheme, exclude=["head.3"])
+        assert "/head/head.3/Gemm" in in_float(result.model)
+        assert "/head/head.1/Gemm" not in in_float(result.model)
+
+    def test_what_stays_float_reads_floats(self, digits: Digits) -> None:
+        """An outlier in front of an excluded layer must not be rounded on the way to it."""
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, 1000.0)
+        worse = static(digits, model, **PLAIN)
+        better = static(digits, model, exclude=["body.3"], **PLAIN)
+        assert worse.quality.value < 0.9
+        assert better.quality.value > 0.999
+
+    def test_a_pattern_that_matches_nothing(self, digits: Digits) -> None:
+        with pytest.raises(InputError, match=r"--exclude body\.7 matches no node.*there is body"):
+            static(digits, exclude=["body.7"])
+
+
+class TestFloor:
+    def test_the_layer_that_suffers_is_kept_and_the_floor_holds(self, digits: Digits) -> None:
+        factor = random.Random(7).choice([300.0, 1000.0, 3000.0])
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, factor)
+        plain = static(digits, model, **PLAIN)
+        assert plain.quality.low < 0.99
+        assert plain.ruined
+        assert any("only" in warning for warning in plain.warnings)
+        held = static(digits, model, floor=0.99, **PLAIN)
+        assert held.holds
+        kept = held.to_dict()["kept_float"]
+        assert [entry["node"] for entry in kept] == ["/body/body.3/Conv"]  # type: ignore[attr-defined]
+        assert "for the floor" in kept[0]["why"]  # type: ignore[index]
+        assert held.sensitivity is not None
+        assert held.sensitivity.layers[0].node == "/body/body.3/Conv"
+
+    def test_no_layer_is_kept_where_the_floor_holds_anyway(self, digits: Digits) -> None:
+        result = static(digits, floor=0.99)
+        assert result.holds
+        assert not result.kept_float
+        assert result.sensitivity is None
+
+    def test_a_floor_that_nothing_holds_is_an_answer(self, digits: Digits) -> None:
+        result = static(digits, floor=0.99999999, limit=100, **PLAIN)
+        assert result.holds is False
+        assert any("no choice of layers" in warning for warning in result.warnings)
+
+    def test_too_few_samples_to_prove_it_are_told(self, digits: Digits) -> None:
+        result = static(digits, floor=0.99, limit=7)
+        assert not result.holds
+        assert any("cannot prove the floor 0.99" in warning for warning in result.warnings)
+        assert result.sensitivity is None
+
+
+def test_layers_are_ranked_by_two_measures(digits: Digits) -> None:
+    ranking = static(digits, rank=True, **PLAIN).sensitivity
+    assert ranking is not None
+    damages = [layer.alone for layer in ranking.layers]
+    assert len(damages) == 6
+    assert damages == sorted(damages, reverse=True)  # type: ignore[type-var]
+    assert all(layer.local is not None and layer.local >= 0 for layer in ranking.layers)
+    assert ranking.agreement is not None
+    assert -1 <= ranking.agreement <= 1
+    json.dumps(ranking.to_dict())
+
+
+class TestRanges:
+    def test_saved_and_used_again(self, digits: Digits, tmp_path: Path) -> None:
+        path = tmp_path / "ranges.json"
+        first = static(digits, ranges=path)
+        data = json.loads(path.read_text())
+        assert data["samples"] == first.calibration_samples == 40
+        assert set(data["ranges"]) >= {"image", "output"}
+        data["ranges"] = {name: [low, 2 * high] for name, (low, high) in data["ranges"].items()}
+        path.write_text(json.dumps(data))
+        again = static(digits, ranges=path, **{"calibrator": data["calibrator"]})
+        assert again.calibration_samples == 40
+        assert serialized(again.model) != serialized(first.model), "the ranges come from the file"
+        assert json.loads(path.read_text()) == data, "and it is left alone"
+
+    def test_the_same_file_gives_the_same_bytes(self, digits: Digits, tmp_path: Path) -> None:
+        path = tmp_path / "ranges.json"
+        first, second = static(digits, ranges=path), static(digits, ranges=path)
+        assert serialized(first.model) == serialized(second.model)
+        assert serialized(static(digits).model) == serialized(first.model)
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("", "holds no ranges"),
+            ("[]", "holds no ranges"),
+            ('{"format": "other", "version": 1}', "is no file of ranges"),
+            (
+                '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
+                '"activations": "uint8", "samples": 3, "ranges": {"other": [0, 1]}}',
+                "holds ranges of another model",
+            ),
+            (
+                '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
+                '"activations": "uint8", "samples": 3, "ranges": {"image": [2, 1]}}',
+                "ends before it begins",
+            ),
+        ],
+    )
+    def test_bad_files(self, digits: Digits, tmp_path: Path, text: str, told: str) -> None:
+        path = tmp_path / "ranges.json"
+        path.write_text(text)
+        with pytest.raises(InputError, match=told):
+            static(digits, ranges=path)
+        assert path.read_text() == text
+
+    def test_another_calibrator_is_told(self, digits: Digits, tmp_path: Path) -> None:
+        path = tmp_path / "ranges.json"
+        static(digits, ranges=path, **PLAIN)
+        with pytest.raises(InputError, match=r"holds ranges by minmax for uint8; expected .* mse"):
+            static(digits, ranges=path, calibrator="mse")
+
+
+class TestBadInput:
+    def images(self, count: int = 60) -> np.ndarray:
+        return np.random.default_rng(0).random((count, 1, 8, 8)).astype(np.float32)
+
+    @pytest.mark.parametrize("scheme", ["static", "dynamic", "weight-only"])
+    def test_nan(self, digits: Digits, scheme: str) -> None:
+        images = self.images()
+        images[37, 0, 3, 3] = np.nan
+        with pytest.raises(SamplesError, match=r"sample 37 of .* has NaN in input 'image'"):
+            static(digits, samples=images, scheme=scheme)
+
+    def test_samples_that_fit_some_inputs_only(self) -> None:
+        model = parse(
+            "(float[n,4] x, float[n,4] z) => (float[n,4] y) { a = MatMul(x, w) y = Add(a, z) }",
+            w=np.eye(4, dtype=np.float32),
+        )
+        with pytest.raises(SamplesError, match="z"):
+            api.quantize(
+                model, scheme="static", samples={"x": np.ones((40, 4), np.float32)}, limit=40
+            )
+
+    def test_quantized_already(self, digits: Digits) -> None:
+        once = static(digits, **PLAIN).model
+        with pytest.raises(InputError, match=r"quantised already .*expected a float32 model"):
+            static(digits, once)
+
+    @pytest.mark.parametrize("scheme", ["static", "dynamic", "weight-only"])
+    def test_nothing_to_quantize(self, scheme: str) -> None:
+        model = parse("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }")
+        with pytest.raises(InputError, match=r"changes nothing in this model: it has no .*MatMul"):
+            api.quantize(model, scheme=scheme, samples=np.ones((40, 4), np.float32))
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float64])
+    def test_other_floats_are_declined(self, dtype: type) -> None:
+        kind = "float16" if dtype is np.float16 else "double"
+        model = parse(
+            f"({kind}[n,4] x) => ({kind}[n,4] y) {{ y = MatMul(x, w) }}", w=np.eye(4, dtype=dtype)
+        )
+        with pytest.raises(InputError, match=r"the model's weights are .*expected float32"):
+            api.quantize(model, scheme="static", samples=np.ones((40, 4), dtype))
+
+    @pytest.mark.parametrize(
+        ("images", "told"),
+        [
+            (np.zeros((60, 1, 8, 8), np.float32), "are zeros"),
+            (np.ones((60, 1, 8, 8), np.float32), "are all alike"),
+        ],
+    )
+    def test_samples_that_say_little_are_told(
+        self, digits: Digits, images: np.ndarray, told: str
+    ) -> None:
+        warnings = static(digits, samples=images, **PLAIN).warnings
+        assert any(told in warning for warning in warnings)
+        assert any("only 12 samples calibrated: at least 32" in warning for warning in warnings)
+
+    def test_enough_samples_are_not_warned_of(self, digits: Digits) -> None:
+        warnings = static(digits, limit=None, **PLAIN).warnings
+        assert not any("calibrated" in warning for warning in warnings)
+
+
+class TestForms:
+    @pytest.mark.parametrize("activations", ["int8", "uint16", "int16"])
+    def test_other_activations(self, digits: Digits, activations: str) -> None:
+        result = static(digits, activations=activations, **PLAIN)
+        assert result.quality.value > 0.999
+        made = {
+            value.const_value.dtype
+            for value in result.model.ir.graph.initializers.values()
+            if value.const_value is not None
+        }
+        assert ir.DataType[activations.upper()] in made
+
+    @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+    def test_everything_runs_in_int8(self, digits: Digits, engine: str) -> None:
+        result = static(digits, engine=engine)
+        assert result.int8_macs_share > 0.9
+        assert result.quality.value > 0.999
+
+    def test_a_raw_export_is_made_ready(self) -> None:
+        """Batch normalisation goes into the convolution, an old opset is upgraded."""
+        rng = np.random.default_rng(0)
+        model = parse(
+            """(float[n,3,8,8] x) => (float[n,4,6,6] y) {
+                c = Conv(x, w)
+                y = BatchNormalization<epsilon=0.001>(c, g, b, m, v)
+            }""",
+            opset=10,
+            w=rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+            **{k: rng.random(4).astype(np.float32) + 0.5 for k in "gbmv"},
+        )
+        images = rng.standard_normal((60, 3, 8, 8)).astype(np.float32)
+        result = api.quantize(model, scheme="static", samples=images)
+        assert "BatchNormalization" not in result.model.op_counts()
+        assert result.int8_macs_share == 1
+        assert result.quality.value > 0.99
+
+    def test_the_recipe_makes_the_model_again(self, digits: Digits) -> None:
+        result = static(digits)
+        assert str(Recipe.parse(result.recipe)) == result.recipe
+        assert result.to_dict()["recipe"] == result.recipe
