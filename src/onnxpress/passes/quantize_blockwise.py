@@ -35,8 +35,8 @@ class QuantizeBlockwise(Pass):
     ``block_size`` weights of one output; ``symmetric=True`` leaves z out. ``scales=mse`` seeks
     scales with the least squared error, ``minmax`` keeps the extremes. ``form=DequantizeLinear``
     writes ``MatMul(x, DequantizeLinear(W_q, s, z))``, ONNX's own operators from opset 21 on, for
-    inputs that are a multiple of a block. ONNX Runtime and OpenVINO read both and keep such
-    weights small in memory. ``compute=int8`` lets ONNX Runtime round activations to int8 on the
+    inputs that are a multiple of a block. ONNX Runtime and OpenVINO read both.
+    ``compute=int8`` lets ONNX Runtime round activations to int8 on the
     way, as it does in the second form whatever one says; ``float32`` does not. Nodes named in
     ``exclude`` stay float.
     """
