@@ -53,6 +53,13 @@ def every_pass() -> object:
     registry._NAMES.pop(Every, None)
 
 
+CHOICES = {
+    "block_size": (16, 32), "compute": ("float32", "int8"), "scales": ("minmax", "mse"),
+    "form": ("MatMulNBits", "DequantizeLinear"),
+}  # fmt: skip
+"""Fields that take no other value than a few."""
+
+
 def other(step: Pass) -> Pass:
     """``step`` with other values in its fields, where it takes them."""
     changes: dict[str, object] = {}
@@ -60,6 +67,9 @@ def other(step: Pass) -> Pass:
         value = getattr(step, field.name)
         if isinstance(value, bool):
             changes[field.name] = not value
+        elif field.name in CHOICES or value == 4:
+            choices = CHOICES.get(field.name, (4, 8))
+            changes[field.name] = next(choice for choice in choices if choice != value)
         elif isinstance(value, int):
             changes[field.name] = value - 1
         elif value == "uint8":

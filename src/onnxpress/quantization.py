@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
+from onnxpress.least_error import fitted
 from onnxpress.values import Names, add_initializer
 
 PER_CHANNEL_OPSET = 13
@@ -26,6 +27,10 @@ SIXTEEN_BIT_OPSET = 21
 
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operator → which input holds the weights."""
+
+
+SCALES = ("minmax", "mse")
+"""How the scale of a weight's values is chosen: by the largest one, or by the least error."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,30 @@ class QuantizedWeight:
     axis: int
 
 
+def check_scales(name: str, scales: str) -> None:
+    """Raise ``InputError`` unless ``scales`` is one of ``SCALES``."""
+    if scales not in SCALES:
+        raise InputError(f"{name}={scales}", f"one of {', '.join(SCALES)}")
+
+
 def quantize_weight(
-    weight: np.ndarray, axis: int, bits: int = 8, least_scale: np.ndarray | None = None
+    weight: np.ndarray,
+    axis: int,
+    bits: int = 8,
+    least_scale: np.ndarray | None = None,
+    scales: str = "minmax",
 ) -> QuantizedWeight:
-    """Symmetric weights of ``bits`` bits per channel, each scale at least ``least_scale``."""
+    """Symmetric weights of ``bits`` bits per channel, each scale at least ``least_scale``.
+
+    ``scales``: ``minmax`` keeps the largest value of a channel, ``mse`` the least squared error.
+    """
     limit = 2 ** (bits - 1) - 1
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scale = np.abs(weight).max(axis=others).astype(np.float32) / np.float32(limit)
+    used = scale > np.finfo(np.float32).tiny
+    if scales == "mse":
+        rows = np.moveaxis(weight, axis, 0).reshape(len(scale), -1)
+        scale = np.where(used, fitted(rows, np.where(used, scale, 1), -limit, limit), scale)
     if least_scale is not None:
         scale = np.maximum(scale, least_scale.astype(np.float32))
     scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1))

@@ -178,7 +178,13 @@ class Shapes:
                 )  # fmt: skip
 
     def _by_graphs(self, node: ir.Node, graphs: Sequence[ir.Graph]) -> None:
-        """What both branches of an If agree on; of loops, what the file says."""
+        """What both branches of an If agree on; of loops, their bodies' types."""
+        if is_op(node, "Loop", "Scan"):
+            made = graphs[0].outputs[is_op(node, "Loop") :]  # not whether there is another turn
+            for value, result in zip(node.outputs, made, strict=True):
+                self._declared(value)
+                if self.dtype(result) is not None:
+                    self._types[value] = self.dtype(result)
         if not is_op(node, "If"):
             return
         for value, *results in zip(node.outputs, *(g.outputs for g in graphs), strict=True):

@@ -12,6 +12,7 @@ from onnxpress.quantization import (
     WEIGHT_INPUT,
     channel_axis,
     check_bits,
+    check_scales,
     constant_weight,
     dequantized,
     quantize_weight,
@@ -25,17 +26,20 @@ class QuantizeWeights(Pass):
     """``Op(x, W)`` → ``Op(x, DequantizeLinear(W_q, s))`` with W_q int8 and s per output channel.
 
     For Conv, ConvTranspose, Gemm and MatMul by a constant. ``bits`` (2 to 8) narrows the values,
-    not their storage. OpenVINO multiplies such weights in int8, quantising activations at run
-    time; ONNX Runtime restores float weights at load time, so only the file gets smaller there.
-    Nodes named in ``exclude`` stay float.
+    not their storage; ``scales=mse`` seeks the scales with the least squared error. OpenVINO
+    multiplies such weights in int8, quantising activations at run time; ONNX Runtime restores
+    float weights at load time, so only the file gets smaller there. Nodes named in ``exclude``
+    stay float.
     """
 
     rtol = None
     bits: int = 8
+    scales: str = "minmax"
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_bits("bits", self.bits)
+        check_scales("scales", self.scales)
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph = model.ir.graph
@@ -52,7 +56,7 @@ class QuantizeWeights(Pass):
             assert value.name is not None
             key = (value.name, axis)
             if key not in done:
-                quantized = quantize_weight(weight, axis, self.bits)
+                quantized = quantize_weight(weight, axis, self.bits, scales=self.scales)
                 done[key] = dequantized(graph, names, value, quantized, before=node)
             node.replace_input_with(WEIGHT_INPUT[node.op_type], done[key])
             rewrites += 1
