@@ -278,7 +278,7 @@ def quantize(
     exclude: Sequence[str] = (),
     ranges: str | Path | None = None,
     rank: bool = False,
-    engine: str = "onnxruntime",
+    engine: str | None = None,
     floor: float | None = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
@@ -290,20 +290,25 @@ def quantize(
     custom_ops: str | Path | None = None,
     progress: Progress = silent,
 ) -> Quantized:
-    """Quantise with one scheme (``dynamic``, ``static``, ``weight-only``) and measure what it did.
+    """Quantise with one scheme and measure what it did.
+
+    ``scheme`` is ``static``, ``dynamic``, ``weight-only``, ``float16`` or ``bfloat16``, or several
+    joined by ``+``, each for what those before it left in float.
 
     Calibration and scoring use different parts of ``samples``. Without a ``calibrator`` the one
     that does the least damage is found. ``bits`` are those of the weights: 8, or 7 where the CPU
     saturates products of 8. ``exclude`` are patterns of nodes that stay float: names, operator
-    types or modules of the source. ``ranges`` is a file to read the ranges from, or to write them
+    types or modules of the source. The ``engine`` is onnxruntime, unless the scheme is bfloat16,
+    which OpenVINO runs. ``ranges`` is a file to read the ranges from, or to write them
     to where there is none. Where the quality is below ``floor``, the fewest layers that it takes
     stay float; a quality that stays below is not an error: see ``Quantized.holds``. With ``rank``
     the layers are ranked by the damage that each does (minutes for large models).
     """
     check_at_least_one(threads=threads)
-    saturates = scheme != "weight-only" and this_machine().weight_bits < 8
+    engine = engine or ("openvino" if scheme == "bfloat16" else "onnxruntime")
+    saturates = {"static", "dynamic"} & set(scheme.split("+")) and this_machine().weight_bits < 8
     usual = this_machine().weight_bits if saturates else 8
-    wanted = Scheme(scheme, usual if bits is None else bits, activations, calibrator)
+    wanted = Scheme(scheme, engine, usual if bits is None else bits, activations, calibrator)
     if calibrator is not None:
         read(Calibrator, "calibrators", calibrator)
     if floor is not None and not floor <= 1:

@@ -149,12 +149,14 @@ class TestRanges:
             ('{"format": "other", "version": 1}', "is no file of ranges"),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, "ranges": {"other": [0, 1]}}',
+                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"ranges": {"other": [0, 1]}}',
                 "holds ranges of another model",
             ),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, "ranges": {"image": [2, 1]}}',
+                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"ranges": {"image": [2, 1]}}',
                 "ends before it begins",
             ),
         ],
@@ -234,6 +236,36 @@ class TestBadInput:
 
 
 class TestForms:
+    @pytest.mark.parametrize(
+        ("scheme", "made"),
+        [
+            ("float16", {ir.DataType.FLOAT16}),
+            ("bfloat16", {ir.DataType.BFLOAT16}),
+            ("weight-only", {ir.DataType.INT8, ir.DataType.UINT8}),
+            ("dynamic+float16", {ir.DataType.INT8, ir.DataType.FLOAT16}),
+            ("static+weight-only", {ir.DataType.INT8}),
+        ],
+    )
+    def test_every_scheme_and_mixes(
+        self, digits: Digits, scheme: str, made: set[ir.DataType]
+    ) -> None:
+        result = static(digits, scheme=scheme)
+        assert result.quality.value > 0.999
+        assert result.after_bytes < 0.62 * result.before_bytes
+        types = {
+            value.const_value.dtype
+            for value in result.model.ir.graph.initializers.values()
+            if value.const_value is not None
+        }
+        assert made <= types
+
+    def test_four_bits_are_a_quarter_of_the_size_of_the_products(self, digits: Digits) -> None:
+        eight = static(digits, scheme="weight-only")
+        four = static(digits, scheme="weight-only", bits=4)
+        assert [node.op_type for node in four.model.ir.graph].count("MatMulNBits") == 2
+        assert four.quality.value > 0.99
+        assert eight.quality.value > four.quality.value
+
     @pytest.mark.parametrize("activations", ["int8", "uint16", "int16"])
     def test_other_activations(self, digits: Digits, activations: str) -> None:
         result = static(digits, activations=activations, **PLAIN)

@@ -13,7 +13,13 @@ from onnxpress import options, screens, terminal
 def quantize(
     model: Annotated[Path, typer.Argument(help="A float32 ONNX file.")],
     samples: options.SamplesRef,
-    scheme: Annotated[str, typer.Option(help="dynamic, static or weight-only.")],
+    scheme: Annotated[
+        str,
+        typer.Option(
+            help="static, dynamic, weight-only, float16 or bfloat16; joined by +, each is for what "
+            "those before it left."
+        ),
+    ],
     output: options.Output = Path("quantized.onnx"),
     calibrator: Annotated[
         str | None,
@@ -83,7 +89,7 @@ def quantize(
             exclude=exclude or (),
             ranges=ranges,
             rank=rank,
-            engine=engine or "onnxruntime",
+            engine=engine,
             floor=floor,
             task=task,
             preprocess=preprocess,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnxpress.engine import Executed
@@ -14,7 +16,7 @@ from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model, load
 from onnxpress.progress import Progress
-from onnxpress.recipe import Change, Ranges, Recipe
+from onnxpress.recipe import Change, Need, Ranges, Recipe
 from onnxpress.runner import Artifact, Runner, peak_rss_bytes
 from onnxpress.samples import Record, Samples
 from onnxpress.settings import Settings
@@ -64,7 +66,7 @@ class Quantized:
 
     model: Model
     scheme: str
-    engine: str
+    settings: Settings
     before_bytes: int
     after_bytes: int
     measured: Measured
@@ -87,7 +89,7 @@ class Quantized:
     def ruined(self) -> bool:
         """Whether static quantisation silently would have ruined it: no floor was asked for."""
         low = self.quality.value < RUINED
-        return low and self.floor is None and self.scheme == "static"
+        return low and self.floor is None and "static" in self.scheme.split("+")
 
     def to_dict(self) -> dict[str, object]:
         rows = {row.name: row for row in self.measured.rows}
@@ -95,7 +97,8 @@ class Quantized:
         return {
             "scheme": self.scheme,
             "recipe": self.recipe,
-            "engine": self.engine,
+            "engine": self.settings.engine,
+            "settings": self.settings.to_dict(),
             "before": {
                 "size_bytes": self.before_bytes,
                 "latency_ms": rows[FLOAT].latency_ms.to_dict(),
@@ -148,6 +151,7 @@ def quantize(
     rewrite in it, where a pattern matches nothing, and for samples that do not fit.
     """
     refuse_quantized(model)
+    tuned = replace(settings, options={**settings.options, **scheme.options})
     excluded = matching(model, exclude, "--exclude") if exclude else ()
     refuse_nan(samples, sample_feeds(bound, samples, model.signature, ROWS))
     made = _Making(
@@ -155,7 +159,7 @@ def quantize(
         bound,
         samples,
         scheme,
-        settings=settings,
+        settings=tuned,
         excluded=excluded,
         ranges=ranges,
         seed=seed,
@@ -169,7 +173,7 @@ def quantize(
     peak = peak_rss_bytes()
     warnings = list(made.warnings)
     kept: dict[str, str] = {}
-    with _Trial(model, bound, made.scoring, settings, progress) as trial:
+    with _Trial(model, bound, made.scoring, settings, tuned, progress) as trial:
         quality = trial.quality(quantized)
         if floor is not None and quality.low < floor:
             if bound.provable(quality.n) < floor:
@@ -209,7 +213,7 @@ def quantize(
     return Quantized(
         model=quantized,
         scheme=scheme.name,
-        engine=settings.engine,
+        settings=tuned,
         before_bytes=sizes[FLOAT],
         after_bytes=sizes[INT8],
         measured=measured,
@@ -266,13 +270,15 @@ class _Making:
                 self._scheme = scheme.by(self._saved.need)
             self.calibrated = len(calibrating) if self._saved is None else self._saved.samples
         elif ranges is not None:
-            raise InputError(f"--ranges with scheme {scheme.name}", "--scheme static")
+            raise InputError(
+                f"--ranges with --scheme {scheme.name}", "a scheme that observes samples"
+            )
         feeds = sample_feeds(bound, calibrating, self.ready.signature, ROWS)
         self._watched = Watched(feeds, len(calibrating))
         self._gathered = Gatherer(self._watched, settings.threads, self._saved)
         there = {name_of(node) for node in self.ready.ir.graph}
         self.excluded = tuple(name for name in excluded if name in there)
-        self._damage: Damage | None = None
+        self._known: dict[str, float] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -287,37 +293,37 @@ class _Making:
         Outliers are smoothed where that helps; then the calibrators compete, if none was asked
         for. Of those that do about as well the first one wins.
         """
-        scheme = self._scheme
-        recipe = scheme.recipe(self.excluded)
-        if not scheme.calibrates:
-            return recipe
-        self._progress("calibrating", 0, self.calibrated)
-        smoothed = scheme.smoothed(recipe)
-        if self._saved is not None:
-            return smoothed if self._saved.smoothed else recipe
-        if self.build(Recipe(smoothed.passes[:-1]))[1].changed:
-            recipe = self._better(recipe, smoothed)
-        if scheme.calibrator is not None:
-            return recipe
-        for calibrator in CALIBRATORS[1:]:
-            last = scheme.recipe(self.excluded, calibrator).passes[-1]
-            recipe = self._better(recipe, Recipe((*recipe.passes[:-1], last)))
-        return recipe
+        scheme, given = self._scheme, self._saved
+        plain = scheme.recipe(self.excluded)
+        if scheme.calibrates:
+            self._progress("calibrating", 0, self.calibrated)
+        if "static" not in scheme.parts:
+            return plain
+        smoothed = scheme.recipe(self.excluded, smooth=True)
+        if given is not None:
+            return smoothed if given.smoothed else plain
+        smooth = self.build(Recipe(smoothed.passes[:1]))[1].changed
+        smooth = smooth and self._better(plain, smoothed)
+        best = smoothed if smooth else plain
+        for calibrator in () if scheme.calibrator is not None else CALIBRATORS[1:]:
+            other = scheme.recipe(self.excluded, calibrator, smooth=smooth)
+            best = other if self._better(best, other) else best
+        return best
 
-    def _better(self, one: Recipe, other: Recipe) -> Recipe:
-        """``other`` where it clearly does less damage."""
-        damages = []
-        for recipe in (one, other):
+    def _better(self, one: Recipe, other: Recipe) -> bool:
+        """Whether ``other`` clearly does less damage than ``one``."""
+        return self._damage_of(other) < HELPS * self._damage_of(one)
+
+    def _damage_of(self, recipe: Recipe) -> float:
+        """Of what it makes on the engine; infinite where it makes nothing."""
+        if str(recipe) not in self._known:
             model, change = self.build(recipe)
-            if not change.changed:
-                return one
-            damages.append(self._damage_of(model))
-        return other if damages[1] < HELPS * damages[0] else one
+            self._known[str(recipe)] = self.damage(model) if change.changed else math.inf
+        return self._known[str(recipe)]
 
-    def _damage_of(self, model: Model) -> float:
-        if self._damage is None:
-            self._damage = Damage(self.ready, self._some, self._settings)
-        return self._damage(model)
+    @functools.cached_property
+    def damage(self) -> Damage:
+        return Damage(self.ready, self._some, self._settings)
 
     def _some(self) -> Iterable[Feeds]:
         return itertools.islice(self._watched(), DAMAGE_BATCHES)
@@ -330,13 +336,11 @@ class _Making:
         def only(names: Sequence[str]) -> Model:
             return self.build(excluding(recipe, quantized - set(names)))[0]
 
-        if self._damage is None:
-            self._damage = Damage(self.ready, self._some, self._settings)
         return ranked(
             layers,
             self.ready,
             only,
-            self._damage,
+            self.damage,
             self._some,
             lambda index: self._progress("measuring layers", index, len(layers)),
         )
@@ -345,11 +349,16 @@ class _Making:
         """To the file that was asked for, unless they came from it."""
         if self._path is None or self._saved is not None:
             return
-        *before, last = recipe.passes
-        need = next(need for need in last.needs() if isinstance(need, Ranges))
-        model, change = applied(Recipe(tuple(before)), self.ready, self._gathered)
-        found = self._gathered(last, model).ranges[need]
+        places = [i for i, step in enumerate(recipe.passes) if any(map(_is_ranges, step.needs()))]
+        before, step = Recipe(recipe.passes[: places[0]]), recipe.passes[places[0]]
+        need = next(need for need in step.needs() if isinstance(need, Ranges))
+        model, change = applied(before, self.ready, self._gathered)
+        found = self._gathered(step, model).ranges[need]
         SavedRanges(self._path, need, found, self.calibrated, change.changed).save()
+
+
+def _is_ranges(need: Need) -> bool:
+    return isinstance(need, Ranges)
 
 
 @dataclass
@@ -360,6 +369,7 @@ class _Trial(contextlib.AbstractContextManager["_Trial"]):
     bound: Bound
     samples: Samples
     settings: Settings
+    quantized_settings: Settings
     progress: Progress
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -389,7 +399,7 @@ class _Trial(contextlib.AbstractContextManager["_Trial"]):
             self._runners.pop(INT8).close()
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         path = quantized.clone().save(folder / "quantized.onnx")
-        self._targets[INT8] = Artifact(path, self.settings)
+        self._targets[INT8] = Artifact(path, self.quantized_settings)
         self._open(INT8)
 
     def quality(self, quantized: Model) -> Quality:

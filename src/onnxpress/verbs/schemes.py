@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -22,15 +22,18 @@ from onnxpress.recipe import Pass, Ranges, Recipe
 from onnxpress.shapes import CONTRIB
 from onnxpress.values import STANDARD, is_op, name_of, opset
 
-RECENT_OPSET = 17
-SCHEMES = ("dynamic", "static", "weight-only")
-CALIBRATORS = ("minmax", "mse", "percentile")
-"""What is tried where none is asked for."""
+RECENT_OPSET, BFLOAT16_OPSET = 17, 22
+"""What old models are upgraded to; and the first opset whose convolutions take bfloat16."""
 LAYERS = {
     "dynamic": ("MatMul", "Gemm"),
     "static": ("Conv", "MatMul", "Gemm"),
     "weight-only": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
+    "float16": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
+    "bfloat16": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
 }
+"""Scheme → the operators whose constant weights it is about."""
+CALIBRATORS = ("minmax", "mse", "percentile")
+"""What is tried where none is asked for."""
 INTEGER = {
     "": {
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
@@ -46,34 +49,64 @@ INTEGER = {
 
 @dataclass(frozen=True)
 class Scheme:
-    """A scheme with its settings; ``calibrator`` is None where the best one is to be found."""
+    """One scheme or several joined by ``+``, each for what those before it left in float.
+
+    ``engine`` is what the model is for, ``bits`` are those of integer weights; ``calibrator`` is
+    None where the best one is to be found.
+    """
 
     name: str
-    bits: int
+    engine: str = "onnxruntime"
+    bits: int = 8
     activations: str = "uint8"
     calibrator: str | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in SCHEMES:
-            raise InputError(f"--scheme {self.name}", f"one of {', '.join(SCHEMES)}")
+        if not set(self.parts) <= set(LAYERS):
+            known = ", ".join(LAYERS)
+            raise InputError(f"--scheme {self.name}", f"one of {known}, or several joined by +")
         if self.activations not in ACTIVATIONS:
             raise InputError(f"--activations {self.activations}", " or ".join(ACTIVATIONS))
         check_bits("--bits", self.bits)
 
     @property
-    def calibrates(self) -> bool:
-        return self.name == "static"
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self.name.split("+"))
 
-    def recipe(self, exclude: Sequence[str] = (), calibrator: str | None = None) -> Recipe:
-        """Its last pass quantises all layers but those named in ``exclude``."""
-        bits = self.bits
-        if self.name == "dynamic":
-            return _excluding(Recipe.parse(f"quantize_dynamic(weight_bits={bits})"), exclude)
-        if self.name == "weight-only":
-            return _excluding(Recipe.parse(f"quantize_weights(bits={bits})"), exclude)
+    @property
+    def calibrates(self) -> bool:
+        """Whether it looks at samples before it writes anything."""
+        return bool({"static", "float16", "bfloat16"} & set(self.parts))
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What its engine must be told to run integer weights as integers."""
+        grouped = self.engine == "openvino" and "weight-only" in self.parts
+        return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"} if grouped else {}
+
+    def recipe(
+        self, exclude: Sequence[str] = (), calibrator: str | None = None, *, smooth: bool = False
+    ) -> Recipe:
+        """Leaves the nodes named in ``exclude`` in float; ``smooth`` moves outliers first."""
+        bits, by = self.bits, calibrator or self.calibrator or CALIBRATORS[0]
         fields = f"activations={self.activations}, weight_bits={bits}"
-        by = calibrator or self.calibrator or CALIBRATORS[0]
-        return _excluding(Recipe.parse(f"quantize_static({fields}, calibrator={by})"), exclude)
+        static = f"quantize_static({fields}, calibrator={by})"
+        texts = {
+            "dynamic": f"quantize_dynamic(weight_bits={bits})",
+            "static": f"smooth_activations({fields}),{static}" if smooth else static,
+            "weight-only": self._weights(),
+            "float16": "to_float16",
+            "bfloat16": "to_bfloat16",
+        }
+        return excluding(Recipe.parse(",".join(texts[part] for part in self.parts)), exclude)
+
+    def _weights(self) -> str:
+        """In blocks where that is faster, or needed to be any good: see docs/quantization.md."""
+        if self.bits == 4:
+            return "quantize_blockwise(bits=4)"
+        by_channel = f"quantize_weights(bits={self.bits})"
+        blocks = self.bits == 8 and self.engine == "onnxruntime"
+        return f"quantize_blockwise(bits=8),{by_channel}" if blocks else by_channel
 
     def by(self, need: Ranges) -> Scheme:
         """With the calibrator and the activations that saved ranges are for, unless asked for."""
@@ -83,12 +116,6 @@ class Scheme:
             activations=need.dtype if self.activations == "uint8" else self.activations,
         )
 
-    def smoothed(self, recipe: Recipe) -> Recipe:
-        """``recipe`` with outliers moved into the weights before it quantises."""
-        fields = f"activations={self.activations}, weight_bits={self.bits}"
-        smooth = Recipe.parse(f"smooth_activations({fields})").passes
-        return Recipe((*recipe.passes[:-1], *smooth, recipe.passes[-1]))
-
     def prepared(self, model: Model) -> Model:
         """A float model with the same answers, in which it finds all that there is to quantise.
 
@@ -97,7 +124,11 @@ class Scheme:
         """
         named = model.clone()
         NameFixPass()(named.ir)  # engines tell what they ran by the nodes' names
-        least = SIXTEEN_BIT_OPSET if self.activations.endswith("16") else PER_CHANNEL_OPSET
+        sixteen = self.activations.endswith("16")
+        least = max(
+            BFLOAT16_OPSET if "bfloat16" in self.parts else PER_CHANNEL_OPSET,
+            SIXTEEN_BIT_OPSET if sixteen else PER_CHANNEL_OPSET,
+        )
         steps = "inline_functions,fold_constants,fuse_conv_bn,eliminate_dead"
         if 0 < opset(model.ir) < least:
             steps = f"upgrade_opset(to={max(least, RECENT_OPSET)}),{steps}"
@@ -106,23 +137,27 @@ class Scheme:
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """The nodes of ``model`` that it is about: products with constant weights."""
+        operators = {op for part in self.parts for op in LAYERS[part]}
         return tuple(
             name_of(node)
             for node in model.ir.graph
-            if is_op(node, *LAYERS[self.name]) and constant_weight(node) is not None
+            if is_op(node, *operators) and constant_weight(node) is not None
         )
-
-
-def _excluding(recipe: Recipe, exclude: Sequence[str]) -> Recipe:
-    """``recipe`` whose last pass leaves the nodes named in ``exclude`` in float."""
-    last: Pass = replace(recipe.passes[-1], **({"exclude": tuple(exclude)} if exclude else {}))
-    return Recipe((*recipe.passes[:-1], last))
 
 
 def excluding(recipe: Recipe, more: Collection[str]) -> Recipe:
     """``recipe`` that leaves ``more`` in float, in addition to what it leaves already."""
-    already: tuple[str, ...] = getattr(recipe.passes[-1], "exclude", ())
-    return _excluding(recipe, tuple(dict.fromkeys((*already, *more))))
+    if not more:
+        return recipe
+    return Recipe(tuple(_excluding(step, more) for step in recipe.passes))
+
+
+def _excluding(step: Pass, more: Collection[str]) -> Pass:
+    already: tuple[str, ...] | None = getattr(step, "exclude", None)
+    if already is None:
+        return step
+    every = tuple(dict.fromkeys((*already, *more)))
+    return replace(step, **{"exclude": every})
 
 
 def refuse_quantized(model: Model) -> None:
@@ -154,7 +189,7 @@ def nothing_to_quantize(scheme: Scheme, model: Model, reasons: Sequence[str]) ->
     """Why ``scheme`` changed nothing."""
     why = "; ".join(reasons[:3])
     if not why and not scheme.layers(model):
-        operators = ", ".join(LAYERS[scheme.name])
+        operators = ", ".join(dict.fromkeys(op for part in scheme.parts for op in LAYERS[part]))
         why = f"it has no {operators} with constant weights"
     return InputError(
         f"scheme {scheme.name} changes nothing in this model: {why or 'nothing is left to do'}",
