@@ -29,6 +29,13 @@ def resnet18() -> nn.Module:
     return model
 
 
+def resnet50() -> nn.Module:
+    """ImageNet's 1,000 classes, seeded weights."""
+    torch.manual_seed(0)
+    model: nn.Module = models.resnet50(weights=None)
+    return model
+
+
 def mobilenet_v2() -> nn.Module:
     """ImageNet's 1,000 classes, seeded weights."""
     torch.manual_seed(0)

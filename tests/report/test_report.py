@@ -18,6 +18,7 @@ from onnxpress.report.axes import latency_axis, quality_axis
 from onnxpress.report.format import MISSING, quality, significant, size, speedup, text
 from onnxpress.report.html import NARROW, WIDE, _template, pictures
 from onnxpress.report.labels import Box, Wish, place
+from onnxpress.report.quantization import quantization
 from onnxpress.report.rows import read_rows
 from zoo.reports import (
     RESULTS,
@@ -330,3 +331,49 @@ def test_mismatch_is_told():
     }
     assert "output y at 0, 3: 1.5 against 2.5 on x 1×3" in render_html(result)
     assert "differs from the origin" in render_markdown(result)
+
+
+class TestQuantization:
+    def test_the_page_shows_sizes_layers_and_histograms(self) -> None:
+        page = render_html(resnet18())
+        assert "What int8 did: openvino-int8" in page
+        assert "/layer4/1/conv2/Conv" in page
+        assert "2.13 %" in page
+        assert "&lt; 0.001 %" in page
+        assert "seen 0 to 31.25, represented 0 to 4.5" in page
+        found = quantization(resnet18(), read_rows(resnet18()))
+        assert found is not None
+        assert [bar.share for bar in found.layers] == sorted(
+            (bar.share for bar in found.layers), reverse=True
+        )
+        assert found.layers[0].share == 1
+        assert {bar.name for bar in found.sizes if bar.strong} == {"openvino-int8"}
+        (histogram,) = found.histograms
+        assert (histogram.from_share, histogram.to_share) == (0, 4.5 / 31.25)
+        assert [height for _, height in histogram.columns][3] == 0
+        assert max(height for _, height in histogram.columns) == 1
+
+    def test_markdown_tells_the_same(self) -> None:
+        told = render_markdown(resnet18())
+        assert "## What int8 did" in told
+        assert "| /layer4/1/conv2/Conv | 2.13 % |" in told
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            {},
+            {"form": None, "layers": 7, "tensors": "x"},
+            {"layers": [{}, 3, {"node": "a", "error": "much"}, {"node": "b", "error": -1}]},
+            {"tensors": [{}, {"tensor": "t", "counts": [1], "low": None}]},
+            {"tensors": [{"tensor": "t", "counts": [0], "low": 1, "high": 1, "seen_low": 1,
+                          "seen_high": 1, "error": 0}]},
+        ],
+    )  # fmt: skip
+    def test_what_is_missing_or_odd_is_left_out(self, raw: object) -> None:
+        result = {**resnet18(), "quantization": raw}
+        Page(render_html(result))
+        render_markdown(result)
+
+    def test_nothing_is_said_where_nothing_was_quantised(self) -> None:
+        assert "What int8 did" not in render_html({**resnet18(), "quantization": None})
+        assert "What int8 did" not in render_markdown({**resnet18(), "quantization": None})

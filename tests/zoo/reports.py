@@ -137,6 +137,25 @@ def resnet18() -> Json:
                 "weights (node /layer1/0/conv1/Conv)",
             ),
         ],
+        "quantization": {
+            "form": "openvino-int8",
+            "layers": [
+                {"node": "/layer4/1/conv2/Conv", "error": 0.0213},
+                {"node": "/conv1/Conv", "error": 0.0004},
+                {"node": "/fc/Gemm", "error": 2e-7},
+            ],
+            "tensors": [
+                {
+                    "tensor": "/layer1/0/relu/Relu_output_0",
+                    "error": 0.0071,
+                    "low": 0.0,
+                    "high": 4.5,
+                    "seen_low": 0.0,
+                    "seen_high": 31.25,
+                    "counts": [90210.0, 811.5, 40.0, 0.0, 3.0],
+                },
+            ],
+        },
         "journal": [
             {"step": "fold_constants", "rewrites": 12, "refusals": []},
             {"step": "fuse_conv_bn", "rewrites": 20, "refusals": []},
@@ -282,6 +301,8 @@ def hostile() -> Json:
         each |= {"name": HOSTILE + each["name"], "reason": HOSTILE, "engine": HOSTILE}
         each["settings"]["options"] = {HOSTILE: HOSTILE}
     result["chosen"] = result["candidates"][4]["name"]
+    told = result["quantization"]
+    told["form"] = told["layers"][0]["node"] = told["tensors"][0]["tensor"] = HOSTILE
     return result
 
 

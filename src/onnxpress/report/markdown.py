@@ -23,10 +23,10 @@ from onnxpress.report.quantization import quantization
 from onnxpress.report.rows import Row, Rows, read_rows
 
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+INT8 = "What int8 did"
 _KEYS = {
     "Conversion": "conversion",
     "Journal of the passes": "journal",
-    "What int8 did": "quantization",
     "Samples": "samples",
     "How to use it": "bundle",
 }
@@ -41,7 +41,7 @@ def render_markdown(result: Mapping[str, object]) -> str:
     sections = {
         "Every form, fastest first": (_table(rows), "\n".join(_reasons(rows))),
         "The Pareto frontier of quality against latency": ("\n".join(_frontier(rows)),),
-        "What int8 did": _int8(result, rows),
+        INT8: _int8(result, rows),
         "How it was measured": (_facts(conditions(result, rows)),),
         "Conversion": (_facts(conversion(result)), table),
         "Journal of the passes": (_journal(result),),
@@ -55,6 +55,8 @@ def render_markdown(result: Mapping[str, object]) -> str:
         _facts(headline(result, rows)),
     ]
     for title, parts in sections.items():
+        if title == INT8 and not parts:
+            continue
         if _KEYS.get(title) in {None, *result}:
             blocks += [f"## {title}", *(parts if any(parts) else ("Nothing was recorded.",))]
     return "\n\n".join(block for block in blocks if block) + "\n"
