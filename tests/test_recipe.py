@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxpress import registry
@@ -100,6 +100,7 @@ def test_all_passes_in_one_recipe() -> None:
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
 
 
+@settings(deadline=None)  # the first case imports every pass
 @given(
     word=words,
     count=st.integers(),
