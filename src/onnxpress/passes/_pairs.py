@@ -68,15 +68,19 @@ def pair_before(node: ir.Node, shapes: Shapes) -> Pair | Missed | None:
 
 
 def _reason(value: ir.Value, producer: ir.Node, shapes: Shapes) -> str:
-    """Why no factor passes through ``producer`` to the one reader of ``value``; empty if it does."""
-    if any(output is not value and output.uses() for output in producer.outputs):
+    """Why no factor passes through ``producer`` to what reads ``value``; empty where it does."""
+    others = [output for output in producer.outputs if output is not value]
+    if any(output.uses() or output.is_graph_output() for output in others):
         return f"another output of the {producer.op_type} is read"
     if value.is_graph_output():
         return "what lies between is an output of the graph"
     if len(value.uses()) > 1:
         return "another node reads what lies between"
-    if is_op(producer, "Clip"):
-        return _cut(producer)
+    return _cut(producer) if is_op(producer, "Clip") else _mixed(producer, shapes)
+
+
+def _mixed(producer: ir.Node, shapes: Shapes) -> str:
+    """Why ``producer`` does not keep channels apart."""
     if is_op(producer, *VIEWS) and not _keeps_channels(producer, shapes):
         return f"the {producer.op_type} moves channels"
     if is_op(producer, *REDUCTIONS):

@@ -70,8 +70,9 @@ def observe(
 ) -> Seen:
     """Run ``model`` on each batch; with ``rows`` that many rows of each matrix are kept as well.
 
-    ``channels`` tells whether the moments of each channel are. Samples are drawn by ``seed``. Raises ``EngineError`` where ONNX Runtime is missing or cannot
-    run the model, ``SamplesError`` for a batch that does not fit.
+    ``channels`` tells whether the moments of each channel are. Samples are drawn by ``seed``.
+    Raises ``EngineError`` where ONNX Runtime is missing or cannot run the model, ``SamplesError``
+    for a batch that does not fit.
     """
     engine = registry.create(Engine, "engines", ENGINE)
     require(engine, ENGINE)
