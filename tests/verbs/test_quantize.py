@@ -149,13 +149,13 @@ class TestRanges:
             ('{"format": "other", "version": 1}', "is no file of ranges"),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"activations": "uint8", "samples": 3, "helpers": [], '
                 '"ranges": {"other": [0, 1]}}',
                 "holds ranges of another model",
             ),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"activations": "uint8", "samples": 3, "helpers": [], '
                 '"ranges": {"image": [2, 1]}}',
                 "ends before it begins",
             ),

@@ -45,21 +45,19 @@ def pair_before(node: ir.Node, shapes: Shapes) -> Pair | Missed | None:
     weight = constant_weight(node)
     if weight is None or not is_op(node, *SECOND) or linear_refusal(node, weight):
         return None
-    second, value = Linear.of(node), node.inputs[0]
-    why, blocking = "", ""
-    while value is not None:
-        producer = value.producer()
-        if producer is None or producer.graph is not node.graph:
+    why, blocking, last = "", "", node
+    while last is node or is_op(last, *BETWEEN):
+        value = last.inputs[0]
+        before = None if value is None else value.producer()
+        if value is None or before is None or before.graph is not node.graph:
             return None
-        found = _reason(value, producer, shapes)
+        found = _reason(value, before, shapes)
         if found and not why:
-            why, blocking = found, name_of(producer)
-        if not is_op(producer, *BETWEEN):
-            break
-        value = producer.inputs[0]
-    if value is None or not is_op(producer, *FIRST) or constant_weight(producer) is None:
+            why, blocking = found, name_of(before)
+        last = before
+    if not is_op(last, *FIRST) or constant_weight(last) is None:
         return None
-    first = Linear.of(producer)
+    first, second = Linear.of(last), Linear.of(node)
     if isinstance(first, str) or isinstance(second, str):
         return None
     pair = Pair(first, second, second.inputs // first.outputs)

@@ -27,8 +27,9 @@ HOLLOW_BYTES = 64 << 10
 class Gatherer:
     """Observes each graph at most once, whatever is asked about it, and however often.
 
-    Graphs are the same where the names of their values are, of constants too. Of a graph that was
-    observed for its ranges alone, rows and channels are observed when they are asked for.
+    Graphs are the same where the names of their values are, of constants too. What was asked for
+    of one graph, rows or channels, is kept of all that are observed after it; one that was
+    observed before is observed again where they are asked for.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Gatherer:
     ) -> None:
         self._batches, self._threads, self._given = batches, threads, given
         self._seen: dict[tuple[object, ...], tuple[Seen, int, bool]] = {}
+        self._rows, self._channels = 0, False
 
     def __call__(self, step: Pass, model: Model) -> Facts:
         """What ``step`` needs about ``model``; nothing is run where it needs nothing.
@@ -67,8 +69,8 @@ class Gatherer:
         )
         known = self._seen.get(key)
         if known is None or known[1] < rows or known[2] < channels:
-            if known is not None:
-                rows, channels = max(rows, known[1]), channels or known[2]
+            rows = self._rows = max(rows, self._rows)
+            channels = self._channels = channels or self._channels
             seen = observe(model, self._batches(), self._threads, rows, channels=channels)
             known = self._seen[key] = seen, rows, channels
         return known[0]

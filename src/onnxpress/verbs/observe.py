@@ -94,9 +94,9 @@ def observe(
                     most = min(rows, max(FEWEST_ROWS, ROWS_VALUES // max(1, len(low))))
                     seen.rows.setdefault(name, Channels(most, seed)).add(low, high, some)
                 for name, parts in taps.channels.items():
-                    *told, size = (outputs[part] for part in parts)
-                    moments = seen.moments.setdefault(name, Moments())
-                    moments.add(*told, size.item() // max(1, len(told[0])))
+                    low, high, mean, square, size = (outputs[part] for part in parts)
+                    count = size.item() // max(1, len(low))
+                    seen.moments.setdefault(name, Moments()).add(low, high, mean, square, count)
     seen.tensors = {name: each for name, each in seen.tensors.items() if not each.empty}
     seen.moments = {name: each for name, each in seen.moments.items() if each.count}
     return seen
