@@ -19,8 +19,8 @@ from onnxpress.shapes import Shapes
 from onnxpress.values import Names, drop_unused
 
 POWERS = (0.25, 0.5, 0.75, 1.0)
-GAIN = 0.9
-"""What a change must leave of the noise, at most."""
+GAIN = 0.75
+"""What a step must leave of the noise, at most."""
 ROUNDS = 20
 LEAST = 1e-4
 """The smallest channel beside the largest one that is told from none; so are weights."""
@@ -35,7 +35,7 @@ class EqualizeLayers(Pass):
     ReLU6 cuts at a number and stays. After Nagel et al. 2019, arXiv:1906.04721, for weights with a
     scale per output channel: ranges are those of activations on samples, and each s is built of
     steps ``r_x^α / r_W^(1-α)`` as long as the noise over signal that ``activations`` and
-    ``weight_bits`` add to what W₂ makes falls by a tenth. This does not depend on scales of other
+    ``weight_bits`` add to what W₂ makes falls by a quarter. This does not depend on scales of other
     pairs, so chains need no second round.
     """
 
