@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpress.model import Model
+from onnxpress.model import Model, load
 from onnxpress.passes.quantize_static import QuantizeStatic
 from onnxpress.recipe import Facts, PerChannel, Ranges
+from onnxpress.settings import Settings
 from onnxpress.verbs.calibrate import gather
+from onnxpress.verbs.schemes import Scheme
+from onnxpress.verbs.sensitivity import Damage
+from zoo.digit_files import Digits
 from zoo.graphs import Array, answers, parse
 
 RNG = np.random.default_rng(0)
@@ -101,3 +105,15 @@ def test_a_computed_bias_stays() -> None:
         for step in (PLAIN, CORRECTED)
     ]
     np.testing.assert_array_equal(*made)
+
+
+def test_a_trained_network_suffers_less_on_images_that_were_not_seen(digits: Digits) -> None:
+    model = Scheme("static").prepared(load(digits.onnx))
+    with np.load(digits.samples) as data:
+        seen, other = data["image"][:60], data["image"][200:]
+    damage = Damage(model, lambda: [{"image": other}], Settings("onnxruntime", threads=1))
+    plain, corrected = (
+        damage(step.apply(model, gather(step, model, lambda: [{"image": seen}]))[0])
+        for step in (PLAIN, CORRECTED)
+    )
+    assert corrected < 0.7 * plain

@@ -150,6 +150,20 @@ def test_channels_that_are_alike_are_left_alone() -> None:
     assert not change.reasons
 
 
+def test_room_is_left_for_what_was_not_seen() -> None:
+    """The largest channel stays as large; were all as large, new samples would be cut in all."""
+    model = graph(*PAIRS["relu"])
+    x, step = images(model), EqualizeLayers()
+    after, _ = equalized(model, x)
+    before, now = (
+        gather(step, each, lambda: [{"x": x}]).moments["r"].high for each in (model, after)
+    )
+    top = int(before.argmax())
+    np.testing.assert_allclose(now[top], before[top], rtol=1e-5)
+    assert np.delete(now, top).max() <= 0.76 * now[top]
+    assert now.min() > 10 * before.min()
+
+
 def test_channels_that_are_dead_or_not_read() -> None:
     parts = constants()
     parts["w"][0] = 0

@@ -22,6 +22,8 @@ POWERS = (0.25, 0.5, 0.75, 1.0)
 GAIN = 0.75
 """What a step must leave of the noise, at most."""
 ROUNDS = 20
+ROOM = 0.75
+"""Of the largest channel's range others grow to as much: on new samples all of them go beyond."""
 LEAST = 1e-4
 """The smallest channel beside the largest one that is told from none; so are weights."""
 
@@ -35,8 +37,9 @@ class EqualizeLayers(Pass):
     ReLU6 cuts at a number and stays. After Nagel et al. 2019, arXiv:1906.04721, for weights with a
     scale per output channel: ranges are those of activations on samples, and each s is built of
     steps ``r_x^α / r_W^(1-α)`` as long as the noise over signal that ``activations`` and
-    ``weight_bits`` add to what W₂ makes falls by a quarter. This does not depend on scales of other
-    pairs, so chains need no second round.
+    ``weight_bits`` add to what W₂ makes falls by a quarter. The largest channel stays as it is,
+    others grow to 3/4 of it. This does not depend on scales of other pairs, so chains need no
+    second round.
     """
 
     rtol = 1e-4
@@ -83,18 +86,19 @@ class EqualizeLayers(Pass):
         return Change(rewrites, missed=tuple(missed))
 
     def _factors(self, pair: Pair, seen: Moments) -> np.ndarray | None:
-        """The s with the least noise, where it is worth it; the largest channel keeps its size."""
+        """The s with the least noise, where it is worth it; the largest channel stays as it is."""
         noise = _Noise(pair, seen, self.activations, self.weight_bits)
-        largest = noise.largest.max()
-        if not 0 < largest < MASK:
+        top = int(noise.largest.argmax())
+        if not 0 < noise.largest[top] < MASK:
             return None
+        smallest = np.minimum(noise.largest / (ROOM * noise.largest[top]), 1)
         best = start = np.ones(pair.first.outputs)
         least = noise(best)
         for _ in range(ROUNDS):
             before, found = least, best
             for power in POWERS:
                 s = best * noise.step(best, power)
-                s *= (noise.largest / s).max() / largest
+                s = np.maximum(s / s[top], smallest)
                 error = noise(s)
                 if error < GAIN * before and error < least:
                     found, least = s, error
