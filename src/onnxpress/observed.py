@@ -136,3 +136,31 @@ class Channels:
             place = int(self._rng.integers(self._seen))
             if place < self._most:
                 self._rows[place] = row.copy()
+
+
+class Moments:
+    """Each channel of one tensor over all batches: float64 arrays, one number per channel.
+
+    ``low`` and ``high`` are its bounds, ``mean`` and ``square`` the means of its values and of
+    their squares, over all of ``count`` values. Batches that are not finite are left out.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.low = self.high = self.mean = self.square = np.zeros(0)
+
+    def add(
+        self, low: np.ndarray, high: np.ndarray, mean: np.ndarray, square: np.ndarray, count: int
+    ) -> None:
+        """One batch of ``count`` values per channel."""
+        batch = [np.asarray(part, np.float64) for part in (low, high, mean, square)]
+        if not count or not all(np.isfinite(part).all() for part in batch):
+            return
+        low, high, mean, square = batch
+        if self.count:
+            low, high = np.minimum(low, self.low), np.maximum(high, self.high)
+            share = count / (self.count + count)
+            mean = self.mean + (mean - self.mean) * share
+            square = self.square + (square - self.square) * share
+        self.low, self.high, self.mean, self.square = low, high, mean, square
+        self.count += count

@@ -84,6 +84,13 @@ class QuantizedWeight:
     scale: np.ndarray
     axis: int
 
+    @property
+    def nearest(self) -> np.ndarray:
+        """What the integers stand for, float32."""
+        along = [1] * self.values.ndim
+        along[self.axis] = -1
+        return np.asarray(self.values * self.scale.reshape(along), np.float32)
+
 
 def check_scales(name: str, scales: str) -> None:
     """Raise ``InputError`` unless ``scales`` is one of ``SCALES``."""

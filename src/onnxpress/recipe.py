@@ -17,7 +17,7 @@ from onnxpress.calibrator import Range
 from onnxpress.engine import Executed
 from onnxpress.lineage import Before
 from onnxpress.model import Model
-from onnxpress.observed import Channels
+from onnxpress.observed import Channels, Moments
 from onnxpress.spelling import read, spelled, split
 
 
@@ -48,6 +48,11 @@ class Rows(Need):
 
 
 @dataclass(frozen=True)
+class PerChannel(Need):
+    """Bounds and means of each channel of what linear operators with constant weights read."""
+
+
+@dataclass(frozen=True)
 class Kernels(Need):
     """What ONNX Runtime executes of the model, after its own optimisation at load time."""
 
@@ -57,11 +62,13 @@ class Facts:
     """What was observed about a model before any pass.
 
     ``ranges`` maps a need to an activation's name to its range, ``rows`` an activation's name to
-    its rows; ``kernels`` name the nodes (``layers``) that each stands for.
+    its rows, ``moments`` to what its channels looked like; ``kernels`` name the nodes (``layers``)
+    that each stands for.
     """
 
     ranges: Mapping[Ranges, Mapping[str, Range]] = field(default_factory=dict)
     rows: Mapping[str, Channels] = field(default_factory=dict)
+    moments: Mapping[str, Moments] = field(default_factory=dict)
     kernels: tuple[Executed, ...] = ()
 
 

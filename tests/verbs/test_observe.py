@@ -142,3 +142,41 @@ def test_memory_does_not_grow_with_samples() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     observe(model, batches(40))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_channels_of_what_linear_operators_read(opset: int) -> None:
+    """Bounds and means per channel, over all samples and not over batches."""
+    text = """(float[n,2,3,3] x, float[n,2] z) => (float[n,4,3,3] y, float[n,2] m) {
+        y = Conv<group=2>(x, c)  m = MatMul(z, w)
+    }"""
+    model = parse(text, opset, c=normal(4, 1, 1, 1), w=W)
+    sizes = (1, 3, 4)
+    feeds = [{"x": normal(n, 2, 3, 3), "z": normal(n, 2)} for n in sizes]
+    assert not observe(model, feeds).moments
+    seen = observe(model, feeds, channels=True).moments
+    assert seen.keys() == {"x", "z"}
+    for name, axes in (("x", (0, 2, 3)), ("z", (0,))):
+        every, found = np.concatenate([each[name] for each in feeds]), seen[name]
+        assert found.count == every.size / 2
+        np.testing.assert_array_equal(found.low, every.min(axes))
+        np.testing.assert_array_equal(found.high, every.max(axes))
+        np.testing.assert_allclose(found.mean, every.mean(axes), atol=1e-6)
+        np.testing.assert_allclose(found.square, np.square(every).mean(axes), rtol=1e-5)
+
+
+def test_channels_that_are_read_in_two_ways_are_left_out() -> None:
+    text = """(float[n,2,2] x) => (float[n,2,2] y, float[n,2,2] m) {
+        y = Conv(x, c)  m = MatMul(x, w)
+    }"""
+    model = parse(text, c=normal(2, 2, 1), w=W)
+    assert not observe(model, [{"x": normal(3, 2, 2)}], channels=True).moments
+
+
+def test_batches_that_are_not_finite_say_nothing_of_channels() -> None:
+    model = parse("(float[n,2] x) => (float[n,2] y) { y = MatMul(x, w) }", w=W)
+    bad = normal(3, 2)
+    bad[1, 1] = np.inf
+    good = normal(3, 2)
+    seen = observe(model, [{"x": bad}, {"x": good}], channels=True).moments["x"]
+    np.testing.assert_allclose(seen.mean, good.mean(axis=0), atol=1e-6)

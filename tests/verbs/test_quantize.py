@@ -64,7 +64,7 @@ class TestExclude:
 
     def test_what_stays_float_reads_floats(self, digits: Digits) -> None:
         """An outlier in front of an excluded layer must not be rounded on the way to it."""
-        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, 1000.0)
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, 1000.0, fixed=True)
         worse = static(digits, model, **PLAIN)
         better = static(digits, model, exclude=["body.3"], **PLAIN)
         assert worse.quality.value < 0.9
@@ -78,7 +78,7 @@ class TestExclude:
 class TestFloor:
     def test_the_layer_that_suffers_is_kept_and_the_floor_holds(self, digits: Digits) -> None:
         factor = random.Random(7).choice([300.0, 1000.0, 3000.0])
-        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, factor)
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, factor, fixed=True)
         plain = static(digits, model, **PLAIN)
         assert plain.quality.low < 0.99
         assert plain.ruined
@@ -107,6 +107,27 @@ class TestFloor:
         assert not result.holds
         assert any("cannot prove the floor 0.99" in warning for warning in result.warnings)
         assert result.sensitivity is None
+
+
+class TestHelpers:
+    """What is done besides int8 itself: only where it does less damage."""
+
+    @pytest.mark.parametrize("factor", [30.0, 1000.0])
+    def test_ranges_of_channels_are_equalized_where_they_are_apart(
+        self, digits: Digits, factor: float
+    ) -> None:
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, factor)
+        result = static(digits, model, **PLAIN)
+        assert result.recipe.startswith("equalize_layers")
+        assert result.quality.low > 0.999
+        fixed, _ = with_outlier(onnxpress.load(digits.onnx), 1, factor, fixed=True)
+        other = static(digits, fixed, **PLAIN)
+        assert "equalize_layers" not in other.recipe
+        assert 1 - result.quality.value < 0.3 * (1 - other.quality.value)
+        assert not result.kept_float, "what is not equalised is quantised all the same"
+
+    def test_nothing_is_moved_where_that_does_not_help(self, digits: Digits) -> None:
+        assert "equalize_layers" not in static(digits, **PLAIN).recipe
 
 
 def test_layers_are_ranked_by_two_measures(digits: Digits) -> None:
@@ -149,15 +170,21 @@ class TestRanges:
             ('{"format": "other", "version": 1}', "is no file of ranges"),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"activations": "uint8", "samples": 3, "helpers": [], '
                 '"ranges": {"other": [0, 1]}}',
                 "holds ranges of another model",
             ),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "smoothed": false, '
+                '"activations": "uint8", "samples": 3, "helpers": [], '
                 '"ranges": {"image": [2, 1]}}',
                 "ends before it begins",
+            ),
+            (
+                '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
+                '"activations": "uint8", "samples": 3, "helpers": ["magic"], '
+                '"ranges": {"image": [1, 2]}}',
+                "asks for magic",
             ),
         ],
     )
@@ -173,6 +200,17 @@ class TestRanges:
         static(digits, ranges=path, **PLAIN)
         with pytest.raises(InputError, match=r"holds ranges by minmax for uint8; expected .* mse"):
             static(digits, ranges=path, calibrator="mse")
+
+    def test_what_was_chosen_with_them_is_chosen_again(
+        self, digits: Digits, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "ranges.json"
+        model, _ = with_outlier(onnxpress.load(digits.onnx), 1, 300.0)
+        first = static(digits, model, ranges=path)
+        assert "equalize_layers" in json.loads(path.read_text())["helpers"]
+        second = static(digits, model, ranges=path)
+        assert second.recipe == first.recipe
+        assert serialized(second.model) == serialized(first.model)
 
 
 class TestBadInput:

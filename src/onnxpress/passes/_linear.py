@@ -92,6 +92,11 @@ class Linear:
         beta = self.node.attributes.get_float("beta", 1.0) if is_op(self.node, "Gemm") else 1.0
         return np.broadcast_to(array.astype(np.float64).reshape(-1) * beta, self.outputs)
 
+    def by_output(self) -> np.ndarray:
+        """The weight as [groups, outputs, inputs, taps]; both numbers are those of a group."""
+        split = self._split(self.weight)
+        return split if self.outputs_first else split.swapaxes(1, 2)
+
     def scaled_outputs(self, scale: np.ndarray) -> np.ndarray:
         """The weight with each output times its number, in float64."""
         return self._scaled(scale, self.outputs, self.outputs_first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -12,11 +12,14 @@ import onnx_ir as ir
 from onnxpress.calibrator import Range
 from onnxpress.errors import InputError
 from onnxpress.model import Model
+from onnxpress.observed import Moments
+from onnxpress.passes._linear import Linear
 from onnxpress.quantization import (
     ACTIVATIONS,
     PER_CHANNEL_OPSET,
     SIXTEEN_BIT_OPSET,
     Grid,
+    QuantizedWeight,
     activation_grid,
     add_constant,
     channel_axis,
@@ -26,7 +29,7 @@ from onnxpress.quantization import (
     linear_refusal,
     quantize_weight,
 )
-from onnxpress.recipe import Change, Facts, Need, Pass, Ranges
+from onnxpress.recipe import Change, Facts, Need, Pass, PerChannel, Ranges
 from onnxpress.values import Names, constant, drop_unused, is_op, name_of, opset
 
 CUTS = ("Relu", "Clip")
@@ -46,7 +49,9 @@ class QuantizeStatic(Pass):
     with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8``
     (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both
     engines multiply in float then; opset 21). Nodes named in ``exclude`` stay
-    float and read float. Between
+    float and read float. ``correct_bias`` adds ``(W - W_q)·E[x]`` to b, and a b where a Conv or
+    Gemm has none: what rounded weights add to an output on the average, after Nagel et al. 2019,
+    arXiv:1906.04721; E[x] per channel is that of samples. Between
     convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads a
     convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
     other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
@@ -58,6 +63,7 @@ class QuantizeStatic(Pass):
     weight_bits: int = 8
     calibrator: str = "minmax"
     exclude: tuple[str, ...] = ()
+    correct_bias: bool = False
 
     def __post_init__(self) -> None:
         if self.activations not in ACTIVATIONS:
@@ -65,7 +71,7 @@ class QuantizeStatic(Pass):
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:
-        return (self._ranges(),)
+        return (self._ranges(), PerChannel()) if self.correct_bias else (self._ranges(),)
 
     def _ranges(self) -> Ranges:
         return Ranges(self.calibrator, self.activations)
@@ -77,7 +83,7 @@ class QuantizeStatic(Pass):
             return Change(0, (f"{self.activations} activations need opset {SIXTEEN_BIT_OPSET}",))
         graph = model.ir.graph
         ranges = facts.ranges.get(self._ranges(), {})
-        placed = _Placed(model.ir, ranges, self)
+        placed = _Placed(model.ir, ranges, facts.moments if self.correct_bias else {}, self)
         integer: dict[ir.Value, None] = {}
         for node in list(graph):
             if name_of(node) in self.exclude:
@@ -110,12 +116,19 @@ def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: _Placed
 class _Placed:
     """The pairs that were placed so far: one for each activation, shared by all its readers."""
 
-    def __init__(self, model: ir.Model, ranges: Mapping[str, Range], step: QuantizeStatic) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        ranges: Mapping[str, Range],
+        moments: Mapping[str, Moments],
+        step: QuantizeStatic,
+    ) -> None:
         self._graph, self._names = model.graph, Names(model)
+        self._moments = moments
         self._ranges, self._dtype, self._bits = ranges, step.activations, step.weight_bits
         self._excluded = frozenset(step.exclude)
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
-        self._weights: dict[tuple[str, int], tuple[ir.Value, np.ndarray]] = {}
+        self._weights: dict[tuple[str, int], tuple[ir.Value, QuantizedWeight]] = {}
         self._cut: set[ir.Node] = set()
         self.rewrites = 0
         self.refusals: list[str] = []
@@ -137,11 +150,17 @@ class _Placed:
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         axis = channel_axis(node, weight)
         bias_array = _constant_bias(bias, weight.shape[axis])
-        value, scale = self._weight(old, weight, axis, bias_array, pair[1], node)
+        value, small = self._weight(old, weight, axis, bias_array, pair[1], node)
+        error = self._error(node, source, weight, small)
         node.replace_input_with(0, pair[0])
         node.replace_input_with(1, value)
-        if bias is not None and bias_array is not None:
-            node.replace_input_with(2, self._bias(bias, bias_array, scale * pair[1].scale, node))
+        if error is not None and (bias is None or bias_array is not None):
+            bias_array = error if bias_array is None else bias_array + error
+        if bias_array is not None:
+            stem = f"{old.name}_bias" if bias is None else str(bias.name)
+            node.resize_inputs(3)
+            scale = small.scale * pair[1].scale
+            node.replace_input_with(2, self._bias(stem, bias_array, scale, node))
         self.rewrites += 1
         return True
 
@@ -225,31 +244,43 @@ class _Placed:
         bias: np.ndarray | None,
         grid: Grid,
         node: ir.Node,
-    ) -> tuple[ir.Value, np.ndarray]:
-        """The dequantised weight and its scales, so wide that the int32 bias cannot overflow."""
+    ) -> tuple[ir.Value, QuantizedWeight]:
+        """The dequantised weight, with scales so wide that the int32 bias cannot overflow."""
         least = np.zeros(weight.shape[axis], np.float32)
         if bias is not None:
             least = (np.abs(bias) / (grid.scale * BIAS_LIMIT)).astype(np.float32)
         key = (old.name or "", axis)
-        if key not in self._weights or (self._weights[key][1] < least).any():
+        if key not in self._weights or (self._weights[key][1].scale < least).any():
             small = quantize_weight(weight, axis, self._bits, least)
             value = dequantized(self._graph, self._names, old, small, node)
-            self._weights[key] = value, small.scale
+            self._weights[key] = value, small
         return self._weights[key]
 
-    def _bias(self, old: ir.Value, bias: np.ndarray, scale: np.ndarray, node: ir.Node) -> ir.Value:
+    def _error(
+        self, node: ir.Node, source: ir.Value, weight: np.ndarray, small: QuantizedWeight
+    ) -> np.ndarray | None:
+        """By how much the rounded weights lessen each output, for the mean of what they read."""
+        seen = self._moments.get(source.name or "")
+        linear = Linear.of(node)
+        if seen is None or isinstance(linear, str) or not linear.takes_bias:
+            return None
+        if len(seen.mean) != linear.inputs:
+            return None
+        return replace(linear, weight=weight - small.nearest).moved(seen.mean)
+
+    def _bias(self, old: str, bias: np.ndarray, scale: np.ndarray, node: ir.Node) -> ir.Value:
         limit = 2**31 - 1
         values = np.clip(np.round(bias.astype(np.float64) / scale), -limit, limit)
         dequantize = ir.node(
             "DequantizeLinear",
             [
-                self._constant(f"{old.name}_int32", values.astype(np.int32)),
-                self._constant(f"{old.name}_scale", scale.astype(np.float32)),
+                self._constant(f"{old}_int32", values.astype(np.int32)),
+                self._constant(f"{old}_scale", scale.astype(np.float32)),
             ],
             {"axis": 0},
         )
         output = dequantize.outputs[0]
-        output.name = self._names.fresh(f"{old.name}_dequantized")
+        output.name = self._names.fresh(f"{old}_dequantized")
         output.dtype, output.shape = ir.DataType.FLOAT, ir.Shape(bias.shape)
         node.prepend([dequantize])
         return output

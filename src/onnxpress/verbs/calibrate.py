@@ -12,7 +12,7 @@ from onnxpress import registry
 from onnxpress.calibrator import Calibrator, Range
 from onnxpress.engine import Engine, Executed, require
 from onnxpress.model import Model
-from onnxpress.recipe import Change, Facts, Kernels, Pass, Ranges, Recipe, Rows
+from onnxpress.recipe import Change, Facts, Kernels, Pass, PerChannel, Ranges, Recipe, Rows
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.spelling import read
@@ -27,8 +27,9 @@ HOLLOW_BYTES = 64 << 10
 class Gatherer:
     """Observes each graph at most once, whatever is asked about it, and however often.
 
-    Graphs are the same where the names of their values are. Of a graph that was observed for its
-    ranges alone, rows are observed when they are asked for.
+    Graphs are the same where the names of their values are, of constants too. What was asked for
+    of one graph, rows or channels, is kept of all that are observed after it; one that was
+    observed before is observed again where they are asked for.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class Gatherer:
         given: SavedRanges | None = None,
     ) -> None:
         self.batches, self._threads, self._given = batches, threads, given
-        self._seen: dict[tuple[object, ...], tuple[Seen, int]] = {}
+        self._seen: dict[tuple[object, ...], tuple[Seen, int, bool]] = {}
+        self._rows, self._channels = 0, False
 
     def __call__(self, step: Pass, model: Model) -> Facts:
         """What ``step`` needs about ``model``; nothing is run where it needs nothing.
@@ -47,23 +49,31 @@ class Gatherer:
         """
         wanted = [need for need in step.needs() if isinstance(need, Ranges)]
         rows = max((need.count for need in step.needs() if isinstance(need, Rows)), default=0)
+        channels = any(isinstance(need, PerChannel) for need in step.needs())
         found: dict[Ranges, Mapping[str, Range]] = {}
         if self._given is not None:
             found = {need: self._given.of(need) for need in wanted}
             wanted = []
         kernels = executed(model) if any(isinstance(n, Kernels) for n in step.needs()) else ()
-        if not (wanted or rows):
+        if not (wanted or rows or channels):
             return Facts(found, kernels=kernels)
-        seen = self.seen(model, rows)
-        return Facts(found | {need: ranges(seen, need) for need in wanted}, seen.rows, kernels)
+        seen = self.seen(model, rows, channels=channels)
+        found |= {need: ranges(seen, need) for need in wanted}
+        return Facts(found, seen.rows, seen.moments, kernels)
 
-    def seen(self, model: Model, rows: int = 0) -> Seen:
+    def seen(self, model: Model, rows: int = 0, *, channels: bool = False) -> Seen:
         """What was observed of ``model``, which runs on the samples where that was not done yet."""
-        key = tuple(value.name for node in model.ir.graph for value in node.outputs)
+        key = tuple(
+            value.name if value is not None else None
+            for node in model.ir.graph
+            for value in (*node.inputs, *node.outputs)
+        )
         known = self._seen.get(key)
-        if known is None or known[1] < rows:
-            known = observe(model, self.batches(), self._threads, rows), rows
-            self._seen[key] = known
+        if known is None or known[1] < rows or known[2] < channels:
+            rows = self._rows = max(rows, self._rows)
+            channels = self._channels = channels or self._channels
+            seen = observe(model, self.batches(), self._threads, rows, channels=channels)
+            known = self._seen[key] = seen, rows, channels
         return known[0]
 
 

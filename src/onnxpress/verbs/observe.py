@@ -18,7 +18,7 @@ import onnx_ir.passes.common as passes
 from onnxpress import registry
 from onnxpress.engine import Engine, require
 from onnxpress.model import Model
-from onnxpress.observed import Channels, Observed
+from onnxpress.observed import Channels, Moments, Observed
 from onnxpress.quantization import constant_weight, is_odd_gemm
 from onnxpress.settings import Settings
 from onnxpress.shapes import Shapes
@@ -30,6 +30,8 @@ MOST_VALUES, MOST_ROWS = 1 << 14, 64
 """The most values and rows of one activation that are sampled from one batch."""
 ROWS_VALUES, FEWEST_ROWS = 1 << 18, 32
 """Of one activation rows of no more values altogether are kept, but so many rows at least."""
+REDUCTION_OPSET = 18
+"""The first opset whose reductions take their axes as an input."""
 OPSET = 11
 """The first opset with all that the reduction needs; of older models whole activations are read."""
 SEQUENCES = (
@@ -46,10 +48,14 @@ SEQUENCES = (
 
 @dataclass
 class Seen:
-    """``tensors``: of every float activation; ``rows``: of what MatMul and Gemm multiply."""
+    """``tensors``: of every float activation; ``rows``: of what MatMul and Gemm multiply.
+
+    ``moments``: of the channels of what linear operators with constant weights read.
+    """
 
     tensors: dict[str, Observed] = field(default_factory=dict)
     rows: dict[str, Channels] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
     batches: int = 0
 
 
@@ -59,15 +65,19 @@ def observe(
     threads: int | None = None,
     rows: int = 0,
     seed: int = 0,
+    *,
+    channels: bool = False,
 ) -> Seen:
     """Run ``model`` on each batch; with ``rows`` that many rows of each matrix are kept as well.
 
-    Samples are drawn by ``seed``. Raises ``EngineError`` where ONNX Runtime is missing or cannot
-    run the model, ``SamplesError`` for a batch that does not fit.
+    ``channels`` tells whether the moments of each channel are. Samples are drawn by ``seed``.
+    Raises ``EngineError`` where ONNX Runtime is missing or cannot run the model, ``SamplesError``
+    for a batch that does not fit.
     """
     engine = registry.create(Engine, "engines", ENGINE)
     require(engine, ENGINE)
-    taps, rng, seen = _Taps(model, with_rows=rows > 0), np.random.default_rng(seed), Seen()
+    taps = _Taps(model, with_rows=rows > 0, with_channels=channels)
+    rng, seen = np.random.default_rng(seed), Seen()
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = taps.model.save(Path(folder) / "tapped.onnx")
         settings = Settings(ENGINE, threads=threads, custom_ops=model.custom_ops)
@@ -82,9 +92,13 @@ def observe(
                 for name, parts in taps.rows.items():
                     low, high, some = (outputs[part] for part in parts)
                     most = min(rows, max(FEWEST_ROWS, ROWS_VALUES // max(1, len(low))))
-                    channels = seen.rows.setdefault(name, Channels(most, seed))
-                    channels.add(low, high, some)
+                    seen.rows.setdefault(name, Channels(most, seed)).add(low, high, some)
+                for name, parts in taps.channels.items():
+                    low, high, mean, square, size = (outputs[part] for part in parts)
+                    count = size.item() // max(1, len(low))
+                    seen.moments.setdefault(name, Moments()).add(low, high, mean, square, count)
     seen.tensors = {name: each for name, each in seen.tensors.items() if not each.empty}
+    seen.moments = {name: each for name, each in seen.moments.items() if each.count}
     return seen
 
 
@@ -119,18 +133,19 @@ def _see(observed: Observed, parts: list[np.ndarray]) -> None:
 
 
 class _Taps:
-    """A clone of a model that hands out what ``Observed`` and ``Channels`` keep.
+    """A clone of a model that hands out what ``Observed``, ``Channels`` and ``Moments`` keep.
 
-    ``start`` is an input more: where in each activation sampling starts. ``values`` and ``rows``
-    map the name of an activation to those of the outputs that tell of it.
+    ``start`` is an input more: where in each activation sampling starts. ``values``, ``rows`` and
+    ``channels`` map the name of an activation to those of the outputs that tell of it.
     """
 
-    def __init__(self, model: Model, *, with_rows: bool) -> None:
+    def __init__(self, model: Model, *, with_rows: bool, with_channels: bool) -> None:
         self.model = model.clone()
         passes.ShapeInferencePass(check_type=False, strict_mode=False)(self.model.ir)
         self._graph, self._names = self.model.ir.graph, Names(self.model.ir)
         self.values: dict[str, list[str]] = {}
         self.rows: dict[str, list[str]] = {}
+        self.channels: dict[str, list[str]] = {}
         self.start = ""
         floats = self._floats()
         if opset(self.model.ir) < OPSET:
@@ -138,6 +153,7 @@ class _Taps:
                 self.values[str(value.name)] = [self._whole(value)]
             return
         matrices = self._matrices() if with_rows else {}
+        layered = self._layered() if with_channels else {}
         self._start = ir.Value(
             name=self._names.fresh("sampling_start"),
             type=ir.TensorType(ir.DataType.INT64),
@@ -150,6 +166,8 @@ class _Taps:
             self.values[str(value.name)] = self._reduced(value)
         for value, width in matrices.items():
             self.rows[str(value.name)] = self._rows(value, width)
+        for value, sizes in layered.items():
+            self.channels[str(value.name)] = self._moments(value, *sizes)
 
     def _floats(self) -> list[ir.Value]:
         """The float activations of the main graph: inputs, and all that its nodes compute."""
@@ -185,6 +203,24 @@ class _Taps:
             found[source] = weight.shape[1 if transposed else 0]
         return found
 
+    def _layered(self) -> dict[ir.Value, tuple[int, int]]:
+        """What linear operators read; rank and channels of convolutions' (axis 1), or 2 and columns.
+
+        What two of them take in different ways is left out.
+        """  # noqa: E501  # the shortest that tells it
+        found: dict[ir.Value, set[tuple[int, int]]] = {}
+        for node in self._graph:
+            weight = constant_weight(node)
+            if weight is None or is_odd_gemm(node) or (is_op(node, "MatMul") and weight.ndim != 2):
+                continue
+            turned = bool(node.attributes.get_int("transB", 0)) if is_op(node, "Gemm") else False
+            groups = node.attributes.get_int("group", 1) if is_op(node, "Conv") else 1
+            place = 1 if turned or is_op(node, "Conv") else 0
+            source = node.inputs[0]
+            assert source is not None
+            found.setdefault(source, set()).add((weight.ndim, weight.shape[place] * groups))
+        return {value: each.pop() for value, each in found.items() if len(each) == 1}
+
     def _whole(self, value: ir.Value) -> str:
         if not (value.is_graph_output() or value.is_graph_input()):
             self._graph.outputs.append(value)
@@ -213,20 +249,27 @@ class _Taps:
         step = self._node(
             "Add", [self._node("Div", [count, self._integer(MOST_ROWS)]), self._integer(1)]
         )
-        if opset(self.model.ir) < 18:
-            low, high = (
-                self._node(op, [matrix], {"axes": [0], "keepdims": 0})
-                for op in ("ReduceMin", "ReduceMax")
-            )
-        else:
-            low, high = (
-                self._node(op, [matrix, self._integer(0)], {"keepdims": 0})
-                for op in ("ReduceMin", "ReduceMax")
-            )
+        low, high = (self._along(op, matrix, 0) for op in ("ReduceMin", "ReduceMax"))
         return [
             self._output(each, ir.DataType.FLOAT)
             for each in (low, high, self._strided(matrix, step))
         ]
+
+    def _moments(self, value: ir.Value, rank: int, channels: int) -> list[str]:
+        """Least, largest and mean value and mean square of each channel, and how many values."""
+        if rank == 2:
+            value = self._node("Reshape", [value, self._integer(-1, channels)])
+        axes = [axis for axis in range(rank) if axis != 1]
+        bounds = [self._along(op, value, *axes) for op in ("ReduceMin", "ReduceMax", "ReduceMean")]
+        square = self._along("ReduceMean", self._node("Mul", [value, value]), *axes)
+        size = self._output(self._node("Size", [value]), ir.DataType.INT64)
+        return [*(self._output(each, ir.DataType.FLOAT) for each in (*bounds, square)), size]
+
+    def _along(self, op: str, value: ir.Value, *axes: int) -> ir.Value:
+        """``value`` reduced over ``axes``, which go."""
+        if opset(self.model.ir) < REDUCTION_OPSET:
+            return self._node(op, [value], {"axes": list(axes), "keepdims": 0})
+        return self._node(op, [value, self._integer(*axes)], {"keepdims": 0})
 
     def _strided(self, value: ir.Value, step: ir.Value) -> ir.Value:
         start = self._node("Mod", [self._start, step])

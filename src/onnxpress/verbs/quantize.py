@@ -35,6 +35,9 @@ from onnxpress.verbs.samples_seen import Watched, refuse_nan
 from onnxpress.verbs.saved_ranges import SavedRanges
 from onnxpress.verbs.schemes import (
     CALIBRATORS,
+    CORRECTION,
+    HELPERS,
+    PASSES,
     Scheme,
     excluding,
     nothing_to_quantize,
@@ -297,19 +300,29 @@ class _Making:
         there = {name_of(node) for node in self.ready.ir.graph}
         self.excluded = tuple(name for name in excluded if name in there)
         self._known: dict[str, float] = {}
+        self._begun: tuple[str, tuple[Model, Change]] | None = None
+        self._helpers: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return self._watched.warnings if self._scheme.calibrates and self._saved is None else ()
 
     def build(self, recipe: Recipe) -> tuple[Model, Change]:
-        return applied(recipe, self.ready, self._gathered)
+        """What comes before the first pass that may exclude nodes is kept for the next time."""
+        steps = recipe.passes
+        end = next((i for i, step in enumerate(steps) if hasattr(step, "exclude")), len(steps))
+        text = str(Recipe(steps[:end]))
+        if self._begun is None or self._begun[0] != text:
+            self._begun = text, applied(Recipe(steps[:end]), self.ready, self._gathered)
+        model, first = self._begun[1]
+        quantized, change = applied(Recipe(steps[end:]), model, self._gathered)
+        return quantized, Change.all((first, change))
 
     def best(self) -> Recipe:
         """The recipe with the least damage on samples that calibrated: each part only if it helps.
 
-        Outliers are smoothed where that helps; then the calibrators compete, if none was asked
-        for. Of those that do about as well the first one wins.
+        First what moves ranges and outliers between weights and activations, then the calibrators,
+        if none was asked for, then biases. Of those that do about as well the first one wins.
         """
         scheme, given = self._scheme, self._saved
         plain = scheme.recipe(self.excluded)
@@ -317,16 +330,34 @@ class _Making:
             self._progress("calibrating", 0, self.calibrated)
         if "static" not in scheme.parts:
             return plain
-        smoothed = scheme.recipe(self.excluded, smooth=True)
         if given is not None:
-            return smoothed if given.smoothed else plain
-        smooth = self.build(Recipe(smoothed.passes[:1]))[1].changed
-        smooth = smooth and self._better(plain, smoothed)
-        best = smoothed if smooth else plain
+            self._helpers = given.helpers
+            return scheme.recipe(self.excluded, helpers=given.helpers)
+        self._gathered(scheme.recipe(self.excluded, helpers=HELPERS), self.ready)  # all at once
+        best = plain
+        for helper in PASSES:
+            best = self._helped(best, helper, scheme.calibrator)
+        chosen = scheme.calibrator
         for calibrator in () if scheme.calibrator is not None else CALIBRATORS[1:]:
-            other = scheme.recipe(self.excluded, calibrator, smooth=smooth)
-            best = other if self._better(best, other) else best
-        return best
+            other = scheme.recipe(self.excluded, calibrator, self._helpers)
+            if self._better(best, other):
+                best, chosen = other, calibrator
+        return self._helped(best, CORRECTION, chosen)
+
+    def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
+        """``best``, or the same with ``helper`` if that is clearly better."""
+        helpers = (*self._helpers, helper)
+        other = self._scheme.recipe(self.excluded, calibrator, helpers)
+        place = next((i for i, step in enumerate(other.passes) if step.name == helper), None)
+        if place is not None:
+            before, _ = self.build(Recipe(other.passes[:place]))
+            step = other.passes[place]
+            if not step.apply(before, self._gathered(step, before))[1].changed:
+                return best
+        if not self._better(best, other):
+            return best
+        self._helpers = helpers
+        return other
 
     def _better(self, one: Recipe, other: Recipe) -> bool:
         """Whether ``other`` clearly does less damage than ``one``."""
@@ -370,9 +401,9 @@ class _Making:
         places = [i for i, step in enumerate(recipe.passes) if any(map(_is_ranges, step.needs()))]
         before, step = Recipe(recipe.passes[: places[0]]), recipe.passes[places[0]]
         need = next(need for need in step.needs() if isinstance(need, Ranges))
-        model, change = applied(before, self.ready, self._gathered)
+        model, _ = self.build(before)
         found = self._gathered(step, model).ranges[need]
-        SavedRanges(self._path, need, found, self.calibrated, change.changed).save()
+        SavedRanges(self._path, need, found, self.calibrated, self._helpers).save()
 
 
 def _is_ranges(need: Need) -> bool:

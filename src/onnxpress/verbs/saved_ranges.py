@@ -11,6 +11,7 @@ from onnxpress.calibrator import Range
 from onnxpress.errors import InputError, writing
 from onnxpress.model import Model
 from onnxpress.recipe import Ranges
+from onnxpress.verbs.schemes import HELPERS
 
 FORMAT = "onnxpress ranges"
 
@@ -19,14 +20,15 @@ FORMAT = "onnxpress ranges"
 class SavedRanges:
     """The ranges of one model's activations, by one calibrator for one type of integers.
 
-    ``smoothed`` says that outliers had been moved into the weights before they were observed.
+    ``helpers`` are those of ``schemes.HELPERS`` that were chosen with them: some change the model
+    before it is observed.
     """
 
     path: Path
     need: Ranges
     values: Mapping[str, Range]
     samples: int
-    smoothed: bool
+    helpers: tuple[str, ...]
 
     @classmethod
     def load(cls, path: Path) -> SavedRanges:
@@ -42,7 +44,10 @@ class SavedRanges:
             }
             if any(not span.low <= span.high for span in values.values()):
                 raise InputError(f"{path} has a range that ends before it begins", expected)
-            return cls(path, need, values, int(data["samples"]), bool(data["smoothed"]))
+            helpers = tuple(data["helpers"])
+            if not set(helpers) <= set(HELPERS):
+                raise InputError(f"{path} asks for {', '.join(map(str, helpers))}", expected)
+            return cls(path, need, values, int(data["samples"]), helpers)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no ranges ({type(error).__name__})", expected) from None
 
@@ -53,7 +58,7 @@ class SavedRanges:
             "version": 1,
             "calibrator": self.need.calibrator,
             "activations": self.need.dtype,
-            "smoothed": self.smoothed,
+            "helpers": list(self.helpers),
             "samples": self.samples,
             "ranges": {name: [span.low, span.high] for name, span in self.values.items()},
         }

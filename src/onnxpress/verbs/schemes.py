@@ -34,6 +34,9 @@ LAYERS = {
 """Scheme → the operators whose constant weights it is about."""
 CALIBRATORS = ("minmax", "mse", "percentile")
 """What is tried where none is asked for."""
+PASSES, CORRECTION = ("equalize_layers", "smooth_activations"), "correct_bias"
+HELPERS = (*PASSES, CORRECTION)
+"""What ``static`` may do besides: passes before it, and a field of it. Each is tried."""
 INTEGER = {
     "": {
         "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
@@ -85,15 +88,20 @@ class Scheme:
         return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"} if grouped else {}
 
     def recipe(
-        self, exclude: Sequence[str] = (), calibrator: str | None = None, *, smooth: bool = False
+        self,
+        exclude: Sequence[str] = (),
+        calibrator: str | None = None,
+        helpers: Collection[str] = (),
     ) -> Recipe:
-        """Leaves the nodes named in ``exclude`` in float; ``smooth`` moves outliers first."""
+        """Leaves the nodes named in ``exclude`` in float; ``helpers`` are some of ``HELPERS``."""
         bits, by = self.bits, calibrator or self.calibrator or CALIBRATORS[0]
         fields = f"activations={self.activations}, weight_bits={bits}"
-        static = f"quantize_static({fields}, calibrator={by})"
+        corrected = ", correct_bias=True" if CORRECTION in helpers else ""
+        before = "".join(f"{name}({fields})," for name in PASSES if name in helpers)
+        static = f"{before}quantize_static({fields}, calibrator={by}{corrected})"
         texts = {
             "dynamic": f"quantize_dynamic(weight_bits={bits})",
-            "static": f"smooth_activations({fields}),{static}" if smooth else static,
+            "static": static,
             "weight-only": self._weights(),
             "float16": "to_float16",
             "bfloat16": "to_bfloat16",
