@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 ROOT = Path(__file__).parents[1]
-SIDE, SAMPLES, SEED = 64, 200, 0
+SIDE, SAMPLES, SEED = 64, 160, 0
 
 
 @dataclass(frozen=True)
