@@ -17,8 +17,8 @@ LEAST, COARSE, FINE = 0.05, 64, 9
 def clipped(seen: Observed, dtype: str, loss: Callable[[Points, Range, str], float]) -> Range:
     """The range within what was seen of which ``loss`` is least.
 
-    Both bounds are scaled together, and each alone where the grid is asymmetric; then the best
-    more finely. Ranges that hold masks or one value are left as they are.
+    Both bounds are scaled together first; then each alone, and more finely, where the grid is
+    asymmetric. Ranges that hold masks or one value are left as they are.
     """
     whole = Range(seen.low, seen.high)
     if max(-seen.low, seen.high) > MASK or seen.low == seen.high:
@@ -31,20 +31,13 @@ def clipped(seen: Observed, dtype: str, loss: Callable[[Points, Range, str], flo
             known[tried] = loss(points, tried, dtype)
         return known[tried]
 
-    shares = np.geomspace(LEAST, 1, COARSE)[::-1]
-    alone = ((False, True), (True, False)) if dtype.startswith("u") else ()
-    best = min(
-        (
-            _within(_scaled(whole, s if low else 1, s if high else 1), whole)
-            for low, high in ((True, True), *alone)
-            for s in shares
-        ),
-        key=cost,
-    )
-    step = float(shares[0] / shares[1])
+    shares = np.geomspace(LEAST, 1, COARSE)
+    best = min((_within(_scaled(whole, s, s), whole) for s in reversed(shares)), key=cost)
+    step = float(shares[1] / shares[0])
+    symmetric = not dtype.startswith("u")
     while step > 1.005:
         factors = np.geomspace(1 / step, step, FINE)
-        for sides in alone or ((True, True),):
+        for sides in ((True, True),) if symmetric else ((False, True), (True, False)):
             tried = [
                 _within(_scaled(best, f if sides[0] else 1, f if sides[1] else 1), whole)
                 for f in factors
