@@ -91,12 +91,12 @@ def show_operators(result: Result, *, verbose: bool = False) -> None:
 
 
 def show_scales(result: Result) -> None:
-    """The scale and zero point of each quantised tensor."""
+    """Scale, zero point and range of each quantised tensor."""
     out = console()
     if not result["scales"]:
         out.print("no tensor is quantised")
         return
-    table = _table("tensor", "type", "per", "scales", "zero")
+    table = _table("tensor", "type", "per", "scales", "zero", "range")
     for row in result["scales"]:
         per = row["per"] if row["axis"] is None else f"axis {row['axis']}"
         if row["count"] is None:
@@ -107,7 +107,9 @@ def show_scales(result: Result) -> None:
             told = f"{row['count']}: {row['low']:.3g} … {row['high']:.3g}"
         zeros = sorted({row["zero_low"], row["zero_high"]} - {None})
         kind = f"{row['dtype']}{' weight' if row['weight'] else ''}"
-        table.add_row(Text(row["tensor"]), kind, per, told, " … ".join(map(str, zeros)))
+        table.add_row(
+            Text(row["tensor"]), kind, per, told, " … ".join(map(str, zeros)), _range(row)
+        )
     out.print(table)
     out.print(_scales_in_short(result["scales"]), style="dim")
 
@@ -201,6 +203,12 @@ def _rest(out: Console, left: Sequence[int]) -> None:
 
 def _such_as(items: Sequence[object]) -> str:
     return "at " if len(items) == 1 else "first at "
+
+
+def _range(row: Result) -> str:
+    if row["range_low"] is None:
+        return ""
+    return f"{row['range_low']:.3g} … {row['range_high']:.3g}"
 
 
 def _scales_in_short(scales: Sequence[Result]) -> str:

@@ -194,7 +194,8 @@ def show_quantized(result: Result) -> None:
     for kept in result["kept_float"]:
         out.print(f"  kept in float: {kept['node']}: {kept.get('why', '')}", markup=False)
     if not result["faster"]:
-        warn("it is not faster than the float model on this engine")
+        why = result["not_faster_because"]
+        warn(f"it is not faster than the float model on this engine: {why}")
     if result["holds"] is False:
         warn(f"the quality is below the floor {result['floor']:g}")
 

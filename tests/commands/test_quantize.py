@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 KEYS = {
     "schema_version", "command", "model", "scheme", "engine", "before", "after", "quality",
     "floor", "holds", "faster", "speedup", "kept_float", "calibration", "executed",
-    "random_samples", "warnings", "recipe", "sensitivity", "settings",
+    "random_samples", "warnings", "recipe", "sensitivity", "settings", "not_faster_because",
 }  # fmt: skip
 
 

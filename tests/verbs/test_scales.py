@@ -23,8 +23,8 @@ def test_per_tensor_and_per_channel() -> None:
         s=np.float32(0.5), z=np.uint8(7), t=np.float32([1, 2, 4]), w=np.zeros((2, 3), np.int8),
     )  # fmt: skip
     assert scales(model) == (
-        Scale("x", ("q", "d"), False, "uint8", "tensor", None, 1, 0.5, 0.5, 7, 7),
-        Scale("w", ("v",), True, "int8", "channel", 1, 3, 1.0, 4.0, 0, 0),
+        Scale("x", ("q", "d"), False, "uint8", "tensor", None, 1, 0.5, 0.5, 7, 7, -3.5, 124.0),
+        Scale("w", ("v",), True, "int8", "channel", 1, 3, 1.0, 4.0, 0, 0, -512.0, 508.0),
     )
 
 

@@ -79,6 +79,8 @@ class OnnxRuntime(Engine):
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
         """float32; int8 with activations quantised at run time; int8 QDQ.
 
+        Transformers have outliers in single channels, which ruin int8 unless they are smoothed.
+
         Without a dot-product instruction, x86 kernels add two int8 products in 16 bits and
         saturate: weights are then kept to 7 bits, as ONNX Runtime's own guide advises.
         """
@@ -91,6 +93,9 @@ class OnnxRuntime(Engine):
             forms.append(Form("onnxruntime-int8-dynamic", recipe, settings, "int8", dot))
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
             recipe = f"quantize_static({narrow})" if narrow else "quantize_static"
+            if model.mostly_linear:
+                smooth = f"smooth_activations({narrow})" if narrow else "smooth_activations"
+                recipe = f"{smooth},{recipe}"
             forms.append(Form("onnxruntime-int8-static", recipe, settings, "int8", dot))
         return forms
 

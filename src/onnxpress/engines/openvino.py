@@ -59,7 +59,7 @@ class OpenVino(Engine):
         if not machine.fast_int8:
             return forms
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
-            int8 = "quantize_static"
+            int8 = "smooth_activations," * model.mostly_linear + "quantize_static"
             forms.append(Form("openvino-int8-static", int8, float32, "int8", (INT8_DOT,)))
             if machine.fast_bfloat16:
                 name, isa = "openvino-int8-static-bfloat16", (INT8_DOT, BFLOAT16)

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnxpress.errors import SamplesError
+from onnxpress.machine import this_machine
 from onnxpress.pressing.trial import ORIGIN, Built
 from onnxpress.settings import Settings
 from onnxpress.task import Bound, Quality
 from onnxpress.verbs.measured import Measured, Row
+from onnxpress.verbs.slower import why_not_faster
 
 DEFAULT_FLOOR = 0.99
 
@@ -131,7 +133,7 @@ def judge(
                 requires_isa=item.form.requires_isa,
                 row=row,
                 ok=not reason,
-                reason=reason,
+                reason=reason or _slow(row, rows.get(item.form.name.split("-")[0] + "-float32")),
             )
         )
     return trials
@@ -144,6 +146,20 @@ def _reason(row: Row | None, floor: Floor) -> str:
     if not quality.low >= floor.value:
         return f"quality {quality.value:.4f}, at worst {quality.low:.4f}, is below the floor"
     return ""
+
+
+def _slow(row: Row | None, in_float: Row | None) -> str:
+    """Why ``row``, in int8, is not faster than the same engine in float; empty where it is."""
+    if row is None or in_float is None or row.requested != "int8":
+        return ""
+    latency, before = row.latency_ms.typical, in_float.latency_ms.typical
+    if latency < before:
+        return ""
+    share = 0.0 if "int8" not in row.executed else None
+    why = why_not_faster(
+        this_machine(), before, share, row.size_bytes / max(1, in_float.size_bytes)
+    )
+    return f"it is not faster than {in_float.name}: {why}"
 
 
 def fastest(trials: list[Trial]) -> Trial | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from onnxpress.pressing.choice import (
 )
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, plan, version
 from onnxpress.pressing.result import Planned, Pressed
-from onnxpress.pressing.trial import ORIGIN, Trials, build, run_trials, settings_of
+from onnxpress.pressing.trial import ORIGIN, Built, Trials, build, run_trials, settings_of
 from onnxpress.pressing.workspace import Workspace, workspace
 from onnxpress.progress import Progress, silent
 from onnxpress.registry import create
@@ -87,6 +87,7 @@ def press(
             samples=_samples(prepared),
             environment=trials.measured.environment,
             warnings=_warnings(prepared, trials),
+            quantization=_quantization(chosen, judged, built),
         )
         if output is None:  # the files go with the temporary folder
             return _with_files(result, dict.fromkeys(settings))
@@ -239,6 +240,18 @@ def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
         f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()
     ]
     return tuple(warnings)
+
+
+def _quantization(
+    chosen: Trial | None, judged: Sequence[Trial], built: Sequence[Built]
+) -> Mapping[str, object] | None:
+    """What int8 did, of the form that people want to know it of most."""
+    told = {item.form.name: item.insight for item in built if item.insight}
+    order = sorted((trial for trial in judged if trial.name in told), key=speedup_of, reverse=True)
+    order.sort(key=lambda trial: (trial is not chosen, not trial.ok))
+    if not order:
+        return None
+    return {"form": order[0].name, **(told[order[0].name] or {})}
 
 
 def _name(ref: object) -> str:

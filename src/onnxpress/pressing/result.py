@@ -14,6 +14,8 @@ class Pressed:
     """The judged candidates, the choice and how it was made.
 
     ``chosen`` is None where nothing beats the baseline; ``bundle`` is None where none was written.
+    ``quantization`` tells what int8 did to layers and tensors: of the chosen form, or else of the
+    best one that calibrated.
     """
 
     source: str
@@ -33,6 +35,7 @@ class Pressed:
     samples: Mapping[str, object]
     environment: Mapping[str, object]
     warnings: tuple[str, ...]
+    quantization: Mapping[str, object] | None = None
     bundle: Path | None = None
     report: Path | None = None
 
@@ -56,6 +59,7 @@ class Pressed:
             "samples": dict(self.samples),
             "environment": dict(self.environment),
             "warnings": list(self.warnings),
+            "quantization": dict(self.quantization) if self.quantization else None,
             "bundle": str(self.bundle) if self.bundle else None,
             "report": str(self.report) if self.report else None,
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 from onnxpress.engine import Form, Session
 from onnxpress.errors import EngineError, OnnxpressError, SourceError
 from onnxpress.machine import this_machine
-from onnxpress.model import load
+from onnxpress.model import Model, load
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, version
 from onnxpress.pressing.workspace import Workspace, key_of
 from onnxpress.progress import Progress
@@ -25,8 +25,10 @@ from onnxpress.source import Origin
 from onnxpress.task import Quality
 from onnxpress.verbs.calibrate import Gatherer, applied
 from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.insight import insight
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
+from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.score import score
 
 ORIGIN = "origin"
@@ -36,11 +38,15 @@ SCORING_ROWS = 16
 
 @dataclass(frozen=True)
 class Built:
-    """A form with its file, or the reason why there is none."""
+    """A form with its file, or the reason why there is none.
+
+    ``insight`` is that of ``verbs.insight``, where activations are quantised.
+    """
 
     form: Form
     path: Path | None
     reason: str = ""
+    insight: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,18 @@ def build(prepared: Plan, work: Workspace, progress: Progress) -> list[Built]:
     """One file per recipe, in the workspace; forms with one recipe share it."""
     made: dict[str, Built] = {}
     built = []
+    signature = prepared.model.signature
+    feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
+    gathered = Gatherer(feeds)  # recipes that need the same facts observe once
     for index, form in enumerate(prepared.forms):
         if form.recipe not in made:
             progress(f"building {form.name}", index, len(prepared.forms))
-            made[form.recipe] = _build(form, prepared, work)
+            made[form.recipe] = _build(form, prepared, work, gathered)
         built.append(replace(made[form.recipe], form=form))
     return built
 
 
-def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
+def _build(form: Form, prepared: Plan, work: Workspace, gathered: Gatherer) -> Built:
     if not form.recipe:
         return Built(form, prepared.float_path)
     recipe = Recipe.parse(form.recipe)
@@ -72,21 +81,37 @@ def _build(form: Form, prepared: Plan, work: Workspace) -> Built:
         parts.append(prepared.calibration.fingerprint())
     key = key_of(*parts, prepared.processing)
     path = work.path("form", key)
-    if work.read("form", key) is not None and path.is_file():
-        return Built(form, path)
+    known = work.read("form", key)
+    if known is not None and path.is_file():
+        told = known.get("insight")
+        return Built(form, path, insight=told if isinstance(told, Mapping) else None)
     model = load(prepared.float_path, prepared.model.custom_ops)
-    signature = model.signature
-    feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
     try:
-        rewritten, change = applied(recipe, model, Gatherer(feeds))
+        rewritten, change = applied(recipe, model, gathered)
     except EngineError as error:
         return Built(form, None, str(error))
     if not change.changed:
         reason = "; ".join(change.reasons) or "nothing in the model to rewrite"
         return Built(form, None, f"{form.recipe}: {reason}")
+    told = _insight(recipe, model, rewritten, gathered)
     rewritten.save(path)
-    work.write("form", key, {"journal": rewritten.journal.to_json()})
-    return Built(form, path)
+    work.write("form", key, {"journal": rewritten.journal.to_json(), "insight": told})
+    return Built(form, path, insight=told)
+
+
+def _insight(
+    recipe: Recipe, model: Model, quantized: Model, gathered: Gatherer
+) -> Mapping[str, object] | None:
+    """Of activations that were calibrated; None where there are none, or they cannot be read."""
+    places = [i for i, step in enumerate(recipe.passes) if step.name == "quantize_static"]
+    if not places:
+        return None
+    before, _ = applied(Recipe(recipe.passes[: places[0]]), model, gathered)
+    layers = Scheme("static").layers(before)
+    try:
+        return insight(layers, before, quantized, gathered.seen(before), gathered.batches).to_dict()
+    except EngineError:  # an engine that fuses a part may not run it in pieces
+        return None
 
 
 def run_trials(

@@ -25,6 +25,7 @@ from onnxpress.report.format import (
     text,
 )
 from onnxpress.report.provenance import cases, conversion, journal
+from onnxpress.report.quantization import quantization
 from onnxpress.report.rows import Row, Rows, read_rows
 from onnxpress.report.symbols import outline
 
@@ -60,6 +61,7 @@ def render_html(result: Mapping[str, object]) -> str:
         conversion=conversion(result),
         cases=cases(result),
         journal=journal(result),
+        quantization=quantization(result, rows),
         samples=samples(result),
         warnings=warnings(result),
         usage=usage(result),

@@ -19,12 +19,14 @@ from onnxpress.report.format import (
     text,
 )
 from onnxpress.report.provenance import cases, conversion, journal
+from onnxpress.report.quantization import quantization
 from onnxpress.report.rows import Row, Rows, read_rows
 
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 _KEYS = {
     "Conversion": "conversion",
     "Journal of the passes": "journal",
+    "What int8 did": "quantization",
     "Samples": "samples",
     "How to use it": "bundle",
 }
@@ -39,6 +41,7 @@ def render_markdown(result: Mapping[str, object]) -> str:
     sections = {
         "Every form, fastest first": (_table(rows), "\n".join(_reasons(rows))),
         "The Pareto frontier of quality against latency": ("\n".join(_frontier(rows)),),
+        "What int8 did": _int8(result, rows),
         "How it was measured": (_facts(conditions(result, rows)),),
         "Conversion": (_facts(conversion(result)), table),
         "Journal of the passes": (_journal(result),),
@@ -116,6 +119,19 @@ def _frontier(rows: Rows) -> Iterable[str]:
             f"- #{row.number} {escape(row.name)}, {milliseconds(point.latency_ms)}, "
             f"quality {quality(point.quality, rows.floor)}{low}, {size(row.size_bytes)}{marks}"
         )
+
+
+def _int8(result: Mapping[str, object], rows: Rows) -> tuple[str, ...]:
+    found = quantization(result, rows)
+    if found is None:
+        return ()
+    layers = ((bar.name, bar.told) for bar in found.layers)
+    tensors = ((each.tensor, each.error, each.seen, each.chosen) for each in found.histograms)
+    return (
+        f"Of {escape(found.form)}, the worst first; errors are shares of the power.",
+        _grid(("Layer", "Error"), layers, "lr"),
+        _grid(("Activation", "Error", "Seen", "Represented"), tensors, "lrll"),
+    )
 
 
 def _journal(result: Mapping[str, object]) -> str:

@@ -37,7 +37,7 @@ class Gatherer:
         threads: int | None = None,
         given: SavedRanges | None = None,
     ) -> None:
-        self._batches, self._threads, self._given = batches, threads, given
+        self.batches, self._threads, self._given = batches, threads, given
         self._seen: dict[tuple[object, ...], tuple[Seen, int]] = {}
 
     def __call__(self, step: Pass, model: Model) -> Facts:
@@ -54,14 +54,15 @@ class Gatherer:
         kernels = executed(model) if any(isinstance(n, Kernels) for n in step.needs()) else ()
         if not (wanted or rows):
             return Facts(found, kernels=kernels)
-        seen = self._observed(model, rows)
+        seen = self.seen(model, rows)
         return Facts(found | {need: ranges(seen, need) for need in wanted}, seen.rows, kernels)
 
-    def _observed(self, model: Model, rows: int) -> Seen:
+    def seen(self, model: Model, rows: int = 0) -> Seen:
+        """What was observed of ``model``, which runs on the samples where that was not done yet."""
         key = tuple(value.name for node in model.ir.graph for value in node.outputs)
         known = self._seen.get(key)
         if known is None or known[1] < rows:
-            known = observe(model, self._batches(), self._threads, rows), rows
+            known = observe(model, self.batches(), self._threads, rows), rows
             self._seen[key] = known
         return known[0]
 

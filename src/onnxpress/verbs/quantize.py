@@ -13,6 +13,7 @@ from pathlib import Path
 
 from onnxpress.engine import Executed
 from onnxpress.errors import InputError
+from onnxpress.machine import this_machine
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model, load
 from onnxpress.progress import Progress
@@ -41,6 +42,7 @@ from onnxpress.verbs.schemes import (
 )
 from onnxpress.verbs.score import score
 from onnxpress.verbs.sensitivity import Damage, Ranking, fewest, ranked
+from onnxpress.verbs.slower import why_not_faster
 
 CALIBRATION = 128
 SCORING_ROWS = 8
@@ -91,6 +93,21 @@ class Quantized:
         low = self.quality.value < RUINED
         return low and self.floor is None and "static" in self.scheme.split("+")
 
+    @property
+    def not_faster_because(self) -> str:
+        """Empty where it is faster beyond the noise."""
+        rows = {row.name: row for row in self.measured.rows}
+        speedup = rows[INT8].speedup
+        if speedup is not None and speedup.low > 1:
+            return ""
+        integers = {"static", "dynamic"} & set(self.scheme.split("+"))
+        return why_not_faster(
+            this_machine(),
+            rows[FLOAT].latency_ms.typical,
+            self.int8_macs_share if integers else None,
+            self.after_bytes / max(1, self.before_bytes),
+        )
+
     def to_dict(self) -> dict[str, object]:
         rows = {row.name: row for row in self.measured.rows}
         speedup = rows[INT8].speedup
@@ -110,7 +127,8 @@ class Quantized:
             "quality": self.quality.to_dict(),
             "floor": self.floor,
             "holds": self.holds,
-            "faster": bool(speedup and speedup.low > 1),
+            "faster": not self.not_faster_because,
+            "not_faster_because": self.not_faster_because,
             "speedup": speedup.to_dict() if speedup else None,
             "kept_float": [
                 dict(zip(("node", "why"), reason.split(": ", 1), strict=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -36,8 +37,9 @@ class Scale:
     """The scale of one tensor. ``per`` says whether there is one, one a channel, or one a block.
 
     ``count`` scales lie between ``low`` and ``high`` and their zero points between ``zero_low``
-    and ``zero_high``; all are None where they are computed as the model runs. ``weight``: the
-    tensor is constant. ``nodes`` have this very scale, ``axis`` is that of the channels.
+    and ``zero_high``; ``range_low`` to ``range_high`` is what the integers can represent. All are
+    None where they are computed as the model runs. ``weight``: the tensor is constant. ``nodes``
+    have this very scale, ``axis`` is that of the channels.
     """
 
     tensor: str
@@ -51,6 +53,8 @@ class Scale:
     high: float | None
     zero_low: int | None
     zero_high: int | None
+    range_low: float | None
+    range_high: float | None
 
     def to_dict(self) -> dict[str, object]:
         return {**asdict(self), "nodes": list(self.nodes)}
@@ -97,11 +101,13 @@ def _scale(places: list[_Place]) -> Scale:
     if zeros is not None:
         spread = zeros.astype(np.int64).reshape(-1).tolist()
     per, axis = _spread(first.node, known)
+    dtype = _dtype(places)
+    least, most = _range(dtype, known, zeros)
     return Scale(
         tensor=first.data.name or "",
         nodes=tuple(dict.fromkeys(name_of(place.node) for place in places)),
         weight=constant_tensor(first.data) is not None,
-        dtype=_dtype(places),
+        dtype=dtype,
         per=per,
         axis=axis,
         count=None if known is None else int(known.size),
@@ -109,7 +115,24 @@ def _scale(places: list[_Place]) -> Scale:
         high=None if known is None else float(known.max()),
         zero_low=min(spread, default=None),
         zero_high=max(spread, default=None),
+        range_low=least,
+        range_high=most,
     )
+
+
+def _range(
+    dtype: str, scale: np.ndarray | None, zero: np.ndarray | None
+) -> tuple[float | None, float | None]:
+    """The least and the largest of (q - zero) · scale over all integers and all channels."""
+    found = re.fullmatch(r"(u?)int(\d+)", dtype)
+    if found is None or scale is None or (zero is not None and zero.size not in (1, scale.size)):
+        return None, None
+    bits, unsigned = int(found[2]), bool(found[1])
+    lowest = 0 if unsigned else -(1 << (bits - 1))
+    scales = scale.astype(np.float64).reshape(-1)
+    middle = 0.0 if zero is None else zero.astype(np.float64).reshape(-1)
+    ends = (lowest - middle) * scales, (lowest + (1 << bits) - 1 - middle) * scales
+    return float(ends[0].min()), float(ends[1].max())
 
 
 def _spread(node: ir.Node, numbers: np.ndarray | None) -> tuple[Per, int | None]:

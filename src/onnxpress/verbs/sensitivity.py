@@ -128,7 +128,7 @@ def ranked(
 
     ``quantized`` makes the model in which the given layers, and no others, are quantised.
     """
-    local = _added_noise(layers, model, quantized(layers), batches)
+    local = noise(layers, model, quantized(layers), batches)
     found = []
     for index, name in enumerate(layers):
         progress(index)
@@ -136,7 +136,7 @@ def ranked(
             alone: float | None = damage(quantized([name]))
         except EngineError:
             alone = None
-        found.append(Layer(name, alone, local.get(name)))
+        found.append(Layer(name, alone, local[name].added if name in local else None))
     found.sort(key=_severity, reverse=True)
     return Ranking(tuple(found), _spearman(found))
 
@@ -148,10 +148,22 @@ def _severity(layer: Layer) -> tuple[float, float]:
     )
 
 
-def _added_noise(
-    layers: Sequence[str], model: Model, quantized: Model, batches: Batches
-) -> dict[str, float]:
-    """Layer → noise over signal of its result less that of its input; from one batch."""
+@dataclass(frozen=True)
+class Noise:
+    """Noise over signal of what a layer reads, and of its result."""
+
+    source: float
+    result: float
+
+    @property
+    def added(self) -> float:
+        return max(0.0, self.result - self.source)
+
+
+def noise(
+    layers: Iterable[str], model: Model, quantized: Model, batches: Batches
+) -> dict[str, Noise]:
+    """Of each layer whose tensors both models have; from one batch."""
     nodes = {name_of(node): node for node in model.ir.graph}
     wanted: dict[str, tuple[str, str]] = {}
     there = {value.name for node in quantized.ir.graph for value in node.outputs}
@@ -163,7 +175,7 @@ def _added_noise(
     tensors = list(dict.fromkeys(tensor for pair in wanted.values() for tensor in pair))
     ratios = _noise_over_signal(tensors, model, quantized, batches)
     return {
-        name: max(0.0, ratios[result] - ratios[source])
+        name: Noise(ratios[source], ratios[result])
         for name, (source, result) in wanted.items()
         if source in ratios and result in ratios
     }
