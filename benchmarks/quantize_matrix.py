@@ -47,7 +47,7 @@ def built(name: str, folder: Path) -> Built:
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / "built.json"
     if not note.exists():
-        made = {key: value for key, value in dataclasses.asdict(NETS[name](folder)).items()}
+        made = dataclasses.asdict(NETS[name](folder))
         note.write_text(json.dumps(made, default=str), encoding="utf-8")
     known = json.loads(note.read_text(encoding="utf-8"))
     return Built(Path(known["onnx"]), Path(known["samples"]), known["how"])
