@@ -32,8 +32,9 @@ format: $(READY)  ## format and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY)  ## write docs/passes.md anew from the passes' docstrings
+docs: $(READY)  ## write anew what docs/ says of passes' docstrings and of benchmarks' figures
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/quantization_tables.py
 
 bench: $(READY)  ## every benchmark, one after another
 	@for file in $(sort $(wildcard benchmarks/bench_*.py)); do \

@@ -298,14 +298,14 @@ def quantize(
     Calibration and scoring use different parts of ``samples``. Without a ``calibrator`` the one
     that does the least damage is found. ``bits`` are those of the weights: 8, or 7 where the CPU
     saturates products of 8. ``exclude`` are patterns of nodes that stay float: names, operator
-    types or modules of the source. The ``engine`` is onnxruntime, unless the scheme is bfloat16,
-    which OpenVINO runs. ``ranges`` is a file to read the ranges from, or to write them
+    types or modules of the source. The ``engine`` is onnxruntime, unless the scheme has
+    bfloat16, which OpenVINO runs. ``ranges`` is a file to read the ranges from, or to write them
     to where there is none. Where the quality is below ``floor``, the fewest layers that it takes
     stay float; a quality that stays below is not an error: see ``Quantized.holds``. With ``rank``
     the layers are ranked by the damage that each does (minutes for large models).
     """
     check_at_least_one(threads=threads)
-    engine = engine or ("openvino" if scheme == "bfloat16" else "onnxruntime")
+    engine = engine or ("openvino" if "bfloat16" in scheme.split("+") else "onnxruntime")
     saturates = {"static", "dynamic"} & set(scheme.split("+")) and this_machine().weight_bits < 8
     usual = this_machine().weight_bits if saturates else 8
     wanted = Scheme(scheme, engine, usual if bits is None else bits, activations, calibrator)

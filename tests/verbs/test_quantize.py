@@ -297,6 +297,14 @@ class TestForms:
         }
         assert made <= types
 
+    def test_what_is_int8_is_not_told_to_be_float(self, digits: Digits) -> None:
+        result = static(digits, scheme="static+bfloat16", **PLAIN)
+        assert result.settings.engine == "openvino", "what runs bfloat16"
+        assert result.int8_macs_share > 0.9
+        assert result.kept_float == ()
+        some = static(digits, scheme="static+bfloat16", exclude=["head.3"], **PLAIN)
+        assert [entry.split(": ")[0] for entry in some.kept_float] == ["/head/head.3/Gemm"]
+
     def test_four_bits_are_a_quarter_of_the_size_of_the_products(self, digits: Digits) -> None:
         eight = static(digits, scheme="weight-only")
         four = static(digits, scheme="weight-only", bits=4)

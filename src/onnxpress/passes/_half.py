@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxpress.calibrator import Range
 from onnxpress.passes._half_choice import Choice
-from onnxpress.passes._half_reasons import Reasons
+from onnxpress.passes._half_reasons import INTEGER, Reasons
 from onnxpress.passes._half_slots import BFLOAT16, FLOAT, FLOAT16, Half, Operators
 from onnxpress.passes._half_values import Numbers
 from onnxpress.passes._half_writer import Writer
@@ -46,7 +46,11 @@ def narrow(
     numbers = Numbers(nodes, shapes, ranges, half)
     why = Reasons(operators, numbers, shapes, half, exclude).why
     choice = Choice(nodes, operators, numbers, half, why)
-    refusals = tuple(f"{name_of(node)}: {why}" for node, why in choice.wide.items() if why)
+    refusals = tuple(
+        f"{name_of(node)}: {why}"
+        for node, why in choice.wide.items()
+        if why and not why.endswith(INTEGER)  # that is no float that was kept
+    )
     if choice.slots:
         Writer(model, choice, numbers, half).write(keep_io)
     return Change(len(choice.slots), refusals)

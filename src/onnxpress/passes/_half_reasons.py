@@ -13,13 +13,14 @@ from onnxpress.passes._half_values import Numbers
 from onnxpress.shapes import Shapes
 from onnxpress.values import STANDARD, constant, constant_tensor, is_op, name_of, subgraphs
 
+INTEGER = "engines know int8 beside float32"
 LISTED: Mapping[str, str] = {
     **dict.fromkeys(("CumProd", "CumSum", "ReduceProd"), "rounding errors add up along an axis"),
     **dict.fromkeys(("AffineGrid", "GridSample", "RoiAlign"), "coordinates need more digits"),
     **dict.fromkeys(("DFT", "STFT"), "sums along a signal"),
     **dict.fromkeys(("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"), "a loss"),
     **dict.fromkeys(("Det", "Mod", "ReduceLogSum", "ReduceLogSumExp"), "small errors become large"),
-    "QuantizeLinear": "engines know int8 beside float32",
+    "QuantizeLinear": INTEGER,
 }
 AMPLIFYING = ("Cos", "Cosh", "Exp", "Sin", "Sinh", "Tan")
 """f(x·(1 + ε)) ≈ f(x)·(1 + x·ε), or as wrong in absolute numbers."""
@@ -69,7 +70,7 @@ class Reasons:
         if not self._operators.slots(node).inputs:
             return f"{node.op_type} has no {self._half} form"
         if listed is None and any(map(_is_dequantised, (*node.inputs, node.outputs[0]))):
-            listed = LISTED["QuantizeLinear"]
+            listed = INTEGER
         if node.attributes.get_string("reduction", "none") != "none":
             listed = LISTED["CumSum"]
         return f"{node.op_type}: {listed}" if listed else ""

@@ -229,8 +229,8 @@ def quantize(
         )
     quantized.path = None
     made.save_ranges(recipe)
-    refused = tuple(f"{reason}" for reason in change.refusals)
     told = dict.fromkeys(made.excluded, "it was excluded") | kept
+    refused = [text for text in map(str, change.refusals) if text.split(": ")[0] not in told]
     return Quantized(
         model=quantized,
         scheme=scheme.name,
