@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from conftest import Shell
@@ -96,3 +101,23 @@ def test_refusals(
     assert err.count("\n") == 1
     assert expected in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after_s", [4.0, 9.0])
+def test_a_kill_in_the_middle_leaves_the_old_output(
+    after_s: float, project: Project, project_onnx: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "q.onnx"
+    output.write_bytes(b"the old one")
+    words = [
+        sys.executable, "-m", "onnxpress", "quantize", project_onnx, "--scheme", "static",
+        "--samples", project.images, "--preprocess", PREPROCESS, "-o", output, "-q",
+    ]  # fmt: skip
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(after_s)
+        process.kill()
+    if process.returncode == -signal.SIGKILL:
+        assert output.read_bytes() == b"the old one"
+    else:  # it was faster
+        onnx.checker.check_model(str(output))
