@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "quantization.md"
 EMPTY = [
     ("bfloat16", "onnxruntime"),  # no kernels
-    *(("UNet", "weight-only 4", engine) for engine in ("onnxruntime", "openvino")),  # no products
+    *(
+        ("UNet", scheme, engine)  # it has only convolutions
+        for scheme in ("dynamic", "weight-only 4")
+        for engine in ("onnxruntime", "openvino")
+    ),
 ]
 """The cells that have no figures, for a reason."""
 TEXT = PAGE.read_text(encoding="utf-8")
