@@ -63,7 +63,9 @@ def cell(found: Mapping[str, Any]) -> str:
     """Size, quality and int8's share, or why there are none."""
     if "why" in found:
         lacks = re.search(rf"{NO_KERNEL} for (\w+)", found["why"])
-        return f"no kernel for {lacks[1]}" if lacks else found["why"]
+        if lacks:
+            return f"no kernel for {lacks[1]}"
+        return "nothing to quantise" if "changes nothing" in found["why"] else str(found["why"])
     quality = found["quality"]["value"]
     return f"{found['size_ratio']:.2f}× · {quality:.4f} · {found['int8_macs_share']:.0%}"
 

@@ -297,6 +297,14 @@ class TestForms:
         }
         assert made <= types
 
+    @pytest.mark.parametrize(("engine", "level"), [("onnxruntime", 4), ("openvino", 1)])
+    def test_blocks_are_multiplied_in_int8_by_onnxruntime(
+        self, digits: Digits, engine: str, level: int
+    ) -> None:
+        model = static(digits, scheme="weight-only", bits=4, engine=engine).model
+        blocks = [node for node in model.ir.graph if node.op_type == "MatMulNBits"]
+        assert [node.attributes.get_int("accuracy_level", 0) for node in blocks] == [level] * 2
+
     def test_what_is_int8_is_not_told_to_be_float(self, digits: Digits) -> None:
         result = static(digits, scheme="static+bfloat16", **PLAIN)
         assert result.settings.engine == "openvino", "what runs bfloat16"

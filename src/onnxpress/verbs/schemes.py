@@ -109,12 +109,16 @@ class Scheme:
         return excluding(Recipe.parse(",".join(texts[part] for part in self.parts)), exclude)
 
     def _weights(self) -> str:
-        """In blocks where that is faster, or needed to be any good: see docs/quantization.md."""
+        """In blocks where that is faster, or needed to be any good: see docs/quantization.md.
+
+        ONNX Runtime is several times slower where it may not round activations on the way.
+        """
+        fast = ", compute=int8" if self.engine == "onnxruntime" else ""
         if self.bits == 4:
-            return "quantize_blockwise(bits=4)"
+            return f"quantize_blockwise(bits=4{fast})"
         by_channel = f"quantize_weights(bits={self.bits})"
         blocks = self.bits == 8 and self.engine == "onnxruntime"
-        return f"quantize_blockwise(bits=8),{by_channel}" if blocks else by_channel
+        return f"quantize_blockwise(bits=8{fast}),{by_channel}" if blocks else by_channel
 
     def by(self, need: Ranges) -> Scheme:
         """With the calibrator and the activations that saved ranges are for, unless asked for."""
