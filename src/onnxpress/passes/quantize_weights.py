@@ -27,8 +27,9 @@ class QuantizeWeights(Pass):
 
     For Conv, ConvTranspose, Gemm and MatMul by a constant. ``bits`` (2 to 8) narrows the values,
     not their storage; ``scales=mse`` seeks the scales with the least squared error. OpenVINO
-    multiplies such weights in int8, quantising activations at run time; ONNX Runtime restores
-    float weights at load time, so only the file gets smaller there. Nodes named in ``exclude``
+    multiplies such weights in int8, quantising activations at run time; ONNX Runtime makes blocks
+    of MatMul's and restores those of convolutions at every run: its CNNs get smaller and slower.
+    Nodes named in ``exclude``
     stay float.
     """
 
