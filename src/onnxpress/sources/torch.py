@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from onnxpress.errors import InputError, MissingExtra
 from onnxpress.source import OpenOptions, Origin, Source
@@ -31,13 +34,14 @@ class Torch(Source):
             file, colon, name = ref.rpartition(":")
             return bool(colon) and file.endswith(".py") and name.isidentifier()
         torch = sys.modules.get("torch")  # whoever holds a module has imported it
-        paired = isinstance(ref, tuple) and len(ref) == 2
-        module = ref[0] if isinstance(ref, tuple) and paired else ref
-        return (
-            torch is not None
-            and isinstance(module, torch.nn.Module)
-            and (paired or not OWN_SOURCES & {base.__name__ for base in type(ref).__mro__})
-        )
+        if torch is None:
+            return False
+        if isinstance(ref, tuple) and len(ref) == 2:  # not a model with its tokenizer
+            module, example = ref
+            holds = (torch.Tensor, np.ndarray, tuple, list, Mapping)
+            return isinstance(module, torch.nn.Module) and isinstance(example, holds)
+        own = OWN_SOURCES & {base.__name__ for base in type(ref).__mro__}
+        return isinstance(ref, torch.nn.Module) and not own
 
     def open(self, ref: object, options: OpenOptions) -> Origin:
         if importlib.util.find_spec("torch") is None:
