@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from quantize_nets import NETS, Built
 
+import onnxpress.verbs.comparison
 import onnxpress.verbs.measure
-import onnxpress.verbs.quantize
 from onnxpress import api
 from onnxpress.errors import OnnxpressError
 from onnxpress.machine import this_machine
@@ -88,7 +88,7 @@ def cell(net: Built, scheme: str, engine: str, seed: int = 0) -> dict[str, objec
 def quick() -> None:
     """Few rounds and a short warm-up: the matrix is about what runs and how good it is."""
     shorter = functools.partial(onnxpress.verbs.measure.measure, rounds=5)
-    onnxpress.verbs.quantize.measure = shorter  # type: ignore[assignment]
+    onnxpress.verbs.comparison.measure = shorter  # type: ignore[assignment]
     onnxpress.verbs.measure.WARM_LIMIT_S = 0.3
 
 

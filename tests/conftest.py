@@ -102,7 +102,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from onnxpress.verbs.measure import measure
 
     monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.2)
-    monkeypatch.setattr("onnxpress.verbs.quantize.measure", functools.partial(measure, rounds=5))
+    monkeypatch.setattr("onnxpress.verbs.comparison.measure", functools.partial(measure, rounds=5))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
         engine = registry.create(Engine, "engines", target.settings.engine)
         return InProcess(engine.open(target.path, target.settings))
 
-    for verb in ("measure", "quantize"):
+    for verb in ("measure", "comparison"):
         monkeypatch.setattr(f"onnxpress.verbs.{verb}.open_runner", opened)
 
 

@@ -62,8 +62,8 @@ from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
 from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
-from onnxpress.verbs.quantize import Quantized
 from onnxpress.verbs.quantize import quantize as run_quantize
+from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.verify import Verified, compare
 
@@ -306,9 +306,12 @@ def quantize(
     """
     check_at_least_one(threads=threads)
     engine = engine or ("openvino" if "bfloat16" in scheme.split("+") else "onnxruntime")
-    saturates = {"static", "dynamic"} & set(scheme.split("+")) and this_machine().weight_bits < 8
-    usual = this_machine().weight_bits if saturates else 8
-    wanted = Scheme(scheme, engine, usual if bits is None else bits, activations, calibrator)
+    wanted = Scheme(scheme, engine, 8 if bits is None else bits, activations, calibrator)
+    saturation = ""
+    if wanted.multiplies_bytes and this_machine().weight_bits < wanted.bits:
+        saturation = _saturation(asked=bits is not None)
+        if bits is None:
+            wanted = replace(wanted, bits=this_machine().weight_bits)
     if calibrator is not None:
         read(Calibrator, "calibrators", calibrator)
     if floor is not None and not floor <= 1:
@@ -332,16 +335,14 @@ def quantize(
         seed=seed,
         progress=progress,
     )
-    notes = [note] if note else []
-    if saturates:
-        notes.append(_saturation(wanted.bits, asked=bits is not None))
+    notes = tuple(text for text in (note, saturation) if text)
     return replace(result, warnings=(*notes, *result.warnings))
 
 
-def _saturation(bits: int, *, asked: bool) -> str:
-    cpu = "this CPU has no int8 dot product (VNNI)"
-    if asked and bits > this_machine().weight_bits:
-        return f"{cpu}: products of {bits}-bit weights may saturate here"
+def _saturation(*, asked: bool) -> str:
+    cpu, bits = "this CPU has no int8 dot product (VNNI)", this_machine().weight_bits
+    if asked:
+        return f"{cpu}: products of weights of more than {bits} bits may saturate here"
     return f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
 
 

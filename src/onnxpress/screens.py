@@ -179,7 +179,7 @@ def show_quantized(result: Result) -> None:
     out.print(
         f"{result['model']}: {result['scheme']} on {result['engine']}, "
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB, "
-        f"{before['latency_ms']['mean']:.3g} → {after['latency_ms']['mean']:.3g} ms "
+        f"{before['latency_ms']['p50']:.3g} → {after['latency_ms']['p50']:.3g} ms "
         f"({speedup['value']:.2f}×, {speedup['low']:.2f}–{speedup['high']:.2f})",
         markup=False,
     )
@@ -189,6 +189,8 @@ def show_quantized(result: Result) -> None:
         f"{result['executed']['int8_macs_share']:.0%} of the multiply-adds ran in int8",
         markup=False,
     )
+    for key, value in result["settings"]["options"].items():
+        out.print(f"measured with {key}={value}: run it with that too", markup=False)
     for warning in (*([RANDOM] if result["random_samples"] else []), *result["warnings"]):
         warn(warning)
     for kept in result["kept_float"]:

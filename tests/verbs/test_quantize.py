@@ -15,7 +15,7 @@ from onnxpress import api
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.model import Model
 from onnxpress.recipe import Recipe
-from onnxpress.verbs.quantize import Quantized
+from onnxpress.verbs.quantized import Quantized
 from zoo.digit_files import Digits, with_outlier
 from zoo.graphs import parse, serialized
 

@@ -13,7 +13,7 @@ from onnxpress.observed import Observed, Points
 
 @dataclass(frozen=True)
 class Entropy(Calibrator):
-    """range(x) = argmin KL(P ‖ Q) over ranges within what was seen.
+    """Least KL(P ‖ Q) of the ranges within what was seen that are tried, as by ``mse``.
 
     P is the distribution of x, what lies outside the range moved to its ends. Q knows of x only
     the count of each integer within the range, spread evenly over the values that it stands for

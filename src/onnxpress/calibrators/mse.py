@@ -13,7 +13,11 @@ from onnxpress.observed import Observed, Points
 
 @dataclass(frozen=True)
 class Mse(Calibrator):
-    """range(x) = argmin E[(x - DQ(Q(x)))²] over ranges within what was seen."""
+    """Least E[(x - DQ(Q(x)))²] of the ranges within what was seen that are tried.
+
+    Both bounds are scaled together by 64 factors from 0.05 to 1, then the best is refined, each
+    bound by itself where the grid is asymmetric, down to half a per cent.
+    """
 
     def range(self, seen: Observed, dtype: str) -> Range:
         return clipped(seen, dtype, _error)

@@ -120,6 +120,10 @@ def judge(
 ) -> list[Trial]:
     """Every form with what was found of it, and whether it may be chosen: ``ok``, or why not."""
     rows = {row.name: row for row in measured.rows}
+    floats: dict[str, Row] = {}
+    for item in built:
+        if item.form.requested == "float32" and item.form.name in rows:
+            floats.setdefault(item.form.settings.engine, rows[item.form.name])
     trials = []
     for item in built:
         name, row = item.form.name, rows.get(item.form.name)
@@ -133,7 +137,7 @@ def judge(
                 requires_isa=item.form.requires_isa,
                 row=row,
                 ok=not reason,
-                reason=reason or _slow(row, rows.get(item.form.name.split("-")[0] + "-float32")),
+                reason=reason or _slow(row, floats.get(item.form.settings.engine)),
             )
         )
     return trials
@@ -156,9 +160,7 @@ def _slow(row: Row | None, in_float: Row | None) -> str:
     if latency < before:
         return ""
     share = 0.0 if "int8" not in row.executed else None
-    why = why_not_faster(
-        this_machine(), before, share, row.size_bytes / max(1, in_float.size_bytes)
-    )
+    why = why_not_faster(this_machine(), before, (), share, integers=True)
     return f"it is not faster than {in_float.name}: {why}"
 
 

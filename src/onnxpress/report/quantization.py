@@ -88,7 +88,7 @@ def _sizes(rows: Rows) -> tuple[Bar, ...]:
 
 
 def percent(share: float) -> str:
-    """``0.8 %``; what is far below one per cent as a power of ten would be is ``< 0.001 %``."""
+    """``0.8 %``; less than a thousandth of one per cent is ``< 0.001 %``."""
     return f"{significant(share * 100)} %" if share >= 1e-5 else "< 0.001 %"
 
 

@@ -73,7 +73,8 @@ class SavedRanges:
             raise InputError(
                 f"{self.path} holds ranges by {self.need.calibrator} for {self.need.dtype}",
                 f"ranges by {need.calibrator} for {need.dtype}",
-                "leave out --calibrator and --activations, or give --ranges a new file",
+                f"give --calibrator '{self.need.calibrator}' --activations {self.need.dtype}, "
+                "or --ranges a new file",
             )
         return self.values
 

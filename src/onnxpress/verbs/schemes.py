@@ -21,33 +21,41 @@ from onnxpress.quantization import (
 from onnxpress.recipe import Pass, Ranges, Recipe
 from onnxpress.shapes import CONTRIB
 from onnxpress.values import STANDARD, is_op, name_of, opset
+from onnxpress.verbs.scales import PLACES
 
 RECENT_OPSET, BFLOAT16_OPSET = 17, 22
 """What old models are upgraded to; and the first opset whose convolutions take bfloat16."""
+PRODUCTS, LINEAR = ("MatMul", "Gemm"), ("Conv", "ConvTranspose", "MatMul", "Gemm")
 LAYERS = {
-    "dynamic": ("MatMul", "Gemm"),
-    "static": ("Conv", "MatMul", "Gemm"),
-    "weight-only": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
-    "float16": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
-    "bfloat16": ("Conv", "ConvTranspose", "MatMul", "Gemm"),
+    "dynamic": PRODUCTS,
+    "static": ("Conv", *PRODUCTS),
+    "weight-only": LINEAR,
+    "float16": LINEAR,
+    "bfloat16": LINEAR,
 }
-"""Scheme → the operators whose constant weights it is about."""
+"""Scheme → the operators whose constant weights it is about, by 8 bits."""
+CALIBRATING = {"static", "float16", "bfloat16"}
+"""The schemes that observe samples."""
 CALIBRATORS = ("minmax", "mse", "percentile")
 """What is tried where none is asked for."""
 PASSES, CORRECTION = ("equalize_layers", "smooth_activations"), "correct_bias"
 HELPERS = (*PASSES, CORRECTION)
 """What ``static`` may do besides: passes before it, and a field of it. Each is tried."""
 INTEGER = {
-    "": {
-        "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
-        "QLinearMatMul", "ConvInteger", "MatMulInteger",
-    },
-    CONTRIB: {
-        "QuantizeLinear", "DequantizeLinear", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd",
-        "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat", "MatMulBnb4",
-    },
-}  # fmt: skip
-"""Domain → the operators of models that are quantised already."""
+    *PLACES,
+    *(("", op) for op in ("ConvInteger", "MatMulInteger")),
+    *(
+        (CONTRIB, op)
+        for op in (
+            "DynamicQuantizeLSTM",
+            "DynamicQuantizeMatMul",
+            "MatMulBnb4",
+            "MatMulIntegerToFloat",
+            "QGemm",
+        )
+    ),
+}
+"""Domain and operator: those of models that are quantised already."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,11 @@ class Scheme:
         if self.activations not in ACTIVATIONS:
             raise InputError(f"--activations {self.activations}", " or ".join(ACTIVATIONS))
         check_bits("--bits", self.bits)
+        if self.engine == "onnxruntime" and "bfloat16" in self.parts:
+            raise InputError(
+                f"--scheme {self.name} with --engine onnxruntime, which has no bfloat16 on CPUs",
+                "--engine openvino",
+            )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -79,13 +92,39 @@ class Scheme:
     @property
     def calibrates(self) -> bool:
         """Whether it looks at samples before it writes anything."""
-        return bool({"static", "float16", "bfloat16"} & set(self.parts))
+        return bool(CALIBRATING & set(self.parts))
+
+    @property
+    def integers(self) -> bool:
+        """Whether weights become integers."""
+        return bool({"static", "dynamic", "weight-only"} & set(self.parts))
+
+    @property
+    def multiplies_bytes(self) -> bool:
+        """Whether activations of 8 bits are multiplied by weights of 8."""
+        small = not self.activations.endswith("16")
+        return "dynamic" in self.parts or ("static" in self.parts and small)
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Those whose constant weights it is about."""
+        every = [
+            op
+            for part in self.parts
+            for op in (PRODUCTS if (part, self.bits) == ("weight-only", 4) else LAYERS[part])
+        ]
+        return tuple(dict.fromkeys(every))
 
     @property
     def options(self) -> Mapping[str, str]:
-        """What its engine must be told to run integer weights as integers."""
-        grouped = self.engine == "openvino" and "weight-only" in self.parts
-        return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"} if grouped else {}
+        """What its engine must be told, so that integer weights cost no time."""
+        if "weight-only" not in self.parts:
+            return {}
+        if self.engine == "openvino":
+            return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+        # Otherwise weights of convolutions become floats in each run, not once at load.
+        once = self.engine == "onnxruntime" and "static" not in self.parts
+        return {"session.disable_quant_qdq": "1"} if once else {}
 
     def recipe(
         self,
@@ -121,12 +160,8 @@ class Scheme:
         return f"quantize_blockwise(bits=8{fast}),{by_channel}" if blocks else by_channel
 
     def by(self, need: Ranges) -> Scheme:
-        """With the calibrator and the activations that saved ranges are for, unless asked for."""
-        return replace(
-            self,
-            calibrator=self.calibrator or need.calibrator,
-            activations=need.dtype if self.activations == "uint8" else self.activations,
-        )
+        """With the calibrator that saved ranges are by, unless one was asked for."""
+        return replace(self, calibrator=self.calibrator or need.calibrator)
 
     def prepared(self, model: Model) -> Model:
         """A float model with the same answers, in which it finds all that there is to quantise.
@@ -149,11 +184,10 @@ class Scheme:
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """The nodes of ``model`` that it is about: products with constant weights."""
-        operators = {op for part in self.parts for op in LAYERS[part]}
         return tuple(
             name_of(node)
             for node in model.ir.graph
-            if is_op(node, *operators) and constant_weight(node) is not None
+            if is_op(node, *self.operators) and constant_weight(node) is not None
         )
 
 
@@ -177,7 +211,7 @@ def refuse_quantized(model: Model) -> None:
     types: dict[ir.DataType, int] = {}
     for node in model.nodes():
         domain = "" if node.domain in STANDARD else node.domain
-        if node.op_type in INTEGER.get(domain, ()):
+        if (domain, node.op_type) in INTEGER:
             raise InputError(
                 f"the model is quantised already ({node.op_type} at '{name_of(node)}')",
                 "a float32 model",
@@ -201,8 +235,7 @@ def nothing_to_quantize(scheme: Scheme, model: Model, reasons: Sequence[str]) ->
     """Why ``scheme`` changed nothing."""
     why = "; ".join(reasons[:3])
     if not why and not scheme.layers(model):
-        operators = ", ".join(dict.fromkeys(op for part in scheme.parts for op in LAYERS[part]))
-        why = f"it has no {operators} with constant weights"
+        why = f"it has no {', '.join(scheme.operators)} with constant weights"
     return InputError(
         f"scheme {scheme.name} changes nothing in this model: {why or 'nothing is left to do'}",
         "a model to quantise",

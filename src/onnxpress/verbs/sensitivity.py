@@ -65,7 +65,7 @@ class Damage:
     def __init__(self, model: Model, batches: Batches, settings: Settings) -> None:
         self._batches, self._settings = batches, settings
         self._expected = [
-            {name: array.astype(np.float64) for name, array in outputs.items() if _counts(array)}
+            {name: array for name, array in outputs.items() if _counts(array)}
             for outputs in self._answers(model)
         ]
         self._spread = {
@@ -79,14 +79,12 @@ class Damage:
         count = dict.fromkeys(self._spread, 0)
         for expected, outputs in zip(self._expected, self._answers(model), strict=True):
             for name, wanted in expected.items():
-                got = outputs[name].astype(np.float64)
-                known = np.isfinite(wanted)
+                got, known = outputs[name], np.isfinite(wanted)
                 if got.shape != wanted.shape or not np.isfinite(got[known]).all():
                     return float("inf")
-                total[name] += float(
-                    np.square(got - wanted, where=known, out=np.zeros_like(got)).sum()
-                )
-                count[name] += int(known.sum())
+                apart = got[known].astype(np.float64) - wanted[known]
+                total[name] += float(np.square(apart).sum())
+                count[name] += apart.size
         return max(
             (total[name] / max(1, count[name]) / self._spread[name] for name in total), default=0.0
         )
@@ -107,11 +105,11 @@ def _counts(array: np.ndarray) -> bool:
 def _variance(batches: Sequence[np.ndarray]) -> float:
     """Of all finite values, around the mean of each element where all batches have one shape."""
     if len({batch.shape[1:] for batch in batches}) == 1 and batches[0].ndim:
-        every = np.concatenate(batches)
+        every = np.concatenate(batches).astype(np.float64)
         known = every[np.isfinite(every).reshape(len(every), -1).all(axis=1)]
         if len(known) > 1:
             return float(np.square(known - known.mean(axis=0)).mean())
-    flat = np.concatenate([batch.reshape(-1) for batch in batches])
+    flat = np.concatenate([batch.reshape(-1) for batch in batches]).astype(np.float64)
     flat = flat[np.isfinite(flat)]
     return float(flat.var()) if flat.size else 0.0
 

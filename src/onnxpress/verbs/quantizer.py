@@ -1,0 +1,189 @@
+"""Builds quantised models of one float model, and finds the recipe that does the least damage."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from onnxpress.errors import InputError
+from onnxpress.model import Model
+from onnxpress.progress import Progress
+from onnxpress.recipe import Change, Ranges, Recipe
+from onnxpress.samples import Samples
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds
+from onnxpress.task import Bound
+from onnxpress.values import name_of
+from onnxpress.verbs.calibrate import Gatherer, applied
+from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.samples_seen import Watched
+from onnxpress.verbs.saved_ranges import SavedRanges
+from onnxpress.verbs.schemes import (
+    CALIBRATING,
+    CALIBRATORS,
+    CORRECTION,
+    HELPERS,
+    PASSES,
+    Scheme,
+    excluding,
+)
+from onnxpress.verbs.sensitivity import Damage, Ranking, ranked
+
+CALIBRATION = 128
+DAMAGE_BATCHES = 8
+"""Batches of the samples that calibrated, on which models are compared while one is chosen."""
+ROWS = 4
+HELPS = 0.9
+"""What helps leaves at most this share of the damage."""
+
+
+class Quantizer:
+    """Builds quantised models of one float model; observes it once."""
+
+    def __init__(
+        self,
+        model: Model,
+        bound: Bound,
+        samples: Samples,
+        scheme: Scheme,
+        *,
+        settings: Settings,
+        excluded: Sequence[str],
+        ranges: Path | None,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        if ranges is not None and len(CALIBRATING & set(scheme.parts)) != 1:
+            raise InputError(
+                f"--ranges with --scheme {scheme.name}",
+                f"a scheme that observes samples, one of {', '.join(sorted(CALIBRATING))}",
+            )
+        self._scheme, self._settings, self._progress = scheme, settings, progress
+        self.ready = scheme.prepared(model)
+        self.scoring, self.calibrated = samples, 0
+        calibrating = samples
+        self._saved, self._path = None, ranges
+        if scheme.calibrates:
+            share = max(1, min(CALIBRATION, len(samples) // 5))
+            calibrating, self.scoring = samples.split(share, seed)
+            if ranges is not None and ranges.exists():
+                self._saved = SavedRanges.load(ranges)
+                self._saved.check(self.ready)
+                self._scheme = scheme.by(self._saved.need)
+            self.calibrated = len(calibrating) if self._saved is None else self._saved.samples
+        feeds = sample_feeds(bound, calibrating, self.ready.signature, ROWS)
+        self._watched = Watched(feeds, len(calibrating))
+        self._gathered = Gatherer(self._watched, settings.threads, self._saved)
+        there = {name_of(node) for node in self.ready.ir.graph}
+        self.excluded = tuple(name for name in excluded if name in there)
+        self._known: dict[str, float] = {}
+        self._begun: tuple[str, tuple[Model, Change]] | None = None
+        self._helpers: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self._watched.warnings if self._scheme.calibrates and self._saved is None else ()
+
+    def build(self, recipe: Recipe) -> tuple[Model, Change]:
+        """What comes before the first pass that may exclude nodes is kept for the next time."""
+        steps = recipe.passes
+        end = next((i for i, step in enumerate(steps) if hasattr(step, "exclude")), len(steps))
+        text = str(Recipe(steps[:end]))
+        if self._begun is None or self._begun[0] != text:
+            self._begun = text, applied(Recipe(steps[:end]), self.ready, self._gathered)
+        model, first = self._begun[1]
+        quantized, change = applied(Recipe(steps[end:]), model, self._gathered)
+        return quantized, Change.all((first, change))
+
+    def best(self) -> Recipe:
+        """The recipe with the least damage on samples that calibrated: each part only if it helps.
+
+        First what moves ranges and outliers between weights and activations, then the calibrators,
+        if none was asked for, then biases. Of those that do about as well the first one wins.
+        """
+        scheme, given = self._scheme, self._saved
+        plain = scheme.recipe(self.excluded)
+        if scheme.calibrates:
+            self._progress("calibrating", 0, self.calibrated)
+        if "static" not in scheme.parts:
+            return plain
+        if given is not None:
+            self._helpers = given.helpers
+            return scheme.recipe(self.excluded, helpers=given.helpers)
+        self._gathered(scheme.recipe(self.excluded, helpers=HELPERS), self.ready)  # all at once
+        best = plain
+        for helper in PASSES:
+            best = self._helped(best, helper, scheme.calibrator)
+        chosen = scheme.calibrator
+        for calibrator in () if scheme.calibrator is not None else CALIBRATORS[1:]:
+            other = scheme.recipe(self.excluded, calibrator, self._helpers)
+            if self._better(best, other):
+                best, chosen = other, calibrator
+        return self._helped(best, CORRECTION, chosen)
+
+    def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
+        """``best``, or the same with ``helper`` if that is clearly better."""
+        helpers = (*self._helpers, helper)
+        other = self._scheme.recipe(self.excluded, calibrator, helpers)
+        place = next((i for i, step in enumerate(other.passes) if step.name == helper), None)
+        if place is not None:
+            before, _ = self.build(Recipe(other.passes[:place]))
+            step = other.passes[place]
+            if not step.apply(before, self._gathered(step, before))[1].changed:
+                return best
+        if not self._better(best, other):
+            return best
+        self._helpers = helpers
+        return other
+
+    def _better(self, one: Recipe, other: Recipe) -> bool:
+        """Whether ``other`` clearly does less damage than ``one``."""
+        return self._damage_of(other) < HELPS * self._damage_of(one)
+
+    def _damage_of(self, recipe: Recipe) -> float:
+        """Of what it makes on the engine; infinite where it makes nothing."""
+        if str(recipe) not in self._known:
+            model, change = self.build(recipe)
+            self._known[str(recipe)] = self.damage(model) if change.changed else math.inf
+        return self._known[str(recipe)]
+
+    @functools.cached_property
+    def damage(self) -> Damage:
+        return Damage(self.ready, self._some, self._settings)
+
+    def _some(self) -> Iterable[Feeds]:
+        return itertools.islice(self._watched(), DAMAGE_BATCHES)
+
+    def ranking(self, recipe: Recipe) -> Ranking:
+        """Of all layers that ``recipe`` quantises, each alone."""
+        quantized = set(self._scheme.layers(self.ready))
+        layers = [name for name in self._scheme.layers(self.ready) if name not in self.excluded]
+
+        def only(names: Sequence[str]) -> Model:
+            return self.build(excluding(recipe, quantized - set(names)))[0]
+
+        return ranked(
+            layers,
+            self.ready,
+            only,
+            self.damage,
+            self._some,
+            lambda index: self._progress("measuring layers", index, len(layers)),
+        )
+
+    def save_ranges(self, recipe: Recipe) -> None:
+        """To the file that was asked for, unless they came from it."""
+        if self._path is None or self._saved is not None:
+            return
+        index, step, need = next(
+            (index, step, need)
+            for index, step in enumerate(recipe.passes)
+            for need in step.needs()
+            if isinstance(need, Ranges)
+        )
+        model, _ = self.build(Recipe(recipe.passes[:index]))
+        found = self._gathered(step, model).ranges[need]
+        SavedRanges(self._path, need, found, self.calibrated, self._helpers).save()
