@@ -201,6 +201,12 @@ class TestRanges:
         with pytest.raises(InputError, match=r"holds ranges by minmax for uint8; expected .* mse"):
             static(digits, ranges=path, calibrator="mse")
 
+    @pytest.mark.parametrize("scheme", ["static+float16", "dynamic", "weight-only"])
+    def test_one_scheme_that_observes(self, digits: Digits, scheme: str, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"--ranges with --scheme .* a scheme that"):
+            static(digits, scheme=scheme, ranges=tmp_path / "ranges.json")
+        assert not list(tmp_path.iterdir())
+
     def test_what_was_chosen_with_them_is_chosen_again(
         self, digits: Digits, tmp_path: Path
     ) -> None:
