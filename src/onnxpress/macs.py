@@ -26,14 +26,23 @@ def macs_per_node(model: Model, free: int = 1) -> dict[str, int]:
     Free dimensions of the inputs count as ``free``; nodes whose shapes stay unknown are left out.
     Subgraphs are left out too, since how often they run is unknown.
     """
+    return {name: count for name, count in _counts(model, free).items() if count is not None}
+
+
+def all_macs(model: Model, free: int = 1) -> dict[str, int] | None:
+    """As ``macs_per_node``; None where it has to leave out a linear operator."""
+    found = macs_per_node(model, free)
+    return found if len(found) == sum(map(is_linear, model.nodes())) else None
+
+
+def _counts(model: Model, free: int) -> dict[str, int | None]:
+    """Name of every linear operator of the main graph → its MACs, None where not known."""
     shapes, _ = sized(model, free=free)
-    found: dict[str, int] = {}
-    for index, node in enumerate(model.ir.graph):
-        count = macs(node, shapes) if is_linear(node) else None
-        if count is not None:
-            name = node.name or f"node {index}"
-            found[name] = found.get(name, 0) + count
-    return found
+    return {
+        node.name or f"node {index}": macs(node, shapes)
+        for index, node in enumerate(model.ir.graph)
+        if is_linear(node)
+    }
 
 
 def is_linear(node: ir.Node) -> bool:

@@ -175,7 +175,10 @@ def show_quantized(result: Result) -> None:
     """What was gained and what it cost."""
     out = console()
     before, after, quality = result["before"], result["after"], result["quality"]
-    speedup = result["speedup"]
+    speedup, share = result["speedup"], result["executed"]["int8_macs_share"]
+    ran = "how much of it ran in int8 is not known"
+    if share is not None:
+        ran = f"{share:.0%} of the multiply-adds ran in int8"
     out.print(
         f"{result['model']}: {result['scheme']} on {result['engine']}, "
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB, "
@@ -185,8 +188,7 @@ def show_quantized(result: Result) -> None:
     )
     out.print(
         f"quality {quality['value']:.4f}, at least {quality['low']:.4f} "
-        f"({quality['metric']}, n={quality['n']}); "
-        f"{result['executed']['int8_macs_share']:.0%} of the multiply-adds ran in int8",
+        f"({quality['metric']}, n={quality['n']}); {ran}",
         markup=False,
     )
     for key, value in result["settings"]["options"].items():
@@ -194,7 +196,7 @@ def show_quantized(result: Result) -> None:
     for warning in (*([RANDOM] if result["random_samples"] else []), *result["warnings"]):
         warn(warning)
     for kept in result["kept_float"]:
-        out.print(f"  kept in float: {kept['node']}: {kept.get('why', '')}", markup=False)
+        out.print(f"  kept in float: {kept['node']}: {kept['why']}", markup=False)
     if not result["faster"]:
         why = result["not_faster_because"]
         warn(f"it is not faster than the float model on this engine: {why}")

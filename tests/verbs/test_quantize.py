@@ -203,7 +203,7 @@ class TestRanges:
 
     @pytest.mark.parametrize("scheme", ["static+float16", "dynamic", "weight-only"])
     def test_one_scheme_that_observes(self, digits: Digits, scheme: str, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"--ranges with --scheme .* a scheme that"):
+        with pytest.raises(InputError, match=r"--ranges with --scheme .* one scheme that"):
             static(digits, scheme=scheme, ranges=tmp_path / "ranges.json")
         assert not list(tmp_path.iterdir())
 
@@ -315,9 +315,9 @@ class TestForms:
         result = static(digits, scheme="static+bfloat16", **PLAIN)
         assert result.settings.engine == "openvino", "what runs bfloat16"
         assert result.int8_macs_share > 0.9
-        assert result.kept_float == ()
+        assert not result.kept_float
         some = static(digits, scheme="static+bfloat16", exclude=["head.3"], **PLAIN)
-        assert [entry.split(": ")[0] for entry in some.kept_float] == ["/head/head.3/Gemm"]
+        assert list(some.kept_float) == ["/head/head.3/Gemm"]
 
     def test_four_bits_are_a_quarter_of_the_size_of_the_products(self, digits: Digits) -> None:
         eight = static(digits, scheme="weight-only")

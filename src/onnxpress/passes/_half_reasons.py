@@ -67,7 +67,9 @@ class Reasons:
             return "what goes into its graphs and out of them keeps its type"
         if any(map(self._operators.is_untyped, (*node.inputs, *node.outputs))):
             return "the type of a value is unknown"
-        if not self._operators.slots(node).inputs:
+        if is_op(node, "DequantizeLinear", "QuantizeLinear"):
+            listed = INTEGER if not self._operators.slots(node).inputs else listed
+        elif not self._operators.slots(node).inputs:
             return f"{node.op_type} has no {self._half} form"
         if listed is None and any(map(_is_dequantised, (*node.inputs, node.outputs[0]))):
             listed = INTEGER

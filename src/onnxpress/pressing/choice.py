@@ -15,6 +15,7 @@ from onnxpress.verbs.measured import Measured, Row
 from onnxpress.verbs.slower import why_not_faster
 
 DEFAULT_FLOOR = 0.99
+EXACT = "float32"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def judge(
     rows = {row.name: row for row in measured.rows}
     floats: dict[str, Row] = {}
     for item in built:
-        if item.form.requested == "float32" and item.form.name in rows:
+        if item.form.requested == EXACT and item.form.name in rows:
             floats.setdefault(item.form.settings.engine, rows[item.form.name])
     trials = []
     for item in built:
@@ -137,7 +138,7 @@ def judge(
                 requires_isa=item.form.requires_isa,
                 row=row,
                 ok=not reason,
-                reason=reason or _slow(row, floats.get(item.form.settings.engine)),
+                reason=reason or _slow(row, floats.get(item.form.settings.engine), measured),
             )
         )
     return trials
@@ -152,15 +153,19 @@ def _reason(row: Row | None, floor: Floor) -> str:
     return ""
 
 
-def _slow(row: Row | None, in_float: Row | None) -> str:
-    """Why ``row``, in int8, is not faster than the same engine in float; empty where it is."""
-    if row is None or in_float is None or row.requested != "int8":
+def _slow(row: Row | None, in_float: Row | None, measured: Measured) -> str:
+    """Why ``row``, in fewer bits, is not faster than the same engine in float; empty where it is.
+
+    Within the noise is not faster.
+    """
+    if row is None or in_float is None or row.requested == EXACT:
         return ""
-    latency, before = row.latency_ms.typical, in_float.latency_ms.typical
-    if latency < before:
+    if measured.compare(row.name, in_float.name).low > 1:
         return ""
-    share = 0.0 if "int8" not in row.executed else None
-    why = why_not_faster(this_machine(), before, (), share, integers=True)
+    integers = row.requested == "int8"
+    share = 0.0 if integers and "int8" not in row.executed else None
+    before = in_float.latency_ms.typical
+    why = why_not_faster(this_machine(), before, (), share, integers=integers)
     return f"it is not faster than {in_float.name}: {why}"
 
 
@@ -171,6 +176,18 @@ def fastest(trials: list[Trial]) -> Trial | None:
     """
     beating = [trial for trial in trials if beats(trial)]
     return max(beating, key=speedup_of, default=None)
+
+
+def most_exact(quick: Trial | None, trials: list[Trial], measured: Measured) -> Trial | None:
+    """``quick``, or the float32 form that the rounds do not tell from it.
+
+    What is not faster beyond the noise pays for no quality.
+    """
+    if quick is None or quick.requested == EXACT:
+        return quick
+    others = [trial for trial in trials if trial.requested == EXACT and beats(trial)]
+    tied = [trial for trial in others if measured.compare(quick.name, trial.name).tie]
+    return max(tied, key=speedup_of, default=quick)
 
 
 def beats(trial: Trial) -> bool:
@@ -205,6 +222,12 @@ def reason(
     held = f"{len(holding)} of {len(trials)} forms hold the floor {floor.value:.4g}"
     if chosen is None:
         return f"{held}, and none of them is faster beyond the noise"
+    quickest = fastest(trials)
+    if quickest is not None and quickest.name != chosen.name:
+        return (
+            f"{held}, and {chosen.name} is the fastest in {EXACT} of those that beat {baseline}: "
+            f"the rounds do not tell it from {', '.join(tied)}"
+        )
     told = f"{held}, and {chosen.name} is the fastest of those that beat {baseline}"
     return f"{told}, though the rounds do not tell it from {', '.join(tied)}" if tied else told
 

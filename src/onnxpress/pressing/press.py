@@ -20,6 +20,7 @@ from onnxpress.pressing.choice import (
     fastest,
     floor_of,
     judge,
+    most_exact,
     reason,
     speedup_of,
     tied_with,
@@ -60,7 +61,7 @@ def press(
         floor = floor_of(request.floor, prepared.bound, reference.quality)
         settings = {item.form.name: settings_of(item.form, request) for item in built}
         judged = judge(built, settings, trials.measured, floor)
-        chosen = fastest(judged)
+        chosen = most_exact(fastest(judged), judged, trials.measured)
         result = Pressed(
             source=_name(ref),
             task=prepared.task,

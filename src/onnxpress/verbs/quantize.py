@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from onnxpress.macs import macs_per_node
+from onnxpress.macs import all_macs
 from onnxpress.model import Model
 from onnxpress.progress import Progress
 from onnxpress.recipe import Change, Recipe
@@ -16,6 +16,7 @@ from onnxpress.settings import Settings
 from onnxpress.task import Bound, Quality
 from onnxpress.verbs.comparison import FLOAT, QUANTIZED, Comparison
 from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.kept import kept_float
 from onnxpress.verbs.patterns import matching
 from onnxpress.verbs.quantized import RUINED, Quantized
 from onnxpress.verbs.quantizer import ROWS, Quantizer
@@ -97,7 +98,7 @@ def quantize(
     found.model.path = None
     quantizer.save_ranges(found.recipe)
     told = dict.fromkeys(quantizer.excluded, "it was excluded") | kept
-    refused = [text for text in map(str, found.change.refusals) if text.split(": ")[0] not in told]
+    told = kept_float(scheme, found.model, found.change.refusals, told)
     return Quantized(
         model=found.model,
         scheme=scheme,
@@ -107,11 +108,11 @@ def quantize(
         measured=measured,
         quality=found.quality,
         floor=floor,
-        kept_float=(*refused, *(f"{name}: {why}" for name, why in told.items())),
+        kept_float=told,
         calibration_samples=quantizer.calibrated,
         peak_rss_bytes=peak,
         executed=executed,
-        macs=macs_per_node(quantizer.ready),
+        macs=all_macs(quantizer.ready),
         random_samples=samples.random,
         recipe=str(found.recipe),
         sensitivity=ranking,

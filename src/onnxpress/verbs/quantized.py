@@ -25,10 +25,10 @@ RUINED = 0.99
 class Quantized:
     """The quantised model, measured from its saved file beside the float one.
 
-    ``holds`` is None where no floor was asked for. ``kept_float`` names the layers that stayed
-    in float and why. ``executed`` are the kernels that the engine ran, ``macs`` maps the float
-    model's layers to their multiply-adds. ``recipe`` made the model, ``sensitivity`` ranks its
-    layers where it was asked for or layers had to be kept.
+    ``holds`` is None where no floor was asked for. ``kept_float`` maps the layers that stayed
+    in float to why. ``executed`` are the kernels that the engine ran, ``macs`` maps the float
+    model's layers to their multiply-adds (None where some are not known). ``recipe`` made the
+    model, ``sensitivity`` ranks its layers where it was asked for or layers had to be kept.
     """
 
     model: Model
@@ -39,11 +39,11 @@ class Quantized:
     measured: Measured
     quality: Quality
     floor: float | None
-    kept_float: tuple[str, ...]
+    kept_float: Mapping[str, str]
     calibration_samples: int
     peak_rss_bytes: int
     executed: tuple[Executed, ...]
-    macs: Mapping[str, int]
+    macs: Mapping[str, int] | None
     random_samples: bool
     recipe: str
     sensitivity: Ranking | None = None
@@ -60,9 +60,9 @@ class Quantized:
         return low and self.floor is None and "static" in self.scheme.parts
 
     @property
-    def int8_macs_share(self) -> float:
-        """The share of the multiply-adds that the engine ran in int8, 0 to 1."""
-        return int8_macs_share(self.executed, self.macs)
+    def int8_macs_share(self) -> float | None:
+        """The share of the multiply-adds that the engine ran in int8, 0 to 1, where it is known."""
+        return None if self.macs is None else int8_macs_share(self.executed, self.macs)
 
     @property
     def not_faster_because(self) -> str:
@@ -101,10 +101,7 @@ class Quantized:
             "faster": not self.not_faster_because,
             "not_faster_because": self.not_faster_because,
             "speedup": speedup.to_dict() if speedup else None,
-            "kept_float": [
-                dict(zip(("node", "why"), reason.split(": ", 1), strict=False))
-                for reason in self.kept_float
-            ],
+            "kept_float": [{"node": name, "why": why} for name, why in self.kept_float.items()],
             "calibration": {
                 "samples": self.calibration_samples,
                 "peak_rss_bytes": self.peak_rss_bytes,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from onnxpress.errors import InputError
+from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.progress import Progress
 from onnxpress.recipe import Change, Ranges, Recipe
@@ -18,6 +19,7 @@ from onnxpress.signature import Feeds
 from onnxpress.task import Bound
 from onnxpress.values import name_of
 from onnxpress.verbs.calibrate import Gatherer, applied
+from onnxpress.verbs.executed import int8_macs_share
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.samples_seen import Watched
 from onnxpress.verbs.saved_ranges import SavedRanges
@@ -38,6 +40,8 @@ DAMAGE_BATCHES = 8
 ROWS = 4
 HELPS = 0.9
 """What helps leaves at most this share of the damage."""
+SLACK = 0.01
+"""Of the multiply-adds: less is noise of the count."""
 
 
 class Quantizer:
@@ -59,7 +63,7 @@ class Quantizer:
         if ranges is not None and len(CALIBRATING & set(scheme.parts)) != 1:
             raise InputError(
                 f"--ranges with --scheme {scheme.name}",
-                f"a scheme that observes samples, one of {', '.join(sorted(CALIBRATING))}",
+                f"one scheme that observes samples: {', '.join(sorted(CALIBRATING))}",
             )
         self._scheme, self._settings, self._progress = scheme, settings, progress
         self.ready = scheme.prepared(model)
@@ -125,7 +129,10 @@ class Quantizer:
         return self._helped(best, CORRECTION, chosen)
 
     def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
-        """``best``, or the same with ``helper`` if that is clearly better."""
+        """``best``, or the same with ``helper`` if that is clearly better and runs as much in int8.
+
+        What a pass puts in front of a product may keep the engine from fusing what is before it.
+        """
         helpers = (*self._helpers, helper)
         other = self._scheme.recipe(self.excluded, calibrator, helpers)
         place = next((i for i, step in enumerate(other.passes) if step.name == helper), None)
@@ -134,7 +141,7 @@ class Quantizer:
             step = other.passes[place]
             if not step.apply(before, self._gathered(step, before))[1].changed:
                 return best
-        if not self._better(best, other):
+        if not self._better(best, other) or self._share_of(other) < self._share_of(best) - SLACK:
             return best
         self._helpers = helpers
         return other
@@ -149,6 +156,11 @@ class Quantizer:
             model, change = self.build(recipe)
             self._known[str(recipe)] = self.damage(model) if change.changed else math.inf
         return self._known[str(recipe)]
+
+    def _share_of(self, recipe: Recipe) -> float:
+        """The share of the multiply-adds that run in int8; 0 where the engine does not tell."""
+        executed = self.damage.executed(self.build(recipe)[0])
+        return int8_macs_share(executed, macs_per_node(self.ready))
 
     @functools.cached_property
     def damage(self) -> Damage:

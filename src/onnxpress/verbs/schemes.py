@@ -34,7 +34,8 @@ LAYERS = {
     "bfloat16": LINEAR,
 }
 """Scheme → the operators whose constant weights it is about, by 8 bits."""
-CALIBRATING = {"static", "float16", "bfloat16"}
+HALVES = {"float16", "bfloat16"}
+CALIBRATING = {"static", *HALVES}
 """The schemes that observe samples."""
 CALIBRATORS = ("minmax", "mse", "percentile")
 """What is tried where none is asked for."""
@@ -76,6 +77,12 @@ class Scheme:
         if not set(self.parts) <= set(LAYERS):
             known = ", ".join(LAYERS)
             raise InputError(f"--scheme {self.name}", f"one of {known}, or several joined by +")
+        if len(set(self.parts)) < len(self.parts):
+            raise InputError(f"--scheme {self.name}", "each scheme once")
+        if any(part in HALVES for part in self.parts[:-1]):
+            raise InputError(
+                f"--scheme {self.name}", "float16 or bfloat16 at the end: nothing is left behind it"
+            )
         if self.activations not in ACTIVATIONS:
             raise InputError(f"--activations {self.activations}", " or ".join(ACTIVATIONS))
         check_bits("--bits", self.bits)

@@ -6,15 +6,16 @@ model's over their variance (the largest of any output).
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from onnxpress import registry
-from onnxpress.engine import Engine
+from onnxpress.engine import Engine, Executed, Session
 from onnxpress.errors import EngineError
 from onnxpress.model import Model
 from onnxpress.settings import Settings
@@ -89,13 +90,23 @@ class Damage:
             (total[name] / max(1, count[name]) / self._spread[name] for name in total), default=0.0
         )
 
-    def _answers(self, model: Model) -> Iterable[Feeds]:
+    def executed(self, model: Model) -> tuple[Executed, ...]:
+        """The kernels that the engine runs for ``model``. Raises ``EngineError``."""
+        with self._opened(model) as session:
+            return session.executed()
+
+    def _answers(self, model: Model) -> Iterator[Feeds]:
+        with self._opened(model) as session:
+            for feeds in self._batches():
+                yield session.run(feeds)
+
+    @contextlib.contextmanager
+    def _opened(self, model: Model) -> Iterator[Session]:
         with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
             path = model.clone().save(Path(folder) / "model.onnx")
             engine = registry.create(Engine, "engines", self._settings.engine)
             with engine.open(path, self._settings) as session:
-                for feeds in self._batches():
-                    yield session.run(feeds)
+                yield session
 
 
 def _counts(array: np.ndarray) -> bool:
