@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from onnxpress.quantization import (
     linear_refusal,
     quantize_weight,
 )
-from onnxpress.recipe import Change, Facts, Need, Pass, Rows
+from onnxpress.recipe import Change, Facts, Missed, Need, Pass, Rows
 from onnxpress.values import Names, constant, drop_unused, is_op, name_of
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -60,17 +59,15 @@ class SmoothActivations(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph, names, rewrites = model.ir.graph, Names(model.ir), 0
-        refusals: list[str] = []
+        missed: list[Missed] = []
         for source, nodes in _readers(graph).items():
             seen = facts.rows.get(source.name or "")
             if _is_smooth(source):
                 continue
             if seen is None or len(seen.rows) < FEWEST_ROWS:
                 found = 0 if seen is None else len(seen.rows)
-                refusals.append(
-                    f"{name_of(nodes[0])}: {found} rows of its input were seen, "
-                    f"{FEWEST_ROWS} are needed"
-                )
+                why = f"{found} rows of its input were seen, {FEWEST_ROWS} are needed"
+                missed.append(Missed("smoothing", tuple(map(name_of, nodes)), why))
                 continue
             if max(float(np.abs(seen.low).max()), float(np.abs(seen.high).max())) > MASK:
                 continue
@@ -79,7 +76,7 @@ class SmoothActivations(Pass):
                 _write(graph, names, source, nodes, *found_best)
                 rewrites += 1
         drop_unused(graph.initializers.values())
-        return Change(rewrites, tuple(refusals))
+        return Change(rewrites, missed=tuple(missed))
 
     def _best(self, seen: Channels, nodes: list[ir.Node]) -> tuple[np.ndarray, np.ndarray] | None:
         """The z and s with the least error of the products, where it is worth it."""
@@ -89,7 +86,7 @@ class SmoothActivations(Pass):
         some, rows = weights[:, drawn], seen.rows
         nothing = np.zeros(len(seen.low), np.float32)
         middles = [nothing]
-        if all(_bias_index(node) is not None for node in nodes):
+        if all(_bias(node) is not None for node in nodes):
             middles.append(((seen.low + seen.high) / 2).astype(np.float32))
         plain = self._error(rows, some, seen, nothing, np.ones_like(nothing))
         best, least = None, plain * GAIN
@@ -112,7 +109,7 @@ class SmoothActivations(Pass):
         grid = activation_grid(Range(low, high), self.activations)
         moved = (rows - z) / s
         quantized = quantize_weight(s[:, None] * weight, 1, self.weight_bits)
-        product = grid.nearest(moved) @ (quantized.values * quantized.scale)
+        product = grid.nearest(moved) @ quantized.nearest
         return float(np.square(product - moved @ (s[:, None] * weight)).sum())
 
 
@@ -156,25 +153,20 @@ def _factors(spread: np.ndarray, largest: np.ndarray, alpha: float) -> np.ndarra
     return np.asarray(s, np.float32)
 
 
-def _bias(node: ir.Node) -> Iterator[tuple[ir.Node, int]]:
-    """Where the constant that is added to the product of ``node`` stands."""
+def _bias(node: ir.Node) -> tuple[ir.Node, int] | None:
+    """The node that adds a constant to the product of ``node``, and which of its inputs it is."""
     if is_op(node, "Gemm"):
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            yield node, 2
-        return
-    output = node.outputs[0]
-    uses = list(output.uses())
-    if len(uses) == 1 and is_op(uses[0][0], "Add") and not output.is_graph_output():
-        yield uses[0][0], 1 - uses[0][1]
-
-
-def _bias_index(node: ir.Node) -> tuple[ir.Node, int] | None:
+        user, index = node, 2
+    else:
+        output = node.outputs[0]
+        uses = list(output.uses())
+        if len(uses) != 1 or not is_op(uses[0].node, "Add") or output.is_graph_output():
+            return None
+        user, index = uses[0].node, 1 - uses[0].idx
+    array = constant(user.inputs[index]) if len(user.inputs) > index else None
     width = _matrix(node).shape[1]
-    for user, index in _bias(node):
-        array = constant(user.inputs[index])
-        if array is not None and array.dtype == np.float32 and array.shape == (width,):
-            return user, index
-    return None
+    fits = array is not None and array.dtype == np.float32 and array.shape == (width,)
+    return (user, index) if fits else None
 
 
 def _write(
@@ -202,7 +194,7 @@ def _write(
     for node in nodes:
         weight, matrix = node.inputs[1], _matrix(node)
         assert weight is not None
-        found = _bias_index(node)
+        found = _bias(node)
         if z.any():
             assert found is not None
             user, index = found
