@@ -10,12 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.calibrator import Range
-from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.observed import Moments
 from onnxpress.passes._linear import Linear
 from onnxpress.quantization import (
-    ACTIVATIONS,
     PER_CHANNEL_OPSET,
     SIXTEEN_BIT_OPSET,
     Grid,
@@ -23,6 +21,7 @@ from onnxpress.quantization import (
     activation_grid,
     add_constant,
     channel_axis,
+    check_activations,
     check_bits,
     constant_weight,
     dequantized,
@@ -66,8 +65,7 @@ class QuantizeStatic(Pass):
     correct_bias: bool = False
 
     def __post_init__(self) -> None:
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:

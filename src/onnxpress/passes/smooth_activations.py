@@ -8,14 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.calibrator import Range
-from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.observed import MASK, Channels
 from onnxpress.quantization import (
-    ACTIVATIONS,
     activation_grid,
     add_constant,
+    check_activations,
     check_bits,
     constant_weight,
     linear_refusal,
@@ -50,8 +49,7 @@ class SmoothActivations(Pass):
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:
