@@ -40,11 +40,13 @@ class Placed:
         *,
         activations: str,
         bits: int,
+        scales: str,
         exclude: Collection[str],
     ) -> None:
         self._graph, self._names = model.graph, Names(model)
         self._ranges, self._moments = ranges, moments
-        self._activations, self._bits, self._exclude = activations, bits, exclude
+        self._activations, self._exclude = activations, exclude
+        self._bits, self._scales = bits, scales
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
         self._weights: dict[tuple[str, int], tuple[ir.Value, QuantizedWeight]] = {}
         self._cut: set[ir.Node] = set()
@@ -169,7 +171,7 @@ class Placed:
             least = (np.abs(bias) / (grid.scale * BIAS_LIMIT)).astype(np.float32)
         key = (old.name or "", axis)
         if key not in self._weights or (self._weights[key][1].scale < least).any():
-            small = quantize_weight(weight, axis, self._bits, least)
+            small = quantize_weight(weight, axis, self._bits, least, self._scales)
             value = dequantized(self._graph, self._names, old, small, node)
             self._weights[key] = value, small
         return self._weights[key]

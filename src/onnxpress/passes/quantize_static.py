@@ -13,6 +13,7 @@ from onnxpress.quantization import (
     SIXTEEN_BIT_OPSET,
     check_activations,
     check_bits,
+    check_scales,
     constant_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, PerChannel, Ranges
@@ -28,10 +29,11 @@ class QuantizeStatic(Pass):
     """``Conv(x, W, b)`` → ``Conv(DQ(Q(x)), DQ(W_q), DQ(b_q))``, the same for Gemm and MatMul.
 
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
-    with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8``
-    (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both
-    engines multiply in float then; opset 21). Nodes named in ``exclude`` stay float and read float.
-    Scheme of Jacob et al. 2018, arXiv:1712.05877.
+    with scale s_x·s_w; ``scales=mse`` seeks the s_w with the least squared error of W_q.
+    ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8`` (symmetric; partly
+    float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both engines multiply in
+    float then; opset 21). Nodes named in ``exclude`` stay float and read float. Scheme of Jacob et
+    al. 2018, arXiv:1712.05877.
 
     Between convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads
     a convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
@@ -46,6 +48,7 @@ class QuantizeStatic(Pass):
     rtol = None
     activations: str = "uint8"
     weight_bits: int = 8
+    scales: str = "minmax"
     calibrator: str = "minmax"
     exclude: tuple[str, ...] = ()
     correct_bias: bool = False
@@ -53,6 +56,7 @@ class QuantizeStatic(Pass):
     def __post_init__(self) -> None:
         check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
+        check_scales("scales", self.scales)
 
     def needs(self) -> tuple[Need, ...]:
         return (self._ranges(), PerChannel()) if self.correct_bias else (self._ranges(),)
@@ -72,6 +76,7 @@ class QuantizeStatic(Pass):
             facts.moments if self.correct_bias else {},
             activations=self.activations,
             bits=self.weight_bits,
+            scales=self.scales,
             exclude=self.exclude,
         )
         integer: dict[ir.Value, None] = {}
