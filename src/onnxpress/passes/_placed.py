@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnxpress.calibrator import Range
 from onnxpress.observed import Moments
-from onnxpress.passes._linear import Linear
+from onnxpress.passes._linear import Linear, added
 from onnxpress.quantization import (
     Grid,
     QuantizedWeight,
@@ -74,7 +74,9 @@ class Placed:
         error = self._error(node, source, weight, small)
         node.replace_input_with(0, pair[0])
         node.replace_input_with(1, value)
-        if error is not None and (bias is None or bias_array is not None):
+        if error is not None and is_op(node, "MatMul"):
+            self._add(node, error)
+        elif error is not None and (bias is None or bias_array is not None):
             bias_array = error if bias_array is None else bias_array + error
         if bias_array is not None:
             stem = f"{old.name}_bias" if bias is None else str(bias.name)
@@ -182,11 +184,24 @@ class Placed:
         """By how much the rounded weights lessen each output, for the mean of what they read."""
         seen = self._moments.get(source.name or "")
         linear = Linear.of(node)
-        if seen is None or isinstance(linear, str) or not linear.takes_bias:
+        if seen is None or isinstance(linear, str):
             return None
         if len(seen.mean) != linear.inputs:
             return None
         return replace(linear, weight=weight - small.nearest).moved(seen.mean)
+
+    def _add(self, node: ir.Node, error: np.ndarray) -> None:
+        """Add ``error`` to the constant that an Add behind ``node`` adds, if there is one."""
+        found = added(node, len(error))
+        if found is None or name_of(found[0]) in self._exclude:
+            return
+        user, index = found
+        old = user.inputs[index]
+        bias = constant(old)
+        assert old is not None
+        assert bias is not None
+        corrected = (bias + error).astype(np.float32)
+        user.replace_input_with(index, self._constant(f"{old.name}_corrected", corrected))
 
     def _bias(self, old: str, bias: np.ndarray, scale: np.ndarray, node: ir.Node) -> ir.Value:
         limit = 2**31 - 1

@@ -40,9 +40,10 @@ class QuantizeStatic(Pass):
     other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
     and products of two activations stay float.
 
-    ``correct_bias`` adds ``(W - W_q)·E[x]`` to b, and a b where a Conv or Gemm has none: what
-    rounded weights add to an output on the average, after Nagel et al. 2019, arXiv:1906.04721;
-    E[x] per channel is that of samples.
+    ``correct_bias`` adds ``(W - W_q)·E[x]`` to b: what rounded weights take from an output on the
+    average, after Nagel et al. 2019, arXiv:1906.04721; E[x] per channel is that of samples. A Conv
+    or Gemm without b gets one; the b of a MatMul is the constant of an Add behind it, and one
+    without such an Add stays as it is.
     """
 
     rtol = None

@@ -11,6 +11,7 @@ from onnxpress.calibrator import Range
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.observed import MASK, Channels
+from onnxpress.passes._linear import added
 from onnxpress.quantization import (
     activation_grid,
     add_constant,
@@ -84,7 +85,7 @@ class SmoothActivations(Pass):
         some, rows = weights[:, drawn], seen.rows
         nothing = np.zeros(len(seen.low), np.float32)
         middles = [nothing]
-        if all(_bias(node) is not None for node in nodes):
+        if all(added(node, _matrix(node).shape[1]) is not None for node in nodes):
             middles.append(((seen.low + seen.high) / 2).astype(np.float32))
         plain = self._error(rows, some, seen, nothing, np.ones_like(nothing))
         best, least = None, plain * GAIN
@@ -151,22 +152,6 @@ def _factors(spread: np.ndarray, largest: np.ndarray, alpha: float) -> np.ndarra
     return np.asarray(s, np.float32)
 
 
-def _bias(node: ir.Node) -> tuple[ir.Node, int] | None:
-    """The node that adds a constant to the product of ``node``, and which of its inputs it is."""
-    if is_op(node, "Gemm"):
-        user, index = node, 2
-    else:
-        output = node.outputs[0]
-        uses = list(output.uses())
-        if len(uses) != 1 or not is_op(uses[0].node, "Add") or output.is_graph_output():
-            return None
-        user, index = uses[0].node, 1 - uses[0].idx
-    array = constant(user.inputs[index]) if len(user.inputs) > index else None
-    width = _matrix(node).shape[1]
-    fits = array is not None and array.dtype == np.float32 and array.shape == (width,)
-    return (user, index) if fits else None
-
-
 def _write(
     graph: ir.Graph,
     names: Names,
@@ -192,8 +177,8 @@ def _write(
     for node in nodes:
         weight, matrix = node.inputs[1], _matrix(node)
         assert weight is not None
-        found = _bias(node)
         if z.any():
+            found = added(node, matrix.shape[1])
             assert found is not None
             user, index = found
             old = user.inputs[index]
