@@ -41,9 +41,9 @@ class QuantizeStatic(Pass):
     and products of two activations stay float.
 
     ``correct_bias`` adds ``(W - W_q)·E[x]`` to b: what rounded weights take from an output on the
-    average, after Nagel et al. 2019, arXiv:1906.04721; E[x] per channel is that of samples. A Conv
-    or Gemm without b gets one; the b of a MatMul is the constant of an Add behind it, and one
-    without such an Add stays as it is.
+    average, after Nagel et al. 2019, arXiv:1906.04721; E[x] per channel is that of samples, padded
+    tokens among them. A Conv or Gemm without b gets one; the b of a MatMul is the constant of an
+    Add behind it, and one without such an Add stays as it is.
     """
 
     rtol = None
