@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-FRACTIONS = np.linspace(1.15, 0.5, 14, dtype=np.float32)
-"""Of the given scale; above 1 since with few bits another one may happen to meet the values."""
+FRACTIONS = np.linspace(1.15, 0.2, 20, dtype=np.float32)
+"""Of the given scale; above 1 since with few bits another one may happen to meet the values.
+
+The least is for 2 bits and thousands of values, of which the largest is far from most.
+"""
 CHUNK = 1 << 17
 """Elements whose error is sought at once, so few that they stay in a core's cache."""
 

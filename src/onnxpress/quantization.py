@@ -28,7 +28,6 @@ SIXTEEN_BIT_OPSET = 21
 WEIGHT_INPUT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operator → which input holds the weights."""
 
-
 SCALES = ("minmax", "mse")
 """How the scale of a weight's values is chosen: by the largest one, or by the least error."""
 
@@ -70,10 +69,22 @@ def activation_grid(observed: Range, dtype: str) -> Grid:
     return Grid(np.array(scale), np.array(zero_point, dtype))
 
 
+def check_activations(name: str, activations: str) -> None:
+    """Raise ``InputError`` unless ``activations`` is one of ``ACTIVATIONS``."""
+    if activations not in ACTIVATIONS:
+        raise InputError(f"{name}={activations}", " or ".join(ACTIVATIONS))
+
+
 def check_bits(name: str, bits: int) -> None:
     """Raise ``InputError`` unless ``bits`` is 2 to 8, what int8 can hold."""
     if not 2 <= bits <= 8:
         raise InputError(f"{name}={bits}", "2 to 8")
+
+
+def check_scales(name: str, scales: str) -> None:
+    """Raise ``InputError`` unless ``scales`` is one of ``SCALES``."""
+    if scales not in SCALES:
+        raise InputError(f"{name}={scales}", f"one of {', '.join(SCALES)}")
 
 
 @dataclass(frozen=True)
@@ -90,12 +101,6 @@ class QuantizedWeight:
         along = [1] * self.values.ndim
         along[self.axis] = -1
         return np.asarray(self.values * self.scale.reshape(along), np.float32)
-
-
-def check_scales(name: str, scales: str) -> None:
-    """Raise ``InputError`` unless ``scales`` is one of ``SCALES``."""
-    if scales not in SCALES:
-        raise InputError(f"{name}={scales}", f"one of {', '.join(SCALES)}")
 
 
 def quantize_weight(

@@ -19,10 +19,18 @@ from onnxpress.model import Model, load
 from onnxpress.passes.quantize_dynamic import QuantizeDynamic
 from onnxpress.passes.quantize_static import QuantizeStatic
 from onnxpress.passes.quantize_weights import QuantizeWeights
-from onnxpress.quantization import ACTIVATIONS, activation_grid, quantize_weight
+from onnxpress.quantization import (
+    ACTIVATIONS,
+    QuantizedWeight,
+    activation_grid,
+    quantize_weight,
+)
 from onnxpress.recipe import Facts, Ranges, Recipe
+from onnxpress.values import constant, is_op
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.feeds import random_feeds
+from onnxpress.verbs.schemes import Scheme
+from zoo.digit_files import Digits
 
 RNG = np.random.default_rng(0)
 BITS = f"weight_bits={this_machine().weight_bits}"
@@ -85,6 +93,22 @@ def inputs_of(candidate: Model, op: str, index: int) -> list[str]:
         producer = value.producer() if value is not None else None
         if producer is not None:
             found.append(producer.op_type)
+    return found
+
+
+def weight_errors(before: Model, after: Model) -> dict[str, float]:
+    """Weight → the squared error of what its int8 values stand for."""
+    found = {}
+    for node in after.ir.graph:
+        stored = node.inputs[0] if is_op(node, "DequantizeLinear") else None
+        name = str(stored.name).removesuffix("_int8") if stored is not None else ""
+        old = constant(before.ir.graph.initializers.get(name))
+        if old is not None:
+            values, scale = constant(stored), constant(node.inputs[1])
+            assert values is not None
+            assert scale is not None
+            small = QuantizedWeight(values, scale, node.attributes.get_int("axis", 1))
+            found[name] = float(np.square(small.nearest - old).sum())
     return found
 
 
@@ -251,7 +275,26 @@ class TestStatic:
         for step in (QuantizeStatic(), QuantizeDynamic(), QuantizeWeights()):
             assert not step.apply(source, Facts({Ranges(): {"x": Range(-1, 1)}}))[1].changed
 
-    @pytest.mark.parametrize("field", ["activations=int4", "weight_bits=9", "weight_bits=1"])
+    @pytest.mark.parametrize(("bits", "share"), [(4, 0.8), (8, 0.99)])
+    def test_scales_that_lose_less_of_trained_weights(
+        self, bits: int, share: float, digits: Digits
+    ) -> None:
+        source = Scheme("static").prepared(load(digits.onnx))
+        with np.load(digits.samples) as data:
+            feeds = {"image": data["image"][:20]}
+        lost = {}
+        for scales in ("minmax", "mse"):
+            step = QuantizeStatic(weight_bits=bits, scales=scales)
+            after, change = step.apply(source, gather(step, source, lambda: [feeds]))
+            assert change.rewrites
+            lost[scales] = weight_errors(source, after)
+        assert len(lost["mse"]) == 6
+        assert all(lost["mse"][name] <= error for name, error in lost["minmax"].items())
+        assert sum(lost["mse"].values()) < share * sum(lost["minmax"].values())
+
+    @pytest.mark.parametrize(
+        "field", ["activations=int4", "weight_bits=9", "weight_bits=1", "scales=max"]
+    )
     def test_wrong_fields(self, field: str) -> None:
         with pytest.raises(InputError, match=field.partition("=")[0]):
             Recipe.parse(f"quantize_static({field})")

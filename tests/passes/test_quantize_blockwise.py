@@ -9,12 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from onnxpress.blocks import packed, quantize_blocks
 from onnxpress.errors import InputError
-from onnxpress.least_error import fitted
 from onnxpress.model import Model, load
 from onnxpress.passes.quantize_blockwise import QuantizeBlockwise
 from onnxpress.passes.quantize_weights import QuantizeWeights
@@ -90,31 +87,9 @@ class TestBlocks:
         assert error(weight) < error(weight, symmetric=True)
 
 
-class TestLeastError:
-    @settings(max_examples=60, deadline=None)
-    @given(st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([2, 4, 8]))
-    def test_never_worse_than_the_given_scale(self, seed: int, count: int, bits: int) -> None:
-        rng = np.random.default_rng(seed)
-        rows = (rng.standard_t(2, (7, count)) * 10.0 ** rng.integers(-6, 6)).astype(np.float32)
-        limit = 2 ** (bits - 1) - 1
-        scale = np.maximum(np.abs(rows).max(1) / limit, 1e-30).astype(np.float32)
-
-        def missed(scale: Array) -> Array:
-            away = np.clip(np.rint(rows / scale[:, None]), -limit, limit) * scale[:, None] - rows
-            return np.square(away.astype(np.float64)).sum(1)
-
-        found = fitted(rows, scale, -limit, limit)
-        assert found.dtype == np.float32
-        assert (missed(found) <= missed(scale) * (1 + 1e-5)).all()
-
-    def test_rows_are_taken_in_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        rows, scale = normal(50, 16), np.full(50, 0.3, np.float32)
-        at_once = fitted(rows, scale, -7, 7)
-        monkeypatch.setattr("onnxpress.least_error.CHUNK", 100)
-        np.testing.assert_array_equal(fitted(rows, scale, -7, 7), at_once)
-
+class TestChannels:
     @pytest.mark.parametrize(("bits", "gain"), [(4, 0.85), (8, 1.0)])
-    def test_per_channel(self, bits: int, gain: float) -> None:
+    def test_scales_that_lose_least(self, bits: int, gain: float) -> None:
         weight = normal(64, 500)
         lost = {}
         for how in ("mse", "minmax"):

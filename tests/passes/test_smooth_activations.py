@@ -100,13 +100,17 @@ def test_done_is_done() -> None:
     assert step.apply(once, gather(step, once, lambda: [{"x": x}]))[0] is once
 
 
-def test_too_few_rows_are_refused_with_their_number() -> None:
+def test_too_few_rows_are_told_with_their_number() -> None:
     model, step = product(), SmoothActivations()
     facts = gather(step, model, lambda: [{"x": outliers(3)}])
     same, change = step.apply(model, facts)
     assert same is model
-    assert f"3 rows of its input were seen, {FEWEST_ROWS} are needed" in change.refusals[0]
-    assert "0 rows" in step.apply(model, Facts())[1].refusals[0]
+    (missed,) = change.missed
+    assert missed.kind == "smoothing"
+    assert missed.nodes == ("y",)
+    assert missed.why == f"3 rows of its input were seen, {FEWEST_ROWS} are needed"
+    assert not change.refusals, "the product is quantised all the same"
+    assert "0 rows" in step.apply(model, Facts())[1].missed[0].why
 
 
 def test_masks_and_computed_weights_are_left_alone() -> None:

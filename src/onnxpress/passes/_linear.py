@@ -141,6 +141,24 @@ class Linear:
         return weight.reshape(self.groups, one // self.groups, two, -1)
 
 
+def added(node: ir.Node, size: int) -> tuple[ir.Node, int] | None:
+    """Where a float32 constant [size] is added to the product of ``node``: a node and its input.
+
+    Of a Gemm its third input; of a MatMul an input of the Add that alone reads what it makes.
+    """
+    if is_op(node, "Gemm"):
+        user, index = node, 2
+    else:
+        output = node.outputs[0]
+        uses = list(output.uses())
+        if len(uses) != 1 or not is_op(uses[0].node, "Add") or output.is_graph_output():
+            return None
+        user, index = uses[0].node, 1 - uses[0].idx
+    array = constant(user.inputs[index]) if len(user.inputs) > index else None
+    fits = array is not None and array.dtype == np.float32 and array.shape == (size,)
+    return (user, index) if fits else None
+
+
 def after(linear: Linear, change: Affine) -> tuple[np.ndarray, np.ndarray] | str:
     """Weight and bias, in float64, of ``linear`` with ``change`` after it."""
     bias = linear.shift()

@@ -8,12 +8,16 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpress.calibrator import Range
-from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.observed import MASK, Moments
 from onnxpress.passes._linear import Linear
 from onnxpress.passes._pairs import Pair, pair_before
-from onnxpress.quantization import ACTIVATIONS, activation_grid, add_constant, check_bits
+from onnxpress.quantization import (
+    activation_grid,
+    add_constant,
+    check_activations,
+    check_bits,
+)
 from onnxpress.recipe import Change, Facts, Missed, Need, Pass, PerChannel
 from onnxpress.shapes import Shapes
 from onnxpress.values import Names, drop_unused
@@ -47,8 +51,7 @@ class EqualizeLayers(Pass):
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:

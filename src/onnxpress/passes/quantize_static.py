@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from onnxpress.calibrator import Range
-from onnxpress.errors import InputError
 from onnxpress.model import Model
-from onnxpress.observed import Moments
-from onnxpress.passes._linear import Linear
+from onnxpress.passes._placed import CUTS, Placed
 from onnxpress.quantization import (
-    ACTIVATIONS,
     PER_CHANNEL_OPSET,
     SIXTEEN_BIT_OPSET,
-    Grid,
-    QuantizedWeight,
-    activation_grid,
-    add_constant,
-    channel_axis,
+    check_activations,
     check_bits,
+    check_scales,
     constant_weight,
-    dequantized,
-    linear_refusal,
-    quantize_weight,
 )
 from onnxpress.recipe import Change, Facts, Need, Pass, PerChannel, Ranges
-from onnxpress.values import Names, constant, drop_unused, is_op, name_of, opset
-
-CUTS = ("Relu", "Clip")
-"""What engines leave out where the int8 grid of the result ends at the same bounds."""
+from onnxpress.values import drop_unused, is_op, name_of, opset
 
 KEPT = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LeakyRelu")
 SHAPES = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 JOINS = ("Add", "Concat")
-BIAS_LIMIT = 2.0**30
 
 
 @dataclass(frozen=True)
@@ -46,29 +29,35 @@ class QuantizeStatic(Pass):
     """``Conv(x, W, b)`` → ``Conv(DQ(Q(x)), DQ(W_q), DQ(b_q))``, the same for Gemm and MatMul.
 
     W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
-    with scale s_x·s_w. ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8``
-    (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both
-    engines multiply in float then; opset 21). Nodes named in ``exclude`` stay
-    float and read float. ``correct_bias`` adds ``(W - W_q)·E[x]`` to b, and a b where a Conv or
-    Gemm has none: what rounded weights add to an output on the average, after Nagel et al. 2019,
-    arXiv:1906.04721; E[x] per channel is that of samples. Between
-    convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads a
-    convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
+    with scale s_x·s_w; ``scales=mse`` seeks the s_w with the least squared error of W_q.
+    ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8`` (symmetric; partly
+    float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both engines multiply in
+    float then; opset 21). Nodes named in ``exclude`` stay float and read float. Scheme of Jacob et
+    al. 2018, arXiv:1712.05877.
+
+    Between convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads
+    a convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
     other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
-    and products of two activations stay float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
+    and products of two activations stay float.
+
+    ``correct_bias`` adds ``(W - W_q)·E[x]`` to b: what rounded weights take from an output on the
+    average, after Nagel et al. 2019, arXiv:1906.04721; E[x] per channel is that of samples, padded
+    tokens among them. A Conv or Gemm without b gets one; the b of a MatMul is the constant of an
+    Add behind it, and one without such an Add stays as it is.
     """
 
     rtol = None
     activations: str = "uint8"
     weight_bits: int = 8
+    scales: str = "minmax"
     calibrator: str = "minmax"
     exclude: tuple[str, ...] = ()
     correct_bias: bool = False
 
     def __post_init__(self) -> None:
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
+        check_scales("scales", self.scales)
 
     def needs(self) -> tuple[Need, ...]:
         return (self._ranges(), PerChannel()) if self.correct_bias else (self._ranges(),)
@@ -82,8 +71,15 @@ class QuantizeStatic(Pass):
         if self.activations.endswith("16") and opset(model.ir) < SIXTEEN_BIT_OPSET:
             return Change(0, (f"{self.activations} activations need opset {SIXTEEN_BIT_OPSET}",))
         graph = model.ir.graph
-        ranges = facts.ranges.get(self._ranges(), {})
-        placed = _Placed(model.ir, ranges, facts.moments if self.correct_bias else {}, self)
+        placed = Placed(
+            model.ir,
+            facts.ranges.get(self._ranges(), {}),
+            facts.moments if self.correct_bias else {},
+            activations=self.activations,
+            bits=self.weight_bits,
+            scales=self.scales,
+            exclude=self.exclude,
+        )
         integer: dict[ir.Value, None] = {}
         for node in list(graph):
             if name_of(node) in self.exclude:
@@ -102,7 +98,7 @@ class QuantizeStatic(Pass):
         return Change(placed.rewrites, tuple(placed.refusals))
 
 
-def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: _Placed) -> bool:
+def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: Placed) -> bool:
     """Keep ``node`` in int8 where all that it reads comes from convolutions."""
     read = [value for value in node.inputs if value is not None]
     data = read if node.op_type in JOINS else read[:1]
@@ -111,196 +107,3 @@ def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: _Placed
     if not all(value in integer for value in data):
         return False
     return node.op_type in SHAPES or placed.cuts(node) or placed.inputs(node, data)
-
-
-class _Placed:
-    """The pairs that were placed so far: one for each activation, shared by all its readers."""
-
-    def __init__(
-        self,
-        model: ir.Model,
-        ranges: Mapping[str, Range],
-        moments: Mapping[str, Moments],
-        step: QuantizeStatic,
-    ) -> None:
-        self._graph, self._names = model.graph, Names(model)
-        self._moments = moments
-        self._ranges, self._dtype, self._bits = ranges, step.activations, step.weight_bits
-        self._excluded = frozenset(step.exclude)
-        self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
-        self._weights: dict[tuple[str, int], tuple[ir.Value, QuantizedWeight]] = {}
-        self._cut: set[ir.Node] = set()
-        self.rewrites = 0
-        self.refusals: list[str] = []
-
-    def linear(self, node: ir.Node, weight: np.ndarray) -> bool:
-        """Quantise input, weight and bias of a Conv, Gemm or MatMul."""
-        source, old = node.inputs[0], node.inputs[1]
-        assert source is not None
-        assert old is not None
-        producer = source.producer()
-        if producer is not None and is_op(producer, "DequantizeLinear"):
-            return False
-        reason = linear_refusal(node, weight)
-        pair = None if reason else self._pair(source)
-        if pair is None:
-            reason = reason or f"no range was observed for its input {source.name}"
-            self.refusals.append(f"{name_of(node)}: {reason}")
-            return False
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        axis = channel_axis(node, weight)
-        bias_array = _constant_bias(bias, weight.shape[axis])
-        value, small = self._weight(old, weight, axis, bias_array, pair[1], node)
-        error = self._error(node, source, weight, small)
-        node.replace_input_with(0, pair[0])
-        node.replace_input_with(1, value)
-        if error is not None and (bias is None or bias_array is not None):
-            bias_array = error if bias_array is None else bias_array + error
-        if bias_array is not None:
-            stem = f"{old.name}_bias" if bias is None else str(bias.name)
-            node.resize_inputs(3)
-            scale = small.scale * pair[1].scale
-            node.replace_input_with(2, self._bias(stem, bias_array, scale, node))
-        self.rewrites += 1
-        return True
-
-    def cuts(self, node: ir.Node) -> bool:
-        """Whether ``node`` is a Relu or Clip that the int8 grid of its result makes needless."""
-        grid = self._grid(node.outputs[0])
-        if not is_op(node, *CUTS) or grid is None:
-            return False
-        least, most = (0.0, math.inf) if node.op_type == "Relu" else _clip_bounds(node)
-        low, high = grid.bounds
-        if not (least <= low and high <= most):
-            return False
-        self._cut.add(node)
-        return True
-
-    def inputs(self, node: ir.Node, values: list[ir.Value]) -> bool:
-        """Quantise the activations ``values`` that ``node`` reads; all or none."""
-        pairs = [self._pair(value) for value in values]
-        if any(pair is None for pair in pairs):
-            return False
-        for index, value in enumerate(node.inputs):
-            if value is not None and value in values:
-                node.replace_input_with(index, self._pairs[value][0])
-        self.rewrites += 1
-        return True
-
-    def close(self, value: ir.Value) -> None:
-        """Let all read the quantised result of a convolution, or of what was fused into one."""
-        producer, uses = value.producer(), list(value.uses())
-        if producer is None or not is_op(producer, "Conv", *CUTS):
-            return
-        if len(uses) == 1 and uses[0][0] in self._cut and not value.is_graph_output():
-            return
-        pair = self._pair(value)
-        if pair is None:
-            return
-        output, names = pair[0], self._names
-        for user, index in uses:
-            ours = user is output.producer().inputs[0].producer()  # type: ignore[union-attr]  # our pair
-            if not ours and name_of(user) not in self._excluded:
-                user.replace_input_with(index, output)
-        places = [i for i, item in enumerate(self._graph.outputs) if item is value]
-        if places:
-            name, value.name = value.name, names.fresh(f"{value.name}_float")
-            output.name, output.type, output.shape = name, value.type, value.shape
-        for index in places:
-            self._graph.outputs[index] = output
-
-    def _pair(self, value: ir.Value) -> tuple[ir.Value, Grid] | None:
-        """``DequantizeLinear(QuantizeLinear(value))`` right behind ``value``'s producer."""
-        if value not in self._pairs:
-            grid = self._grid(value)
-            if grid is None:
-                return None
-            scale = self._constant(f"{value.name}_scale", grid.scale)
-            zero = self._constant(f"{value.name}_zero", grid.zero_point)
-            quantize = ir.node("QuantizeLinear", [value, scale, zero])
-            quantize.outputs[0].name = self._names.fresh(f"{value.name}_quantized")
-            dequantize = ir.node("DequantizeLinear", [quantize.outputs[0], scale, zero])
-            output, producer = dequantize.outputs[0], value.producer()
-            output.name = self._names.fresh(f"{value.name}_dequantized")
-            output.dtype, output.shape = ir.DataType.FLOAT, value.shape
-            if producer is None:
-                self._graph[0].prepend([quantize, dequantize])
-            else:
-                producer.append([quantize, dequantize])
-            self._pairs[value] = output, grid
-        return self._pairs[value]
-
-    def _grid(self, value: ir.Value) -> Grid | None:
-        observed: Range | None = self._ranges.get(value.name or "")
-        if observed is None or value.dtype not in (ir.DataType.FLOAT, None):
-            return None
-        return activation_grid(observed, self._dtype)
-
-    def _weight(
-        self,
-        old: ir.Value,
-        weight: np.ndarray,
-        axis: int,
-        bias: np.ndarray | None,
-        grid: Grid,
-        node: ir.Node,
-    ) -> tuple[ir.Value, QuantizedWeight]:
-        """The dequantised weight, with scales so wide that the int32 bias cannot overflow."""
-        least = np.zeros(weight.shape[axis], np.float32)
-        if bias is not None:
-            least = (np.abs(bias) / (grid.scale * BIAS_LIMIT)).astype(np.float32)
-        key = (old.name or "", axis)
-        if key not in self._weights or (self._weights[key][1].scale < least).any():
-            small = quantize_weight(weight, axis, self._bits, least)
-            value = dequantized(self._graph, self._names, old, small, node)
-            self._weights[key] = value, small
-        return self._weights[key]
-
-    def _error(
-        self, node: ir.Node, source: ir.Value, weight: np.ndarray, small: QuantizedWeight
-    ) -> np.ndarray | None:
-        """By how much the rounded weights lessen each output, for the mean of what they read."""
-        seen = self._moments.get(source.name or "")
-        linear = Linear.of(node)
-        if seen is None or isinstance(linear, str) or not linear.takes_bias:
-            return None
-        if len(seen.mean) != linear.inputs:
-            return None
-        return replace(linear, weight=weight - small.nearest).moved(seen.mean)
-
-    def _bias(self, old: str, bias: np.ndarray, scale: np.ndarray, node: ir.Node) -> ir.Value:
-        limit = 2**31 - 1
-        values = np.clip(np.round(bias.astype(np.float64) / scale), -limit, limit)
-        dequantize = ir.node(
-            "DequantizeLinear",
-            [
-                self._constant(f"{old}_int32", values.astype(np.int32)),
-                self._constant(f"{old}_scale", scale.astype(np.float32)),
-            ],
-            {"axis": 0},
-        )
-        output = dequantize.outputs[0]
-        output.name = self._names.fresh(f"{old}_dequantized")
-        output.dtype, output.shape = ir.DataType.FLOAT, ir.Shape(bias.shape)
-        node.prepend([dequantize])
-        return output
-
-    def _constant(self, stem: str, array: np.ndarray) -> ir.Value:
-        return add_constant(self._graph, self._names, stem, array)
-
-
-def _clip_bounds(node: ir.Node) -> tuple[float, float]:
-    """NaN, which compares with nothing, for a bound that is computed."""
-    bounds = [-math.inf, math.inf]
-    for index, value in enumerate(node.inputs[1:3]):
-        if value is not None:
-            known = constant(value)
-            bounds[index] = math.nan if known is None else float(known.reshape(-1)[0])
-    return bounds[0], bounds[1]
-
-
-def _constant_bias(bias: ir.Value | None, channels: int) -> np.ndarray | None:
-    array = constant(bias)
-    if array is None or array.shape not in ((channels,), (1, channels)):
-        return None
-    return array.reshape(-1) if np.isfinite(array).all() else None

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from onnxpress.calibrator import Range
-from onnxpress.errors import InputError
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.observed import MASK, Channels
+from onnxpress.passes._linear import added
 from onnxpress.quantization import (
-    ACTIVATIONS,
     activation_grid,
     add_constant,
+    check_activations,
     check_bits,
     constant_weight,
     linear_refusal,
     quantize_weight,
 )
-from onnxpress.recipe import Change, Facts, Need, Pass, Rows
+from onnxpress.recipe import Change, Facts, Missed, Need, Pass, Rows
 from onnxpress.values import Names, constant, drop_unused, is_op, name_of
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -51,8 +50,7 @@ class SmoothActivations(Pass):
     weight_bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"activations={self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("activations", self.activations)
         check_bits("weight_bits", self.weight_bits)
 
     def needs(self) -> tuple[Need, ...]:
@@ -60,17 +58,15 @@ class SmoothActivations(Pass):
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph, names, rewrites = model.ir.graph, Names(model.ir), 0
-        refusals: list[str] = []
+        missed: list[Missed] = []
         for source, nodes in _readers(graph).items():
             seen = facts.rows.get(source.name or "")
             if _is_smooth(source):
                 continue
             if seen is None or len(seen.rows) < FEWEST_ROWS:
                 found = 0 if seen is None else len(seen.rows)
-                refusals.append(
-                    f"{name_of(nodes[0])}: {found} rows of its input were seen, "
-                    f"{FEWEST_ROWS} are needed"
-                )
+                why = f"{found} rows of its input were seen, {FEWEST_ROWS} are needed"
+                missed.append(Missed("smoothing", tuple(map(name_of, nodes)), why))
                 continue
             if max(float(np.abs(seen.low).max()), float(np.abs(seen.high).max())) > MASK:
                 continue
@@ -79,7 +75,7 @@ class SmoothActivations(Pass):
                 _write(graph, names, source, nodes, *found_best)
                 rewrites += 1
         drop_unused(graph.initializers.values())
-        return Change(rewrites, tuple(refusals))
+        return Change(rewrites, missed=tuple(missed))
 
     def _best(self, seen: Channels, nodes: list[ir.Node]) -> tuple[np.ndarray, np.ndarray] | None:
         """The z and s with the least error of the products, where it is worth it."""
@@ -89,7 +85,7 @@ class SmoothActivations(Pass):
         some, rows = weights[:, drawn], seen.rows
         nothing = np.zeros(len(seen.low), np.float32)
         middles = [nothing]
-        if all(_bias_index(node) is not None for node in nodes):
+        if all(added(node, _matrix(node).shape[1]) is not None for node in nodes):
             middles.append(((seen.low + seen.high) / 2).astype(np.float32))
         plain = self._error(rows, some, seen, nothing, np.ones_like(nothing))
         best, least = None, plain * GAIN
@@ -112,7 +108,7 @@ class SmoothActivations(Pass):
         grid = activation_grid(Range(low, high), self.activations)
         moved = (rows - z) / s
         quantized = quantize_weight(s[:, None] * weight, 1, self.weight_bits)
-        product = grid.nearest(moved) @ (quantized.values * quantized.scale)
+        product = grid.nearest(moved) @ quantized.nearest
         return float(np.square(product - moved @ (s[:, None] * weight)).sum())
 
 
@@ -156,27 +152,6 @@ def _factors(spread: np.ndarray, largest: np.ndarray, alpha: float) -> np.ndarra
     return np.asarray(s, np.float32)
 
 
-def _bias(node: ir.Node) -> Iterator[tuple[ir.Node, int]]:
-    """Where the constant that is added to the product of ``node`` stands."""
-    if is_op(node, "Gemm"):
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            yield node, 2
-        return
-    output = node.outputs[0]
-    uses = list(output.uses())
-    if len(uses) == 1 and is_op(uses[0][0], "Add") and not output.is_graph_output():
-        yield uses[0][0], 1 - uses[0][1]
-
-
-def _bias_index(node: ir.Node) -> tuple[ir.Node, int] | None:
-    width = _matrix(node).shape[1]
-    for user, index in _bias(node):
-        array = constant(user.inputs[index])
-        if array is not None and array.dtype == np.float32 and array.shape == (width,):
-            return user, index
-    return None
-
-
 def _write(
     graph: ir.Graph,
     names: Names,
@@ -202,8 +177,8 @@ def _write(
     for node in nodes:
         weight, matrix = node.inputs[1], _matrix(node)
         assert weight is not None
-        found = _bias_index(node)
         if z.any():
+            found = added(node, matrix.shape[1])
             assert found is not None
             user, index = found
             old = user.inputs[index]

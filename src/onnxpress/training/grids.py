@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onnxpress.least_error import fitted
 from onnxpress.quantization import Grid
 from onnxpress.training.rounding import fake_quantized, integers
-
-TRIED = np.linspace(0.2, 1.0, 41, dtype=np.float32)
-"""Shares of the widest range that are tried for a weight's first scale."""
 
 
 class TrainedGrid(nn.Module):
@@ -90,12 +88,6 @@ def weight(values: np.ndarray, given: np.ndarray, axis: int, bits: int) -> Train
     limit = 2 ** (bits - 1) - 1
     rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
     widest = np.abs(rows).max(axis=1) / np.float32(limit)
-    best, least = given.copy(), np.full(len(rows), np.inf, np.float32)
-    for share in TRIED:
-        scale = given * share
-        steps = np.clip(np.round(rows / scale[:, None]), -limit, limit)
-        error = np.square(rows - steps * scale[:, None]).sum(axis=1)
-        better = error < least
-        best, least = np.where(better, scale, best), np.where(better, error, least)
     kept = given > widest * np.float32(1.001)
-    return TrainedGrid(np.where(kept, given, best), (-limit, limit), 0, axis)
+    start = np.where(kept, given, fitted(rows, given, -limit, limit))
+    return TrainedGrid(start, (-limit, limit), 0, axis)
