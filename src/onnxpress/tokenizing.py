@@ -73,7 +73,7 @@ class TextProcessing:
         if kind != "texts":
             raise InputError(
                 f"--tokenizer with samples that are {kind}",
-                "texts, such as a .txt with one a line",
+                "texts: a .txt with one a line, or a .jsonl with 'text' in each",
                 "leave out --tokenizer",
             )
         names = tuple(spec.name for spec in signature.inputs if spec.name in INPUTS)
