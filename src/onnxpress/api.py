@@ -1,7 +1,8 @@
 """The functions that people call: Python's face of the commands, with the same words.
 
 Each takes references as the command line does (``model.onnx``, ``torch:net.py:make``) or live
-objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prints.
+objects, and returns a frozen result whose ``to_dict()`` is what ``--json`` prints. ``preprocess``
+says how images become tensors; ``tokenizer``, a folder with ``tokenizer.json``, how texts do.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def verify(
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     inputs: Sequence[TensorSpec | str] = (),
@@ -112,7 +114,7 @@ def verify(
     custom_ops: str | Path | None = None,
 ) -> Verified:
     """Compare two models of any kind on all ``samples``, or on random feeds of 1, 2 and 5 rows."""
-    processing = processing_of(preprocess)
+    processing, own = processing_of(preprocess, tokenizer, samples), None
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     with ExitStack() as stack:
         first = stack.enter_context(open_source(a, fitting(options, a)))
@@ -120,12 +122,12 @@ def verify(
         one = stack.enter_context(first.session())
         two = stack.enter_context(second.session())
         known = one.signature if first.kind == "onnx" else two.signature
-        if samples is not None:  # else nothing is prepared, and nobody need know how
-            processing = processing or first.processing or second.processing
+        if samples is not None and processing is None:  # else nobody need know how
+            own = first.processing or second.processing
         shows: Origin | Model = first if first.example else second
         if first.example is second.example is None and "onnx" in (first.kind, second.kind):
             shows = (first if first.kind == "onnx" else second).export(ExportOptions()).model
-        batches = batches_of(known, samples, task, processing, limit, seed, shows)
+        batches = batches_of(known, samples, task, processing, limit, seed, shows, own=own)
         return on(batches, lambda feeds: compare(one, two, feeds()))
 
 
@@ -158,6 +160,7 @@ def check(
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
@@ -170,6 +173,7 @@ def check(
     too. External data that ``load`` refuses is a finding. Raises ``ModelError`` for what is no
     ONNX, ``InputError`` for an unknown target.
     """
+    processing = processing_of(preprocess, tokenizer, samples)
     sets = [part for part in isa.split(",") if part.strip()] if isinstance(isa, str) else isa
     target = target_of(runtime, sets, provider)
     if isinstance(model, str | Path):
@@ -180,9 +184,7 @@ def check(
     opened = model_of(opened, custom_ops)
     if samples is None:
         return run_check(opened, target)
-    batches = batches_of(
-        opened.signature, samples, task, processing_of(preprocess), limit, seed, opened
-    )
+    batches = batches_of(opened.signature, samples, task, processing, limit, seed, opened)
     return run_check(opened, target, batches)
 
 
@@ -204,6 +206,7 @@ def export(
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
@@ -212,10 +215,9 @@ def export(
 
     What was written is compared with it on ``samples`` (or random feeds).
     """
+    processing = processing_of(preprocess, tokenizer, samples)
     opened = model_of(model, custom_ops)
-    batches = batches_of(
-        opened.signature, samples, task, processing_of(preprocess), limit, seed, opened
-    )
+    batches = batches_of(opened.signature, samples, task, processing, limit, seed, opened)
     return on(batches, lambda feeds: run_export(opened, to, Path(output), feeds))
 
 
@@ -224,6 +226,10 @@ def change_opset(
     to: int,
     *,
     samples: object = None,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
+    limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
 ) -> InOpset:
@@ -231,8 +237,9 @@ def change_opset(
 
     Raises ``InputError`` for an unknown opset, ``ModelError`` where it cannot be converted.
     """
+    processing = processing_of(preprocess, tokenizer, samples)
     opened = model_of(model, custom_ops)
-    batches = batches_of(opened.signature, samples, None, None, None, seed, opened)
+    batches = batches_of(opened.signature, samples, task, processing, limit, seed, opened)
     return on(batches, lambda feeds: run_change_opset(opened, to, feeds))
 
 
@@ -245,6 +252,7 @@ def optimize(
     samples: object = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
@@ -257,11 +265,10 @@ def optimize(
     ``fix`` gives free dimensions their sizes for good, by name. Without ``verify`` nothing is run
     and nothing proven.
     """
+    processing = processing_of(preprocess, tokenizer, samples)
     opened, steps = model_of(model, custom_ops), recipe_of(recipe, target)
     fixed = run_fix(opened, fix) if fix else opened
-    batches = batches_of(
-        fixed.signature, samples, task, processing_of(preprocess), limit, seed, fixed
-    )
+    batches = batches_of(fixed.signature, samples, task, processing, limit, seed, fixed)
     if not verify:
         return run_optimize(opened, None, steps, fixed=fix)
     return on(batches, lambda feeds: run_optimize(opened, feeds, steps, fixed=fix))
@@ -318,7 +325,7 @@ def quantize(
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
     registry.get("engines", engine)  # an unknown name is said before any work
     opened = model_of(model, custom_ops)
-    processing = processing_of(preprocess, tokenizer, opened.signature)
+    processing = processing_of(preprocess, tokenizer, samples)
     data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
     data, note = data.fitting(opened.signature)
     bound = bound_of(opened.signature, data, task, processing)
@@ -392,6 +399,7 @@ def measure(
     threads: int | None = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     label: str | None = None,
     limit: int | None = None,
     seconds: float | None = None,
@@ -412,7 +420,8 @@ def measure(
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     for size in batches:
         check_at_least_one(batch=size)
-    options = open_options(inputs, preprocess, checkpoint, trust, custom_ops)
+    processing = processing_of(preprocess, tokenizer, samples)
+    options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
     named = [thing_of(thing, engine, threads, fitting(options, thing)) for thing in everything]
@@ -422,7 +431,7 @@ def measure(
             samples, label=label, limit=limit, seed=seed, signature=signature
         ),
         task=task,
-        processing=options.processing,
+        processing=processing,
         batches=batches,
         rounds=rounds,
         seconds=seconds,
@@ -437,6 +446,7 @@ def press(
     output: str | Path | None = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
     floor: float | None = None,
     objective: str = "latency",
     batch: int | None = None,
@@ -466,7 +476,7 @@ def press(
     uses nothing that an earlier press to ``output`` made; ``dry_run`` only says what would be
     tried.
     """
-    processing = processing_of(preprocess)
+    processing = processing_of(preprocess, tokenizer, samples)
     request = Request(
         samples=samples,
         task=task,

@@ -24,7 +24,7 @@ from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
 from onnxpress.task import Bound, Task, choose
-from onnxpress.tokenizing import TextProcessing
+from onnxpress.tokenizer_files import read_tokenizer
 from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
@@ -87,16 +87,25 @@ def check_at_least_one(**flags: int | None) -> None:
 def processing_of(
     preprocess: str | Processing | None,
     tokenizer: str | Path | None = None,
-    signature: Signature | None = None,
+    samples: object = None,
 ) -> Processing | None:
-    """``size=224,mean=…``, or a tokenizer's folder for the inputs of ``signature``.
+    """``size=224,mean=…`` for images, or the folder of a tokenizer for samples that are texts.
 
-    Raises ``InputError`` for what it does not know.
+    Raises ``InputError`` for what it does not know, and for a tokenizer that nothing would use.
     """
-    if tokenizer is not None and signature is not None:
-        names = [spec.name for spec in signature.inputs]
-        return Processing(text=TextProcessing.read(Path(tokenizer), names))
-    return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
+    if tokenizer is None:
+        return Processing.parse(preprocess) if isinstance(preprocess, str) else preprocess
+    if preprocess is not None:
+        raise InputError(
+            "--preprocess and --tokenizer",
+            "one of them: the first prepares images, the second texts",
+            "leave out the other",
+        )
+    if samples is None:
+        raise InputError(
+            f"--tokenizer {tokenizer} without --samples", "texts", "give --samples texts.txt"
+        )
+    return Processing(text=read_tokenizer(Path(tokenizer)))
 
 
 def model_of(model: object, custom_ops: str | Path | None) -> Model:
@@ -138,11 +147,19 @@ def recipe_of(text: str, target: str) -> Recipe:
 
 
 def bound_of(
-    signature: Signature, samples: Samples, task: str | None, processing: Processing | None
+    signature: Signature,
+    samples: Samples,
+    task: str | None,
+    processing: Processing | None,
+    own: Processing | None = None,
 ) -> Bound:
-    """What the tensors mean, by ``task`` or as they look. Raises ``InputError``."""
+    """What the tensors mean, by ``task`` or as they look; ``own`` is where no flag says how.
+
+    Raises ``InputError``.
+    """
+    known = own if processing is None else processing.fitting(samples.kind, signature)
     name = task or choose(signature, samples.kind)
-    return registry.create(Task, "tasks", name).bind(signature, processing)
+    return registry.create(Task, "tasks", name).bind(signature, known)
 
 
 @dataclass(frozen=True)
@@ -193,9 +210,12 @@ def batches_of(
     limit: int | None,
     seed: int,
     shows: Origin | Model,
+    *,
+    own: Processing | None = None,
 ) -> Batches:
     """Feeds to compare on: all samples, or random ones of several sizes.
 
+    ``processing`` is what flags ask for, ``own`` what a model itself knows where none does.
     The random ones are of the kind that an origin's example or a model's graph shows.
     """
     if samples is None:
@@ -208,5 +228,5 @@ def batches_of(
     data = Samples.open(samples, limit=limit, seed=seed, signature=signature)
     if len(data) == 0:
         raise SamplesError("there are no samples", "at least one")
-    bound = bound_of(signature, data, task, processing)
+    bound = bound_of(signature, data, task, processing, own)
     return sample_feeds(bound, data, signature, rows=4)

@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.placement import Placement, Size, letterboxed
+from onnxpress.signature import Signature
 from onnxpress.tokenizing import TextProcessing
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ class Processing:
 
     def with_labels(self, labels: Sequence[str]) -> Processing:
         return replace(self, labels=tuple(labels))
+
+    def fitting(self, kind: str, signature: Signature) -> Processing:
+        """What flags ask for, for samples of ``kind`` and a model; see ``TextProcessing``."""
+        return self if self.text is None else replace(self, text=self.text.fitting(kind, signature))
 
     def to_dict(self) -> dict[str, object]:
         image = asdict(self.image) if self.image else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from onnxpress.verbs.verify import told_shapes
 
 SHOWN = 12
 """Inputs and outputs of a model that are told."""
+MANY_SHAPES = 8
+"""Where more were compared, they are told together."""
 
 Result = Mapping[str, Any]
 """A JSON object; its shape is the command's contract, checked by the tests of each command."""
@@ -96,16 +99,26 @@ def show_converted(result: Result) -> None:
 
 
 def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> None:
-    """One line for each shape (``verbose``: batch) that was compared, and one with the answer."""
+    """A line for each shape (``verbose``: batch) that was compared, and one with the answer.
+
+    Many shapes, as texts have, are one line with the least and the largest of each size.
+    """
     out = console()
     alike: dict[tuple[str, str, int], list[float]] = {}
-    for number, case in enumerate(verified["cases"]):
-        shapes = told_shapes(case["shapes"])
+    cases = verified["cases"]
+    many = not verbose and len({told_shapes(case["shapes"]) for case in cases}) > MANY_SHAPES
+    spans = {ok: _span([c["shapes"] for c in cases if c["ok"] == ok]) for ok in (True, False)}
+    for number, case in enumerate(cases):
+        shapes = told_shapes(spans[case["ok"]] if many else case["shapes"])
         found = alike.setdefault(("✓" if case["ok"] else "✗", shapes, number if verbose else 0), [])
         found.append(case["max_abs_diff"])
     for (mark, shapes, _), found in alike.items():
         times = f" ({len(found)} batches)" if len(found) > 1 else ""
-        out.print(f"  {mark} {shapes}{times}: largest difference {max(found):.3g}", markup=False)
+        line = f"  {mark} {shapes}{times}: largest difference {max(found):.3g}"
+        out.print(
+            textwrap.fill(line, out.width, subsequent_indent="    ", break_on_hyphens=False),
+            markup=False,
+        )
     if verified["finite"] < 1:
         warn(f"only {verified['finite']:.1%} of the original's values are finite numbers")
     answer = "the same answers" if verified["ok"] else f"different: {mismatch}"
@@ -113,6 +126,18 @@ def show_verified(verified: Result, mismatch: str, *, verbose: bool = False) -> 
         f"{answer} (|a-b| ≤ {verified['atol']:.2g} + {verified['rtol']:g}·|a|)", style="bold",
         markup=False,
     )  # fmt: skip
+
+
+def _span(shapes: list[dict[str, list[int]]]) -> dict[str, list[str]]:
+    """Of each input the least and the largest of each size: ``4``, ``9–17``."""
+    sizes = {name: [case[name] for case in shapes] for name in (shapes[0] if shapes else ())}
+    return {
+        name: [
+            str(min(of)) if min(of) == max(of) else f"{min(of)}–{max(of)}"
+            for of in zip(*every, strict=True)
+        ]
+        for name, every in sizes.items()
+    }
 
 
 def show_exported(result: Result, *, verbose: bool = False) -> None:

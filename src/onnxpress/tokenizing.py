@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnxpress.errors import BundleError, InputError, MissingExtra, SamplesError, first_line
-from onnxpress.signature import Feeds
+from onnxpress.signature import Feeds, Signature
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SIDES = ("left", "right")
-TOKENIZER = "tokenizer.json"
-SAID = ("tokenizer_config.json", "sentence_bert_config.json", "config.json")
 UNLIMITED = 1_000_000
 """The library writes 1e30 where a tokenizer knows no limit."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -68,52 +65,25 @@ class TextProcessing:
         file.write_bytes(content)
         return cls(file=file, sha256=sha256, **how)  # type: ignore[arg-type]  # checked above
 
-    @classmethod
-    def read(cls, folder: Path, inputs: Sequence[str]) -> TextProcessing:
-        """What the files say that are saved beside a model, for those of ``inputs`` that are text.
+    def fitting(self, kind: str, signature: Signature) -> TextProcessing:
+        """For samples of ``kind`` and the inputs of a model, where ``--tokenizer`` was given.
 
-        ``tokenizer.json``, and where they are there ``tokenizer_config.json``,
-        ``sentence_bert_config.json`` (the longest text) and ``config.json``. Raises
-        ``InputError`` where they do not say how to tokenize.
+        Raises ``InputError`` where one of them has no use for it.
         """
-        folder = folder.parent if folder.name == TOKENIZER else folder
-        expected = f"a folder with {TOKENIZER}, as the transformers library saves it"
-        try:
-            content = (folder / TOKENIZER).read_text(encoding="utf-8")
-            parts = json.loads(content)
-            said = {name: _json(folder / name) for name in SAID}
-        except (OSError, ValueError) as error:
-            found = f"--tokenizer {folder}: {first_line(error)}"
-            raise InputError(found, expected) from None
-        named = tuple(name for name in INPUTS if name in inputs)
-        if "input_ids" not in named:
+        if kind != "texts":
             raise InputError(
-                f"--tokenizer for a model with the inputs {', '.join(inputs)}",
-                f"a model that takes some of {', '.join(INPUTS)}",
+                f"--tokenizer with samples that are {kind}",
+                "texts: a .txt with one a line, or a .jsonl with 'text' in each",
+                "leave out --tokenizer",
             )
-        own, pads = said["tokenizer_config.json"], parts.get("padding") or {}
-        limits = [
-            said["sentence_bert_config.json"].get("max_seq_length"),
-            own.get("model_max_length"),
-            said["config.json"].get("max_position_embeddings"),
-            (parts.get("truncation") or {}).get("max_length"),
-        ]
-        known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < UNLIMITED]
-        if not known:
-            raise InputError(f"--tokenizer {folder} knows no longest text", "a model_max_length")
-        pad = own.get("pad_token") or pads.get("pad_token") or ""
-        pad = str(pad["content"] if isinstance(pad, Mapping) else pad)
-        plain = json.dumps({**parts, "padding": None, "truncation": None}, ensure_ascii=False)
-        return cls.of(
-            plain,
-            max_length=min(known),
-            pad_token=pad,
-            pad_id=_id_of(parts, pad, int(pads.get("pad_id", 0))),
-            pad_type_id=int(pads.get("pad_type_id", 0)),
-            padding_side=str(own.get("padding_side", "right")),
-            truncation_side=str(own.get("truncation_side", "right")),
-            inputs=named,
-        )
+        names = tuple(spec.name for spec in signature.inputs if spec.name in INPUTS)
+        if "input_ids" not in names:
+            raise InputError(
+                f"--tokenizer for a model that takes {', '.join(map(str, signature.inputs))}",
+                f"a model that takes {', '.join(INPUTS)}, or the first of them",
+                "leave out --tokenizer",
+            )
+        return replace(self, inputs=names)
 
     def at(self, file: Path) -> TextProcessing:
         return replace(self, file=file)
@@ -128,16 +98,7 @@ class TextProcessing:
             raise BundleError(
                 f"{self.file} was changed or cut", f"SHA-256 {self.sha256[:12]}…", "press again"
             )
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise MissingExtra.of("tokenizers", "text", "turns texts into tokens") from None
-        try:
-            tokenizer = Tokenizer.from_str(content.decode())
-        except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise InputError(f"{self.file} cannot be read ({text})", "a tokenizer.json") from error
-        return TextEncoder(tokenizer, self)
+        return TextEncoder(tokenizer_of(content.decode(), self.file), self)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-able, with the file's name alone."""
@@ -165,21 +126,20 @@ class TextProcessing:
         return cls(**given)  # type: ignore[arg-type]  # checked above
 
 
-def _json(path: Path) -> Mapping[str, Any]:
-    """Empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return data if isinstance(data, dict) else {}
+def tokenizer_of(content: str, name: object) -> Tokenizer:
+    """From the text of a ``tokenizer.json`` that errors call ``name``.
 
-
-def _id_of(parts: Mapping[str, Any], token: str, otherwise: int) -> int:
-    for added in parts.get("added_tokens") or ():
-        if added.get("content") == token:
-            return int(added["id"])
-    vocabulary = (parts.get("model") or {}).get("vocab")
-    found = vocabulary.get(token) if isinstance(vocabulary, dict) else None
-    return otherwise if found is None else int(found)
+    Raises ``MissingExtra``, or ``InputError`` where the library ``tokenizers`` cannot read it.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtra.of("tokenizers", "text", "turns texts into tokens") from None
+    try:
+        return Tokenizer.from_str(content)
+    except Exception as error:
+        found = f"{name} cannot be read ({first_line(error)[:200]})"
+        raise InputError(found, "a tokenizer.json of the library tokenizers") from error
 
 
 @dataclass(frozen=True)

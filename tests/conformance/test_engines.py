@@ -23,8 +23,9 @@ from onnxpress.quantization import weight_counts
 from onnxpress.recipe import Recipe
 from onnxpress.settings import Settings
 from onnxpress.verbs.calibrate import gather
-from onnxpress.verbs.executed import int8_macs_share, summary
+from onnxpress.verbs.executed import compute_kernels, int8_macs_share, summary
 from onnxpress.verbs.feeds import random_feeds
+from zoo.graphs import parse
 
 NAMES = [
     name
@@ -249,6 +250,18 @@ def test_its_forms_can_be_built_and_opened(
             assert "bfloat16" in told
         elif form.requested == "float32":
             assert told == "float32"
+
+
+def test_products_of_what_no_weight_types_tell_their_precision(name: str, tmp_path: Path) -> None:
+    """As in attention: ONNX Runtime leaves the types of activations out of what it writes."""
+    source = parse(
+        "(float[n, k] x, float[k, n] z) => (float[n, n] y) { s = MatMul (x, z) "
+        "t = Softmax (s) u = MatMul (t, s) y = Relu (u) }"
+    )
+    with opened(name, source.save(tmp_path / "m.onnx")) as session:
+        kernels = compute_kernels(session.executed())
+    assert len(kernels) == 2
+    assert all("float" in kernel.precision for kernel in kernels)
 
 
 @pytest.mark.skipif(not this_machine().fast_int8, reason="the CPU has no int8 dot product")

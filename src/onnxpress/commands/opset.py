@@ -18,6 +18,11 @@ def opset(
         Path | None, typer.Option("-o", "--output", help="Where to write the converted model.")
     ] = None,
     samples: options.OptionalSamples = None,
+    task: options.TaskName = None,
+    preprocess: options.Preprocess = None,
+    tokenizer: options.Tokenizer = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
     custom_ops: options.CustomOps = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -35,6 +40,8 @@ def opset(
         raise InputError("--to without a model", "an ONNX file to convert")
     if (to is None) != (output is None):
         raise InputError("--to and --output", "both of them, or neither")
+    if to is None and (samples or tokenizer):
+        raise InputError("--samples or --tokenizer without --to", "a model to convert and compare")
     if output is not None:
         terminal.check_output(output)
     if model is None:
@@ -44,7 +51,17 @@ def opset(
         number = opset_of(load(model).ir)
         data = {"opset": number, "needs": opsets.needs(number).to_dict()}
     else:
-        result = api.change_opset(model, to, samples=samples, custom_ops=custom_ops)
+        result = api.change_opset(
+            model,
+            to,
+            samples=samples,
+            task=task,
+            preprocess=preprocess,
+            tokenizer=tokenizer,
+            limit=limit,
+            seed=seed,
+            custom_ops=custom_ops,
+        )
         data = result.to_dict()
         differs = result.verified is not None and not result.verified.ok
         if not differs and output is not None:

@@ -16,6 +16,7 @@ def press(
     output: options.Output = Path("bundle"),
     task: options.TaskName = None,
     preprocess: options.Preprocess = None,
+    tokenizer: options.Tokenizer = None,
     floor: Annotated[
         float | None, typer.Option(help="Quality to keep, 0 to 1; 0.99 or what can be proven.")
     ] = None,
@@ -65,6 +66,7 @@ def press(
             output=output,
             task=task,
             preprocess=preprocess,
+            tokenizer=tokenizer,
             floor=floor,
             objective=objective,
             batch=batch,

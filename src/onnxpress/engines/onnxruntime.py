@@ -19,6 +19,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    import onnx
     import onnxruntime
 
 DTYPES = {
@@ -137,6 +138,7 @@ class _OnnxRuntimeSession(Session):
         types = {value.name: value.data_type for value in graph.initializer}
         for value in (*graph.value_info, *graph.input):
             types.setdefault(value.name, value.type.tensor_type.elem_type)
+        _add_floats(graph, types)
         return tuple(
             Executed(node.name, node.op_type, _precision(node, types), _layers(node.name))
             for node in graph.node
@@ -268,6 +270,22 @@ def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
     dtype = DTYPES.get(value.type, value.type.removeprefix("tensor(").removesuffix(")"))
     shape = tuple(dim if isinstance(dim, int) else dim or "?" for dim in value.shape)
     return TensorSpec(value.name, dtype, shape)
+
+
+def _add_floats(graph: onnx.GraphProto, types: dict[str, int]) -> None:
+    """The types that ONNX Runtime leaves out of the file: a float in makes the same float out.
+
+    Kernels of integers among them are known by their operator.
+    """
+    from onnx import TensorProto
+
+    floats = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+    for node in graph.node:
+        cast = [attribute.i for attribute in node.attribute if attribute.name == "to"]
+        given = [types[name] for name in node.input if types.get(name) in floats]
+        for made in cast or given[:1]:
+            for name in node.output:
+                types.setdefault(name, made)
 
 
 def _precision(node: object, types: Mapping[str, int]) -> str:

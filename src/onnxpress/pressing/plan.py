@@ -117,7 +117,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     signature = model.signature
     opened = early or _samples(request, model)
     samples, note = opened.fitting(signature)
-    processing = _processing(request, origin, samples)
+    processing = _processing(request, origin, samples, signature)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
     kind = registry.create(Task, "tasks", task)
@@ -234,9 +234,12 @@ def _batch(request: Request, signature: Signature) -> int:
     return fixed or request.batch or (1 if request.objective == "latency" else 16)
 
 
-def _processing(request: Request, origin: Origin, samples: Samples) -> Processing | None:
+def _processing(
+    request: Request, origin: Origin, samples: Samples, signature: Signature
+) -> Processing | None:
     """The flags first, then the origin; class and column names come from the samples."""
-    processing = request.processing or origin.processing
+    given = request.processing
+    processing = given.fitting(samples.kind, signature) if given else origin.processing
     if samples.kind == "rows" and not (processing and processing.columns):
         row = next(iter(samples)).value
         if isinstance(row, Mapping):

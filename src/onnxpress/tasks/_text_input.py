@@ -37,8 +37,8 @@ class TextInput:
         if text is None:
             raise InputError(
                 f"the model takes {shown}, but nothing says how texts become tokens",
-                "a model that brings its tokenizer",
-                "press transformers:DIR or sentence-transformers:DIR",
+                "a tokenizer",
+                "give --tokenizer with the folder of its tokenizer.json",
             )
         names = tuple(spec.name for spec in signature.inputs)
         first = signature.inputs[0].shape

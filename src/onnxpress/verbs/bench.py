@@ -78,7 +78,8 @@ def bench(
 ) -> list[Measured]:
     """The first thing is the baseline, for speed and for quality.
 
-    Without ``task`` or ``processing``, those of the first thing that knows them are used.
+    Without ``task`` or ``processing``, which flags tell, those of the first thing that knows them
+    are used.
     """
     if len({thing.name for thing in things}) < len(things):
         raise InputError("the same thing is benched twice", "different models")
@@ -100,7 +101,10 @@ def bench(
         told = next((s for s in signatures if _tells_classes(s)), signature)
         data, note = samples(signature).fitting(told)
         task = task or next((t.task for t in things if t.task), None)
-        processing = processing or next((t.processing for t in things if t.processing), None)
+        if processing is None:
+            processing = next((t.processing for t in things if t.processing), None)
+        else:
+            processing = processing.fitting(data.kind, signature)
         bound = registry.create(Task, "tasks", task or choose(signature, data.kind)).bind(
             signature, processing
         )

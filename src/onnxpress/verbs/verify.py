@@ -63,11 +63,14 @@ class Mismatch:
         return f"output '{self.output}'{list(self.index)} is {self.a} and {self.b} on {shapes}"
 
 
-def told_shapes(shapes: Mapping[str, Sequence[int]]) -> str:
-    """``x[2, 3], y[2]``, and how many more there are past a few."""
-    told = [f"{name}{list(shape)}" for name, shape in shapes.items()]
+def told_shapes(shapes: Mapping[str, Sequence[object]]) -> str:
+    """``x[2, 3], y[2]``, or ``x, y [2]`` where all are alike; and how many more past a few."""
+    told = {name: f"[{', '.join(map(str, shape))}]" for name, shape in shapes.items()}
     more = len(told) - SHOWN
-    return ", ".join(told[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    rest = f" and {more} more" if more > 0 else ""
+    if len(told) > 1 and len(set(told.values())) == 1:
+        return f"{', '.join(list(told)[:SHOWN])}{rest} {next(iter(told.values()))}"
+    return ", ".join(f"{name}{shape}" for name, shape in list(told.items())[:SHOWN]) + rest
 
 
 @dataclass(frozen=True)
