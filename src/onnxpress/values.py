@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass
 
 STANDARD = ("", "ai.onnx")
 """The two spellings of the domain of ONNX's own operators."""
@@ -22,6 +23,19 @@ def is_op(node: ir.Node, *op_types: str) -> bool:
 def name_of(node: ir.Node) -> str:
     """How ``node`` is called: by its name, or by its first output where it has none."""
     return node.name or str(node.outputs[0].name)
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give every node a name of its own, those of subgraphs too; the first of a name keeps it."""
+    NameFixPass()(model)  # within each graph
+    taken = Counter[str]()
+    for node in (node for graph in model.graphs() for node in graph):
+        stem = name = node.name or node.op_type
+        while taken[name]:
+            taken[stem] += 1
+            name = f"{stem}_{taken[stem]}"
+        taken[name] += 1
+        node.name = name
 
 
 def opset(model: ir.Model) -> int:

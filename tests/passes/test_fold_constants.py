@@ -178,6 +178,21 @@ def test_the_live_branch_takes_the_place_of_its_if() -> None:
         assert after.op_counts()["If"] == 1
 
 
+def test_nodes_of_a_branch_get_names_of_their_own() -> None:
+    model = parse(
+        """(float[N,3] x) => (float[N,3] y) <bool yes = {1}>
+        { t = Relu(x)
+          y = If(yes)<then_branch = g () => (float[N,3] a) { m = Neg(t) a = Abs(m) },
+                      else_branch = h () => (float[N,3] b) { b = Neg(t) }> }"""
+    )
+    for node in model.nodes():
+        node.name = "same" if node.op_type == "Relu" else node.op_type
+        node.name = "same" if node.op_type == "Neg" else node.name
+    after, change = apply(FOLD, model, {"x": X[0, 0, :, :3]})
+    assert change.changed
+    assert [node.name for node in after.ir.graph] == ["same", "same_1", "Abs"]
+
+
 def test_constants_in_a_loop_body() -> None:
     model = parse(
         """(float[2] x) => (float[2] y) <int64 n = {3}, bool go = {1}, float[2] c = {1, 2}>

@@ -122,3 +122,66 @@ def test_masks_and_computed_weights_are_left_alone() -> None:
         f"(float[n,{WIDTH}] x) => (float[n,n] y) {{ t = Transpose(x)  y = MatMul(x, t) }}"
     )
     assert step.apply(computed, gather(step, computed, lambda: [{"x": outliers()}]))[0] is computed
+
+
+FEEDING = {
+    "LayerNormalization": "x = LayerNormalization(i, g, h)",
+    "its parts": "n = LayerNormalization(i, one)  t = Mul(n, g)  x = Add(t, h)",
+    "a product behind ReLU": "m = MatMul(i, v)  t = Add(m, h)  x = Relu(t)",
+    "Gemm behind ReLU": "t = Gemm<transB=1>(i, v, h)  x = Relu(t)",
+}
+
+
+@pytest.mark.parametrize("feeding", FEEDING)
+def test_what_computes_the_activation_takes_the_factors(feeding: str) -> None:
+    """Then they cost nothing, and no Mul parts a product from its rounded result."""
+    gain = np.where(np.arange(WIDTH) == 5, 300, 1).astype(np.float32)
+    model = parse(
+        f"(float[n,{WIDTH}] i) => (float[n,24] y) {{ {FEEDING[feeding]} y = Gemm(x, w, b) }}",
+        w=normal(WIDTH, 24),
+        b=normal(24),
+        g=gain * (1 + RNG.random(WIDTH).astype(np.float32)),
+        h=normal(WIDTH) * gain,
+        one=np.ones(WIDTH, np.float32),
+        v=normal(WIDTH, WIDTH) * (gain[:, None] if "Gemm" in feeding else gain),
+    )
+    inputs = {"i": normal(256, WIDTH)}
+    step = SmoothActivations()
+    after, change = step.apply(model, gather(step, model, lambda: [inputs]))
+    assert change.rewrites == 1
+    ops = [[node.op_type for node in each.ir.graph] for each in (model, after)]
+    assert ops[0] == ops[1]
+    expected, got = answers(model, inputs)[0], answers(after, inputs)[0]
+    assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
+    errors = []
+    for start in (model, after):
+        recipe = Recipe.parse("quantize_static")
+        quantized, _ = applied(recipe, start, Gatherer(lambda: [inputs]))
+        errors.append(float(np.square(answers(quantized, inputs)[0] - expected).mean()))
+    assert errors[1] < 0.5 * errors[0]
+    assert not step.apply(after, gather(step, after, lambda: [inputs]))[1].changed, "done is done"
+
+
+@pytest.mark.parametrize(
+    "feeding",
+    [
+        "x = LayerNormalization(i, g, h)  r = Add(x, i)  s = ReduceSum(r, axes)",
+        "x = Add(i, h)  s = Identity(b)",
+    ],
+)
+def test_what_others_read_keeps_its_values(feeding: str) -> None:
+    model = parse(
+        f"(float[n,{WIDTH}] i) => (float[n,24] y) {{ {feeding}  m = Gemm(x, w, b) y = Add(m, s) }}",
+        w=normal(WIDTH, 24),
+        b=normal(24),
+        g=np.where(np.arange(WIDTH) == 5, 300, 1).astype(np.float32),
+        h=normal(WIDTH),
+        axes=np.array([1], np.int64),
+    )
+    inputs = {"i": outliers()}
+    step = SmoothActivations()
+    after, change = step.apply(model, gather(step, model, lambda: [inputs]))
+    assert change.rewrites == 1
+    assert "Mul" in [node.op_type for node in after.ir.graph]
+    expected, got = answers(model, inputs)[0], answers(after, inputs)[0]
+    assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()

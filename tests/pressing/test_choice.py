@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 from onnxpress.engine import Form
 from onnxpress.errors import SamplesError
-from onnxpress.pressing.choice import Floor, Trial, early_floor, fastest, floor_of, judge, verdict
+from onnxpress.pressing.choice import (
+    Floor,
+    Trial,
+    early_floor,
+    fastest,
+    floor_of,
+    judge,
+    most_exact,
+    reason,
+    verdict,
+)
 from onnxpress.pressing.press import _ordered
 from onnxpress.pressing.result import Pressed
 from onnxpress.pressing.trial import ORIGIN, Built
@@ -110,6 +121,29 @@ class TestFastest:
             assert fit[chosen.name] == max(fit.values())
         told = verdict(chosen, trials, FLOOR, "the original", noisy=False)
         assert told.startswith("Nothing beats the original" if chosen is None else chosen.name)
+
+
+class TestExact:
+    """int8 that the rounds do not tell from float32 pays with quality for nothing."""
+
+    def chosen(self, int8_ms: tuple[float, ...]) -> tuple[str, str]:
+        in_float = trial("onnxruntime-float32", speed=(2.0, 1.9, 2.1))
+        quick = replace(trial("onnxruntime-int8", speed=(2.1, 1.95, 2.2)), requested="int8")
+        times = {in_float.name: (1.0, 1.1, 0.9, 1.0, 1.05, 0.95), quick.name: int8_ms}
+        measured = Measured({}, ORIGIN, (), 6, None, failures={}, round_ms=times, seed=0)
+        trials = [in_float, quick]
+        best = most_exact(fastest(trials), trials, measured)
+        assert best is not None
+        return best.name, reason(best, trials, FLOOR, "the original", ["onnxruntime-int8"])
+
+    def test_a_tie_goes_to_float32(self) -> None:
+        name, why = self.chosen((1.1, 0.9, 1.0, 0.95, 0.9, 1.05))
+        assert name == "onnxruntime-float32"
+        assert "the fastest in float32 of those that beat the original" in why
+        assert "do not tell it from onnxruntime-int8" in why
+
+    def test_what_is_faster_beyond_the_noise_wins(self) -> None:
+        assert self.chosen((0.5, 0.55, 0.45, 0.5, 0.52, 0.5))[0] == "onnxruntime-int8"
 
 
 class TestOrder:

@@ -52,7 +52,8 @@ class TestResult:
     def test_json_has_the_keys_of_the_contract(self, done: Done) -> None:
         assert {"schema_version", "chosen", "reason", "floor", "objective", "baseline",
                 "candidates", "bundle"} <= set(done.result)  # fmt: skip
-        assert f"{done.result['chosen']} is the fastest" in str(done.result["reason"])
+        told = rf"{done.result['chosen']} is the fastest( in float32)? of those that beat"
+        assert re.search(told, str(done.result["reason"]))
         for row in candidates(done):
             assert {"name", "file", "engine", "settings", "requested", "executed", "latency_ms",
                     "throughput_per_s", "size_bytes", "quality", "speedup", "tie", "ok",
@@ -64,7 +65,9 @@ class TestResult:
         assert {"onnxruntime-float32", "onnxruntime-int8-static", "openvino-float32"} <= {
             row["name"] for row in candidates(done)
         }
-        assert done.result["chosen"] == max(ok, key=lambda name: ok[name])
+        quickest = max(ok, key=lambda name: ok[name])
+        told = str(done.result["reason"])
+        assert done.result["chosen"] == quickest or f"do not tell it from {quickest}" in told
 
     def test_calibration_and_scoring_share_no_sample(self, done: Done) -> None:
         samples = done.result["samples"]

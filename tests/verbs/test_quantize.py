@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -126,8 +127,79 @@ class TestHelpers:
         assert 1 - result.quality.value < 0.3 * (1 - other.quality.value)
         assert not result.kept_float, "what is not equalised is quantised all the same"
 
+    def test_smoothing_costs_no_int8(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Here it would: sums that others read get a Mul behind them."""
+        rng = np.random.default_rng(0)
+        gain = np.where(np.arange(64) == 5, 300, 1).astype(np.float32)
+        model = parse(
+            "(float[n,64] x) => (float[n,64] y) { a = Gemm(x, w, b)  r = Relu(a)  c = Gemm(r, v, b)"
+            " d = Gemm(r, u, b)  s = Relu(r)  t = Add(c, d)  y = Add(t, s) }",
+            w=(rng.standard_normal((64, 64)) * gain).astype(np.float32),
+            v=(rng.standard_normal((64, 64)) / gain[:, None]).astype(np.float32),
+            u=(rng.standard_normal((64, 64)) / gain[:, None]).astype(np.float32),
+            b=rng.standard_normal(64).astype(np.float32),
+        )
+        samples = {"x": rng.standard_normal((200, 64)).astype(np.float32)}
+
+        def made() -> Quantized:
+            return api.quantize(model, scheme="static", samples=samples, **PLAIN)
+
+        guarded = made()
+        monkeypatch.setattr("onnxpress.verbs.quantizer.SLACK", 1.0)
+        free = made()
+        assert "smooth_activations" in free.recipe
+        assert (guarded.int8_macs_share or 0) >= (free.int8_macs_share or 0)
+        plain = Recipe(Recipe.parse(free.recipe).passes[-1:])
+        assert guarded.recipe == str(plain) or guarded.int8_macs_share == free.int8_macs_share
+
     def test_nothing_is_moved_where_that_does_not_help(self, digits: Digits) -> None:
         assert "equalize_layers" not in static(digits, **PLAIN).recipe
+
+
+class TestTold:
+    """What stays float is told, whatever the reason, and no share that is not known."""
+
+    def quantized(self, text: str, scheme: str = "static", **weights: np.ndarray) -> Quantized:
+        samples = np.random.default_rng(0).standard_normal((40, 16, 16)).astype(np.float32)
+        return api.quantize(parse(text, **weights), scheme=scheme, samples={"x": samples}, **PLAIN)
+
+    @pytest.mark.parametrize(
+        ("body", "why"),
+        [
+            ("y = MatMul(v, a)", "its constant is on the left"),
+            ("p = Abs(a) q = MatMul(p, bad) y = Min(q, m)", "its weights are not finite"),
+            (
+                "m = ReduceMax<keepdims = 0>(a) z = Sub(m, m) c = Greater(m, z) "
+                "y = If(c) <then_branch = g () => (float[n,16,16] t) { t = MatMul(a, v) }, "
+                "else_branch = h () => (float[n,16,16] e) { e = Identity(a) }>",
+                "it is in a subgraph",
+            ),
+        ],
+    )
+    def test_layers_that_stay(self, body: str, why: str) -> None:
+        rng, square = np.random.default_rng(1), (16, 16)
+        bad = np.where(np.arange(16) == 3, np.inf, rng.random(square)).astype(np.float32)
+        result = self.quantized(
+            f"(float[n,16,16] x) => (float[n,16,16] y) {{ a = MatMul(x, w)  {body} }}",
+            w=rng.standard_normal(square).astype(np.float32),
+            v=rng.standard_normal(square).astype(np.float32),
+            **({"bad": bad, "m": np.array(9, np.float32)} if "bad" in body else {}),
+        )
+        (kept,) = result.to_dict()["kept_float"]  # type: ignore[misc]
+        assert kept["why"] == why
+        known = result.to_dict()["executed"]["int8_macs_share"]  # type: ignore[index]
+        assert (known is None) == ("If" in body)
+
+    def test_of_an_operator_that_the_scheme_is_not_about(self, digits: Digits) -> None:
+        kept = static(digits, scheme="dynamic").kept_float
+        assert set(kept.values()) == {"scheme dynamic is not about Conv"}
+        assert len(kept) == 4
+
+
+@pytest.mark.parametrize("scheme", ["static+static", "float16+static", "bfloat16+dynamic"])
+def test_joins_that_make_no_sense(digits: Digits, scheme: str) -> None:
+    with pytest.raises(InputError, match=rf"--scheme {re.escape(scheme)}; expected"):
+        static(digits, scheme=scheme)
 
 
 def test_layers_are_ranked_by_two_measures(digits: Digits) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from onnxpress.values import Names, all_values, constant, discard, forward, is_op
@@ -33,15 +36,25 @@ def _inline(node: ir.Node, live: str, names: Names) -> None:
         assert initializer.name is not None
         del branch.initializers[initializer.name]
         graph.register_initializer(initializer)
-    body = list(branch)
+    body, taken = list(branch), {each.name for each in graph}
     branch.remove(body)
     node.prepend(body)
+    for each in body:
+        each.name = _free(each.name, taken)
+        taken.add(each.name)
     for old, new in zip(node.outputs, results, strict=True):
         if not forward(old, new):
             copy = ir.node("Identity", [new])
             node.prepend(copy)
             forward(old, copy.outputs[0])
     discard(node)
+
+
+def _free(name: str | None, taken: Collection[str | None]) -> str | None:
+    """``name``, or one made from it: two nodes of a graph have no name in common."""
+    if not name or name not in taken:
+        return name
+    return next(new for i in itertools.count(1) if (new := f"{name}_{i}") not in taken)
 
 
 def _rename(value: ir.Value, name: str) -> None:

@@ -11,6 +11,7 @@ from onnxpress.calibrator import Range
 from onnxpress.model import Model
 from onnxpress.modules import inherit
 from onnxpress.observed import MASK, Channels
+from onnxpress.passes._absorbed import edits, write
 from onnxpress.passes._linear import added
 from onnxpress.quantization import (
     activation_grid,
@@ -29,7 +30,7 @@ GAIN = 0.5
 """The squared error that is left, as a share, where the nodes that it takes are worth it."""
 FEWEST_ROWS = 16
 MARK = "onnxpress.smoothed"
-"""In the metadata of what this pass writes."""
+"""In the metadata of what makes a smooth activation."""
 MOST_COLUMNS = 512
 """Of the weights that read one activation: so many of their columns, evenly drawn, are tried."""
 
@@ -41,7 +42,9 @@ class SmoothActivations(Pass):
     s = max|x - z|^α / max|W|^(1-α) after Xiao et al. 2023, arXiv:2211.10438, and z the middle of
     the channel or 0 after Wei et al. 2023, arXiv:2304.09145. α and z are searched for each x: the
     error of the product on observed rows, in ``activations`` and ``weight_bits``, is least. What
-    gains little is left alone. All MatMul and Gemm that read one x share its z and s.
+    gains little is left alone. All MatMul and Gemm that read one x share its z and s. Constants
+    of what computes x take z and s where nothing else reads it: LayerNormalization, or a product
+    and its bias, behind a ReLU too. Elsewhere x gets a Sub and a Mul.
     """
 
     rtol = 1e-3
@@ -70,14 +73,16 @@ class SmoothActivations(Pass):
                 continue
             if max(float(np.abs(seen.low).max()), float(np.abs(seen.high).max())) > MASK:
                 continue
-            found_best = self._best(seen, nodes)
+            found_best = self._best(seen, source, nodes)
             if found_best is not None:
                 _write(graph, names, source, nodes, *found_best)
                 rewrites += 1
         drop_unused(graph.initializers.values())
         return Change(rewrites, missed=tuple(missed))
 
-    def _best(self, seen: Channels, nodes: list[ir.Node]) -> tuple[np.ndarray, np.ndarray] | None:
+    def _best(
+        self, seen: Channels, source: ir.Value, nodes: list[ir.Node]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """The z and s with the least error of the products, where it is worth it."""
         weights = np.concatenate([_matrix(node) for node in nodes], axis=1)
         largest = np.abs(weights).max(axis=1)
@@ -85,7 +90,7 @@ class SmoothActivations(Pass):
         some, rows = weights[:, drawn], seen.rows
         nothing = np.zeros(len(seen.low), np.float32)
         middles = [nothing]
-        if all(added(node, _matrix(node).shape[1]) is not None for node in nodes):
+        if _may_shift(source, nodes):
             middles.append(((seen.low + seen.high) / 2).astype(np.float32))
         plain = self._error(rows, some, seen, nothing, np.ones_like(nothing))
         best, least = None, plain * GAIN
@@ -126,8 +131,17 @@ def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
     return found
 
 
+def _may_shift(source: ir.Value, nodes: list[ir.Node]) -> bool:
+    """Whether biases take up z, and no kernel is needed for it that s alone does without."""
+    widths = [_matrix(node).shape for node in nodes]
+    if any(added(node, width) is None for node, (_, width) in zip(nodes, widths, strict=True)):
+        return False
+    one = np.ones(widths[0][0], np.float32)
+    return edits(source, nodes, one, one) is not None or edits(source, nodes, 0 * one, one) is None
+
+
 def _is_smooth(source: ir.Value) -> bool:
-    """Whether ``source`` is what this pass made."""
+    """Whether ``source`` is smooth already."""
     producer = source.producer()
     return producer is not None and producer.metadata_props.get(MARK) == "1"
 
@@ -160,11 +174,16 @@ def _write(
     z: np.ndarray,
     s: np.ndarray,
 ) -> None:
-    moved, steps = source, []
-    if z.any():
-        steps.append(("Sub", z))
-    if (s != 1).any():
-        steps.append(("Mul", (1 / s).astype(np.float32)))
+    moved: ir.Value = source
+    steps: list[tuple[str, np.ndarray]] = []
+    producer = source.producer()
+    found = edits(source, nodes, z, s)
+    if found is not None and producer is not None:
+        write(graph, names, found)
+        producer.metadata_props[MARK] = "1"
+    else:
+        steps = [("Sub", z)] if z.any() else []
+        steps += [("Mul", (1 / s).astype(np.float32))] if (s != 1).any() else []
     for op, array in steps:
         node = ir.node(op, [moved, add_constant(graph, names, f"{source.name}_{op}", array)])
         output = node.outputs[0]
@@ -178,9 +197,9 @@ def _write(
         weight, matrix = node.inputs[1], _matrix(node)
         assert weight is not None
         if z.any():
-            found = added(node, matrix.shape[1])
-            assert found is not None
-            user, index = found
+            place = added(node, matrix.shape[1])
+            assert place is not None
+            user, index = place
             old = user.inputs[index]
             bias = constant(old)
             assert old is not None

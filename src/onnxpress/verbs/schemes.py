@@ -6,21 +6,20 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
-from onnx_ir.passes.common import NameFixPass
 
 from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.quantization import (
-    ACTIVATIONS,
     PER_CHANNEL_OPSET,
     SIXTEEN_BIT_OPSET,
+    check_activations,
     check_bits,
     constant_weight,
 )
 from onnxpress.recipe import Pass, Ranges, Recipe
 from onnxpress.shapes import CONTRIB
-from onnxpress.values import STANDARD, is_op, name_of, opset
+from onnxpress.values import STANDARD, is_op, name_nodes, name_of, opset
 from onnxpress.verbs.scales import PLACES
 
 RECENT_OPSET, BFLOAT16_OPSET = 17, 22
@@ -83,8 +82,7 @@ class Scheme:
             raise InputError(
                 f"--scheme {self.name}", "float16 or bfloat16 at the end: nothing is left behind it"
             )
-        if self.activations not in ACTIVATIONS:
-            raise InputError(f"--activations {self.activations}", " or ".join(ACTIVATIONS))
+        check_activations("--activations", self.activations)
         check_bits("--bits", self.bits)
         if self.engine == "onnxruntime" and "bfloat16" in self.parts:
             raise InputError(
@@ -177,7 +175,7 @@ class Scheme:
         of the convolution before it, and the opset has what the scheme writes.
         """
         named = model.clone()
-        NameFixPass()(named.ir)  # engines tell what they ran by the nodes' names
+        name_nodes(named.ir)  # engines tell what they ran by the nodes' names
         sixteen = self.activations.endswith("16")
         least = max(
             BFLOAT16_OPSET if "bfloat16" in self.parts else PER_CHANNEL_OPSET,
