@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from zoo.digit_files import Digits
+    from zoo.digits import Digits
     from zoo.project import Project
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -54,8 +54,8 @@ def project_onnx(project: Project) -> Path:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
-    """A network that is trained on digits, and the digits as arrays, made once a session."""
-    from zoo.digit_files import build
+    """A network that is trained on digits, and those it has not seen, made once a session."""
+    from zoo.digits import build
     from zoo.networks import one_thread
 
     with one_thread():

@@ -12,7 +12,7 @@ from onnxpress.settings import Settings
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.sensitivity import Damage
-from zoo.digit_files import Digits
+from zoo.digits import Digits
 from zoo.graphs import Array, answers, parse
 
 RNG = np.random.default_rng(0)
