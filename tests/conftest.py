@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from zoo.digit_files import Digits
+    from zoo.digits import Digits
     from zoo.project import Project
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -20,7 +21,14 @@ Shell = Callable[..., tuple[int, str, str]]
 
 
 def pytest_configure() -> None:
-    """Interrupts reach the programs that tests start, even where a script runs the tests with &."""
+    """One thread for OpenMP, before any framework starts its own; programs inherit it.
+
+    Frameworks of two test processes on two cores wait for each other's threads otherwise, ten
+    times as long as they compute. What measures threads sets their number itself.
+
+    Interrupts reach the programs that tests start, even where a script runs the tests with &.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -37,9 +45,11 @@ def zoo_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A trained classifier and its images, made once a session."""
+    from zoo.networks import one_thread
     from zoo.project import build
 
-    return build(tmp_path_factory.mktemp("project"))
+    with one_thread():
+        return build(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +64,8 @@ def project_onnx(project: Project) -> Path:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
-    """A network that is trained on digits, and the digits as arrays, made once a session."""
-    from zoo.digit_files import build
+    """A network that is trained on digits, and those it has not seen, made once a session."""
+    from zoo.digits import build
     from zoo.networks import one_thread
 
     with one_thread():

@@ -149,7 +149,7 @@ def sizes(tmp_path: Path) -> Path:
 
 
 def test_onnxruntime_extensions_are_found_and_recorded(
-    sizes: Path, tmp_path: Path, quick: None
+    sizes: Path, tmp_path: Path, one_engine: None
 ) -> None:
     pytest.importorskip("onnxruntime_extensions")
     pressed = api.press(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -10,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from conftest import Shell
+from crashes import survey
 from onnxpress import api
 from zoo.project import PREPROCESS, SIDE, Project
 
@@ -103,21 +102,53 @@ def test_refusals(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("after_s", [4.0, 9.0])
-def test_a_kill_in_the_middle_leaves_the_old_output(
-    after_s: float, project: Project, project_onnx: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "q.onnx"
-    output.write_bytes(b"the old one")
-    words = [
-        sys.executable, "-m", "onnxpress", "quantize", project_onnx, "--scheme", "static",
-        "--samples", project.images, "--preprocess", PREPROCESS, "-o", output, "-q",
-    ]  # fmt: skip
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(after_s)
-        process.kill()
-    if process.returncode == -signal.SIGKILL:
-        assert output.read_bytes() == b"the old one"
-    else:  # it was faster
-        onnx.checker.check_model(str(output))
+KILLED = """
+import os, signal, sys
+from onnxpress import cli
+from onnxpress.verbs import quantize
+quantize.score = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_kill_while_it_scores_leaves_the_old_output(project_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.onnx").write_bytes(b"the old one")
+    words = ["quantize", project_onnx, "--scheme", "dynamic", "--samples", "random:24",
+             "-o", "q.onnx", "-q"]  # fmt: skip
+    ran = subprocess.run([sys.executable, "-c", KILLED, *words], cwd=tmp_path, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == ["q.onnx"]
+    assert (tmp_path / "q.onnx").read_bytes() == b"the old one"
+
+
+WRITTEN = """
+import contextlib
+from types import SimpleNamespace
+from onnxpress import api, cli, load
+made = SimpleNamespace(model=load({model!r}), holds=True, ruined=False, to_dict=dict)
+api.quantize = lambda *_, **__: made
+output = folder / "q.onnx"
+words = ["quantize", {model!r}, "--scheme", "static", "--samples", "x", "-o", str(output), "-q"]
+def seen():
+    visible = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if output.read_bytes() != b"the old one":
+        assert len(list(load(output).nodes())) == len(list(made.model.nodes()))
+        return (visible, "new")
+    return (visible, "old")
+output.write_bytes(b"the old one")
+"""
+
+
+def test_a_kill_while_it_writes_leaves_one_whole_output(project_onnx: Path, tmp_path: Path) -> None:
+    """At every step on disk. What is half written is in a hidden folder."""
+    told = survey(
+        tmp_path,
+        WRITTEN.format(model=str(project_onnx)),
+        "with contextlib.suppress(SystemExit): cli.main(words)",
+        "seen()",
+        "output.write_bytes(b'the old one')",
+    )
+    old, new = str((["q.onnx"], "old")), str((["q.onnx"], "new"))
+    switched = told.index(new)
+    assert switched > 2
+    assert told == [old] * switched + [new] * (len(told) - switched)

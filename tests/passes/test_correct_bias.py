@@ -15,7 +15,7 @@ from onnxpress.values import constant, is_op, name_of
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.sensitivity import Damage
-from zoo.digit_files import Digits
+from zoo.digits import Digits
 from zoo.graphs import Array, answers, parse
 
 RNG = np.random.default_rng(0)

@@ -80,6 +80,26 @@ class TestResult:
         assert executed["onnxruntime-int8-static"] == "int8"
         assert executed["onnxruntime-float32"] == "float32"
 
+    def test_int8_tells_what_it_did_to_layers_and_tensors(self, done: Done) -> None:
+        told = done.result["quantization"]
+        assert isinstance(told, dict)
+        calibrated = [row["name"] for row in candidates(done) if "static" in str(row["name"])]
+        assert told["form"] in calibrated
+        assert (told["form"] == done.result["chosen"]) == (done.result["chosen"] in calibrated)
+        errors = [layer["error"] for layer in told["layers"]]
+        assert len(errors) == 3, "two convolutions and a product"
+        assert 0.5 > errors[0] >= errors[1] >= errors[2] > 0
+        html = (done.bundle / "report.html").read_text()
+        assert all(layer["node"] in html for layer in told["layers"])
+        assert told["tensors"]
+        for each in told["tensors"]:
+            assert each["seen_low"] < each["seen_high"]
+            assert each["low"] < each["high"]
+            assert 0 < each["error"] < 0.5
+            assert len(each["counts"]) > 1
+            assert sum(each["counts"]) > done.result["samples"]["calibration"]  # type: ignore[index]
+            assert each["tensor"] in html
+
     def test_table_report_and_json_agree(self, done: Done) -> None:
         assert all(len(line) <= 80 for line in done.table.splitlines())
         report = json.loads((done.bundle / "report.json").read_text())
@@ -137,6 +157,7 @@ class TestBundle:
         assert np.mean(right) == pytest.approx(measured["quality"]["candidate"], abs=0.03)  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("quick")
 class TestAgain:
     def test_another_floor_measures_nothing_again(
         self, project: Project, done: Done, monkeypatch: pytest.MonkeyPatch

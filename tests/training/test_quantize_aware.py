@@ -28,7 +28,8 @@ from onnxpress.signature import Feeds
 from onnxpress.training.aware import Aware
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.executed import int8_macs_share
-from zoo import digits, examples
+from zoo import examples
+from zoo.digits import Digits, Trained
 from zoo.graphs import answers
 from zoo.networks import Cnn, Lstm, Mlp, Transformer, one_thread, randomise
 
@@ -42,8 +43,8 @@ def calmly() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def net() -> digits.Trained:
-    return digits.trained()
+def net(digits: Digits) -> Trained:
+    return digits.trained
 
 
 def run(model: Model, feeds: Feeds, engine: str, folder: Path) -> tuple[np.ndarray, float]:
@@ -70,7 +71,7 @@ def equal(expected: np.ndarray, found: np.ndarray, apart: float = 0.01) -> None:
 
 @pytest.mark.parametrize("bits", [2, pytest.param(4, marks=pytest.mark.slow), None])
 def test_the_module_computes_what_the_file_does(
-    bits: int | None, net: digits.Trained, tmp_path: Path
+    bits: int | None, net: Trained, tmp_path: Path
 ) -> None:
     """Before and after training, which moves weights and scales; and all of it runs in int8."""
     aware = onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=bits)
@@ -93,7 +94,7 @@ def int8_weights(model: Model) -> list[np.ndarray]:
     return [t.numpy() for t in tensors if t and t.dtype == ir.DataType.INT8 and len(t.shape) > 1]
 
 
-def test_almost_every_value_is_equal_where_the_file_is_run_as_written(net: digits.Trained) -> None:
+def test_almost_every_value_is_equal_where_the_file_is_run_as_written(net: Trained) -> None:
     """Without fusion ONNX Runtime computes the very same float32; only ties may fall apart."""
     aware = onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=4)
     found = answers(aware.model(), {"image": net.held_out.numpy()})[0]
@@ -102,7 +103,7 @@ def test_almost_every_value_is_equal_where_the_file_is_run_as_written(net: digit
     assert close.mean() > 0.97  # 0.994 when this was written
 
 
-def test_training_wins_back_what_two_bits_lose(net: digits.Trained, tmp_path: Path) -> None:
+def test_training_wins_back_what_two_bits_lose(net: Trained, tmp_path: Path) -> None:
     aware = onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=2)
     feeds = {"image": net.held_out.numpy()}
     with torch.no_grad():
@@ -117,7 +118,7 @@ def test_training_wins_back_what_two_bits_lose(net: digits.Trained, tmp_path: Pa
         assert trained > float_accuracy - 0.03
 
 
-def statically(net: digits.Trained, bits: int) -> Model:
+def statically(net: Trained, bits: int) -> Model:
     """What quantisation after training makes, of the same samples."""
     model = onnxpress.optimize(onnxpress.convert((net.module, net.held_out[:2])).model).model
     step = Recipe.parse(f"quantize_static(weight_bits={bits})")
@@ -125,7 +126,7 @@ def statically(net: digits.Trained, bits: int) -> Model:
     return step.apply(model, gather(step, model, lambda: batches))[0]
 
 
-def test_gradients_reach_everything_and_a_loop_of_ones_own_trains_it(net: digits.Trained) -> None:
+def test_gradients_reach_everything_and_a_loop_of_ones_own_trains_it(net: Trained) -> None:
     aware = onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=3)
     images, labels = next(iter(net.loader))
     optimizer = torch.optim.SGD(aware.module.parameters(), 1e-3)
@@ -140,10 +141,10 @@ def test_gradients_reach_everything_and_a_loop_of_ones_own_trains_it(net: digits
     with torch.no_grad():
         assert functional.cross_entropy(aware.module(images), labels) < loss
     names = {name for name, _ in aware.module.weights.named_parameters()}
-    assert {"stem.0.weight", "block.first.weight", "head.weight", "head.bias"} <= names
+    assert {"stem.0.weight", "body.0.weight", "head.0.weight", "head.2.bias"} <= names
 
 
-def test_weights_are_per_channel_with_batch_norm_folded(net: digits.Trained) -> None:
+def test_weights_are_per_channel_with_batch_norm_folded(net: Trained) -> None:
     aware = onnxpress.quantize_aware(net.module, samples=net.loader)
     model = aware.model()
     assert "BatchNormalization" not in model.op_counts()
@@ -241,7 +242,7 @@ def _reached(aware: Aware, x: Tensor, parameter: nn.Parameter) -> bool:
     return parameter.grad is not None
 
 
-def test_an_onnx_file_and_its_export(net: digits.Trained, tmp_path: Path) -> None:
+def test_an_onnx_file_and_its_export(net: Trained, tmp_path: Path) -> None:
     path = onnxpress.convert((net.module, net.held_out[:2])).model.save(tmp_path / "net.onnx")
     aware = onnxpress.quantize_aware(path, samples=[net.held_out[:64].numpy()], weight_bits=4)
     aware.fit(net.loader, functional.cross_entropy, epochs=1)
@@ -280,7 +281,7 @@ def never() -> Iterator[object]:
 
 
 @pytest.mark.parametrize("bits", [0, 1, 9])
-def test_bits_that_int8_cannot_hold(bits: int, net: digits.Trained) -> None:
+def test_bits_that_int8_cannot_hold(bits: int, net: Trained) -> None:
     with pytest.raises(InputError, match=rf"weight_bits={bits}; expected 2 to 8"):
         onnxpress.quantize_aware(net.module, samples=net.loader, weight_bits=bits)
 

@@ -1,74 +1,13 @@
-"""A convolutional network that is trained on scikit-learn's digits, and the digits as arrays."""
+"""Outliers as trained networks have them: one channel that is far larger than the others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
 
-from onnxpress import api
 from onnxpress.model import Model
 from onnxpress.quantization import add_constant
 from onnxpress.values import Names
-
-
-class Net(nn.Module):
-    """A residual block, pooling and two linear layers: (n, 1, 8, 8) → (n, 10)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
-        self.body = nn.Sequential(
-            nn.Conv2d(16, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1),
-            nn.BatchNorm2d(16),
-        )
-        self.deep = nn.Sequential(nn.Conv2d(16, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, 10))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        return self.head(self.deep(torch.relu(x + self.body(x))))
-
-
-@dataclass(frozen=True)
-class Digits:
-    """``onnx`` is the trained network, ``samples`` an ``.npz`` of 897 images with labels."""
-
-    onnx: Path
-    samples: Path
-    net: Net
-
-
-def build(folder: Path) -> Digits:
-    data = load_digits()
-    images = (data.images[:, None] / 16).astype(np.float32)
-    labels = data.target.astype(np.int64)
-    torch.manual_seed(0)
-    net = Net()
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    order = torch.randperm(900)
-    for _ in range(12):
-        for index in order.split(100):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(
-                net(torch.from_numpy(images)[index]), torch.from_numpy(labels)[index]
-            )
-            loss.backward()
-            optimizer.step()
-    net.eval()
-    converted = api.convert(net, inputs=["image:float32[batch,1,8,8]"], exporter="torchscript")
-    path = converted.model.save(folder / "digits.onnx")
-    samples = folder / "digits.npz"
-    np.savez(samples, image=images[900:], labels=labels[900:])
-    return Digits(path, samples, net)
 
 
 def with_outlier(
