@@ -30,7 +30,7 @@ from onnxpress.values import constant, is_op
 from onnxpress.verbs.calibrate import gather
 from onnxpress.verbs.feeds import random_feeds
 from onnxpress.verbs.schemes import Scheme
-from zoo.digit_files import Digits
+from zoo.digits import Digits
 
 RNG = np.random.default_rng(0)
 BITS = f"weight_bits={this_machine().weight_bits}"
