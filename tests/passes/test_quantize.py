@@ -288,7 +288,7 @@ class TestStatic:
             after, change = step.apply(source, gather(step, source, lambda: [feeds]))
             assert change.rewrites
             lost[scales] = weight_errors(source, after)
-        assert len(lost["mse"]) == 6
+        assert len(lost["mse"]) == 8
         assert all(lost["mse"][name] <= error for name, error in lost["minmax"].items())
         assert sum(lost["mse"].values()) < share * sum(lost["minmax"].values())
 
