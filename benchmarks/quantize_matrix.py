@@ -76,7 +76,7 @@ def cell(net: Built, scheme: str, engine: str, seed: int = 0) -> dict[str, objec
             for key in ("value", "low", "n")
         },
         "metric": quality["metric"],
-        "int8_macs_share": round(executed["int8_macs_share"], 4),
+        "int8_macs_share": executed["int8_macs_share"] and round(executed["int8_macs_share"], 4),
         "speedup": result["speedup"],
         "kept_float": len(kept),
         "recipe": result["recipe"],
@@ -99,7 +99,7 @@ def shown(found: Mapping[str, Any]) -> str:
     quality = found["quality"]
     return (
         f"size {found['size_ratio']:.2f}  quality {quality['value']:.4f} (≥ {quality['low']:.4f}, "
-        f"n={quality['n']})  int8 {found['int8_macs_share']:.0%}  "
+        f"n={quality['n']})  int8 {found['int8_macs_share'] or 0:.0%}  "
         f"{found['speedup']['value']:.2f}×  {found['seconds']:.0f} s"
     )
 

@@ -15,7 +15,7 @@ PAGE = Path(__file__).with_name("quantization.md")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-NO_KERNEL = "Could not find an implementation"
+NO_BFLOAT16 = "has no bfloat16"
 
 
 def page(text: str) -> str:
@@ -62,9 +62,8 @@ def matrix(cells: Mapping[str, Any]) -> str:
 def cell(found: Mapping[str, Any]) -> str:
     """Size, quality and int8's share, or why there are none."""
     if "why" in found:
-        lacks = re.search(rf"{NO_KERNEL} for (\w+)", found["why"])
-        if lacks:
-            return f"no kernel for {lacks[1]}"
+        if NO_BFLOAT16 in found["why"]:
+            return "no bfloat16"
         return "nothing to quantise" if "changes nothing" in found["why"] else str(found["why"])
     quality = found["quality"]["value"]
     return f"{found['size_ratio']:.2f}× · {quality:.4f} · {found['int8_macs_share']:.0%}"
