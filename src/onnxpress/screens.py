@@ -207,7 +207,7 @@ def show_quantized(result: Result) -> None:
     out.print(
         f"{result['model']}: {result['scheme']} on {result['engine']}, "
         f"{before['size_bytes'] / 1e6:.2f} → {after['size_bytes'] / 1e6:.2f} MB, "
-        f"{before['latency_ms']['p50']:.3g} → {after['latency_ms']['p50']:.3g} ms "
+        f"{before['latency_ms']['typical']:.3g} → {after['latency_ms']['typical']:.3g} ms "
         f"({speedup['value']:.2f}×, {speedup['low']:.2f}–{speedup['high']:.2f})",
         markup=False,
     )
