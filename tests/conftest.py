@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -116,18 +117,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> Iterator[None]:
     """Quick, without processes of its own: for tests that are not about these either."""
-    from onnxpress import registry
-    from onnxpress.engine import Engine
-    from onnxpress.runner import Artifact, InProcess
+    from onnxpress.engine import Session
+    from onnxpress.runner import InProcess, Target, open_target
 
-    def opened(target: Artifact) -> InProcess:
-        engine = registry.create(Engine, "engines", target.settings.engine)
-        return InProcess(engine.open(target.path, target.settings))
+    with contextlib.ExitStack() as stack:
 
-    for verb in ("measure", "comparison"):
-        monkeypatch.setattr(f"onnxpress.verbs.{verb}.open_runner", opened)
+        def opened(target: Target | Session) -> InProcess:
+            session = target if isinstance(target, Session) else open_target(target, stack)[0]
+            return InProcess(session)
+
+        for verb in ("verbs.measure", "verbs.comparison", "pressing.trial"):
+            monkeypatch.setattr(f"onnxpress.{verb}.open_runner", opened)
+        yield
 
 
 @pytest.fixture

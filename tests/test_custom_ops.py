@@ -148,9 +148,8 @@ def sizes(tmp_path: Path) -> Path:
     return saved(tmp_path / "sizes.onnx", nodes, numbers, numbers, [], "ai.onnx.contrib")
 
 
-def test_onnxruntime_extensions_are_found_and_recorded(
-    sizes: Path, tmp_path: Path, one_engine: None
-) -> None:
+@pytest.mark.usefixtures("one_engine", "in_process")
+def test_onnxruntime_extensions_are_found_and_recorded(sizes: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime_extensions")
     pressed = api.press(
         str(sizes), samples="random:40", rounds=6, floor=0.5, output=tmp_path / "bundle"

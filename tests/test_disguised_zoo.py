@@ -162,7 +162,10 @@ def unlike(name: str, exporter: str, seed: int) -> None:
             assert sum(theirs.after.ops.get(op, 0) for op in ATTENTION) == blocks
 
 
-@pytest.mark.parametrize(("name", "exporter"), [("bert", "dynamo"), ("gpt2", "torchscript")])
+@pytest.mark.parametrize(
+    ("name", "exporter"),
+    [("bert", "dynamo"), pytest.param("gpt2", "torchscript", marks=pytest.mark.slow)],
+)
 def test_some_in_disguise(name: str, exporter: str) -> None:
     unlike(name, exporter, seed=5)
 

@@ -107,9 +107,8 @@ def test_every_operator_survives_every_exact_pass(mode: Mode) -> None:
     assert not faults
 
 
-def recipe_faults(target: str, model: Model, feeds: dict[str, object]) -> str:
+def recipe_faults(target: str, recipe: Recipe, model: Model, feeds: dict[str, object]) -> str:
     """What the whole recipe did wrong without the guard's help; empty for nothing."""
-    recipe = Recipe.parse(RECIPES[target])
     result = optimize(model, None, recipe)
     wrong = [f"{step.name}: {step.reason}" for step in result.passes if step.reverted]
     if wrong:
@@ -129,12 +128,13 @@ def recipe_faults(target: str, model: Model, feeds: dict[str, object]) -> str:
 
 def all_recipe_faults(mode: Mode, chosen: float = 1.0) -> dict[tuple[str, str], str]:
     chance = random.Random(0)
+    recipes = {target: Recipe.parse(text) for target, text in RECIPES.items()}
     return {
         (name, target): found
         for name, model, feeds in models(mode)
         if chance.random() < chosen and valid(model)
-        for target in RECIPES
-        if (found := recipe_faults(target, model, feeds))
+        for target, recipe in recipes.items()
+        if (found := recipe_faults(target, recipe, model, feeds))
     }
 
 

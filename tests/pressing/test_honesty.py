@@ -141,6 +141,7 @@ class TestHonesty:
         assert row.quality is not None
         assert row.quality.value > 0.95
 
+    @pytest.mark.usefixtures("in_process")
     def test_a_live_module_without_labels(self, project: Project) -> None:
         paths = list(project.labels)[:120]
         result = api.press(project.module, samples=paths, preprocess=PREPROCESS, rounds=ROUNDS)
@@ -162,6 +163,7 @@ class TestHonesty:
         assert isinstance(result, Pressed)
         assert any("random" in warning for warning in result.warnings)
 
+    @pytest.mark.usefixtures("in_process")
     def test_the_rows_of_a_table_are_a_models_columns(self, tmp_path: Path) -> None:
         rows = np.random.default_rng(0).standard_normal((60, 4))
         lines = [",".join([*map(str, row), "yes"]) for row in rows]
@@ -194,6 +196,7 @@ class TestHonesty:
         keep = False
         assert f"the bundle that an earlier press wrote stays in {output}" in press().warnings
 
+    @pytest.mark.usefixtures("in_process")
     def test_labels_that_nothing_uses_are_said(self, tmp_path: Path) -> None:
         arrays = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
         np.savez(tmp_path / "samples.npz", x=arrays, labels=np.arange(40))

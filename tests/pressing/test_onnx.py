@@ -63,6 +63,7 @@ def test_json_keys_and_a_second_press(
     assert third["candidates"][0]["latency_ms"] != first["candidates"][0]["latency_ms"]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_calibration_samples_are_never_scored(
     project: Project, project_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +94,7 @@ def test_calibration_samples_are_never_scored(
     assert set(calibrated) | set(scored) == everything
 
 
+@pytest.mark.usefixtures("in_process")
 def test_nothing_is_faster_and_the_old_bundle_stays(
     project: Project, tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_nothing_is_faster_and_the_old_bundle_stays(
     assert json.loads((output / "bundle.json").read_text())["chosen"] is None
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     model = api.convert(
         project.ref, preprocess=PREPROCESS, shapes={"input": (2, 3, SIDE, SIDE)}
@@ -137,6 +140,7 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
         press(path, samples=samples, batch=8)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_forms_of_samples(project_onnx: Path, tmp_path: Path) -> None:
     """An ``.npz`` of tensors, and a function of feeds."""
     x = np.random.default_rng(0).standard_normal((20, 3, SIDE, SIDE)).astype(np.float32)
@@ -172,6 +176,7 @@ def test_few_rounds_are_refused(project_onnx: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_folder_that_one_stands_in(project_onnx: Path, shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()

@@ -176,6 +176,7 @@ class TestAgain:
         kept = json.loads(json.dumps(again.to_dict()))["candidates"]
         assert [row["latency_ms"] for row in kept] == [row["latency_ms"] for row in before]  # type: ignore[index, union-attr]
 
+    @pytest.mark.usefixtures("in_process")
     def test_fresh_measures_again(
         self, project: Project, done: Done, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -189,6 +190,7 @@ class TestAgain:
                 output=done.bundle, fresh=True,
             )  # fmt: skip
 
+    @pytest.mark.usefixtures("in_process")
     def test_code_that_the_file_imports_is_noticed(self, tmp_path: Path) -> None:
         """No fingerprint sees it, so what was kept is compared with the original again."""
 
@@ -215,6 +217,7 @@ class TestAgain:
         assert answers == pytest.approx(np.tanh([0.5, 1.5, 1.5]), rel=1e-5)
         assert len(list((tmp_path / ".b.press").glob("float-*.onnx"))) == 2
 
+    @pytest.mark.usefixtures("in_process")
     def test_another_size_is_another_model(self, tmp_path: Path) -> None:
         module = torch.nn.Conv2d(3, 2, 3).eval()
         for side in (8, 12):
@@ -247,10 +250,10 @@ class TestAgain:
                 refuse(measured=measured)
             assert (tmp_path / ".b.press").exists() is measured
 
-    def test_a_dry_run_writes_nothing(self, project: Project, tmp_path: Path) -> None:
-        told = command(*press_words(project, tmp_path / "b"), "--dry-run")
-        assert told.returncode == 0, told.stderr
-        assert "onnxruntime-int8-static" in told.stdout
+    def test_a_dry_run_writes_nothing(self, project: Project, shell: Shell, tmp_path: Path) -> None:
+        code, out, err = shell(*press_words(project, tmp_path / "b"), "--dry-run")
+        assert code == 0, err
+        assert "onnxruntime-int8-static" in out
         assert list(tmp_path.iterdir()) == []
 
 

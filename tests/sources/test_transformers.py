@@ -61,7 +61,7 @@ OUTPUTS = {
     "mpnet": ["last_hidden_state", "pooler_output"],
     "questions": ["start_logits", "end_logits"],
 }
-QUICK = ("tokens", "causal", "t5")
+QUICK = ("tokens", "causal")
 
 
 @pytest.mark.parametrize(

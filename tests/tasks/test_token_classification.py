@@ -88,7 +88,8 @@ def test_the_task_follows_from_the_output() -> None:
         TokenClassification().bind(SIGNATURE, processing)
 
 
-def test_a_model_of_the_library_is_pressed(tmp_path: Path, one_engine: None) -> None:
+@pytest.mark.usefixtures("one_engine", "in_process")
+def test_a_model_of_the_library_is_pressed(tmp_path: Path) -> None:
     """Trained to find the nouns, on made-up sentences."""
     import torch
 
