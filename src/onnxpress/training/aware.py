@@ -21,13 +21,15 @@ class Aware:
     """``module`` computes what the exported model will: train it in a loop of your own, or ``fit``.
 
     ``kept_float`` names the layers that stay in float and why. ``verified`` compares the module,
-    before any rounding, with ONNX Runtime on the original graph.
+    before any rounding, with ONNX Runtime on the original graph. ``warnings`` tell what the
+    samples lack, and of frozen parameters that could not be kept apart from trained ones.
     """
 
     module: Network
     template: Model
     kept_float: tuple[str, ...]
     verified: Verified
+    warnings: tuple[str, ...] = ()
 
     def fit(
         self,
@@ -74,4 +76,5 @@ class Aware:
                 for reason in self.kept_float
             ],
             "verified": self.verified.to_dict(),
+            "warnings": list(self.warnings),
         }

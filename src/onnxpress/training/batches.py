@@ -54,7 +54,11 @@ def moved(value: object, device: torch.device) -> object:
 
 def feeds_of(item: object, names: Sequence[str]) -> Feeds:
     """The inputs in ``item`` as arrays."""
-    return {name: tensor.detach().cpu().numpy() for name, tensor in inputs_of(item, names).items()}
+    given = inputs_of(item, names)
+    for name, tensor in given.items():
+        if tensor.dtype == torch.bfloat16:  # which NumPy has not
+            raise SamplesError(f"input '{name}' got bfloat16", "float32", "call .float() on it")
+    return {name: tensor.detach().cpu().numpy() for name, tensor in given.items()}
 
 
 def _tensor(value: object) -> Tensor:

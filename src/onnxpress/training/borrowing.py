@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 LITTLE = 1e-6
-"""What parameters are changed by: of their own size, or of 1 where they are zero."""
+"""What parameters that are alike are changed by."""
 
 
 @contextmanager
@@ -25,6 +25,24 @@ def as_it_was(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def changed(parameters: Sequence[Tensor], much: float) -> Iterator[None]:
+    """Add noise, the same each time: ``much`` of each number's size, or of 1 where it is zero."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for parameter in parameters:
+                noise = torch.rand(parameter.shape, generator=generator) - 0.5
+                size = torch.where(parameter == 0, 1.0, parameter.abs())
+                parameter.add_((noise * much * size).to(parameter.dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, values in zip(parameters, kept, strict=True):
+                parameter.copy_(values)
+
+
+@contextmanager
 def apart(module: nn.Module) -> Iterator[None]:
     """Make parameters differ that happen to be equal: ones and zeros of layers not yet trained.
 
@@ -34,19 +52,8 @@ def apart(module: nn.Module) -> Iterator[None]:
     parameters = [p for p in module.parameters() if p.is_floating_point() and p.numel()]
     seen = Counter(_content(tensor) for tensor in (*parameters, *module.buffers()))
     alike = [p for p in parameters if seen[_content(p)] > 1 or bool((p == p.flatten()[0]).all())]
-    kept = [parameter.detach().clone() for parameter in alike]
-    generator = torch.Generator().manual_seed(0)
-    try:
-        with torch.no_grad():
-            for parameter in alike:
-                noise = torch.rand(parameter.shape, generator=generator) - 0.5
-                size = torch.where(parameter == 0, 1.0, parameter.abs())
-                parameter.add_((noise * LITTLE * size).to(parameter.dtype))
+    with changed(alike, LITTLE):
         yield
-    finally:
-        with torch.no_grad():
-            for parameter, values in zip(alike, kept, strict=True):
-                parameter.copy_(values)
 
 
 def _content(tensor: Tensor) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onnxpress.least_error import fitted
-from onnxpress.quantization import Grid
+from onnxpress.quantization import ACTIVATIONS, Grid
 from onnxpress.training.rounding import fake_quantized, integers
 
 
@@ -18,11 +18,14 @@ class TrainedGrid(nn.Module):
 
     Trained is ``growth``, which begins at 0: the scale stays positive, a step of the optimiser
     changes all scales by about the same share (Jain et al. 2020, arXiv:1903.08066), and weight
-    decay draws them to where they began. ``most`` bounds the scale.
+    decay draws them to where they began. ``most`` bounds the scale. All that tells what is exported
+    is part of the state: ``bounds`` too, which a state that is loaded must agree with.
     """
 
     start: Tensor
     zero: Tensor
+    most: Tensor
+    bounds: Tensor
 
     def __init__(
         self,
@@ -35,9 +38,11 @@ class TrainedGrid(nn.Module):
         super().__init__()
         self.register_buffer("start", torch.from_numpy(np.array(start, np.float32)))
         self.register_buffer("zero", torch.tensor(float(zero)))
+        self.register_buffer("most", torch.tensor(float(most)))
+        self.register_buffer("bounds", torch.tensor(bounds))
         self.growth = nn.Parameter(torch.zeros_like(self.start))
         self.low, self.high = bounds
-        self.axis, self.most = axis, most
+        self.axis = axis
 
     def scale(self) -> Tensor:
         """float32, of the shape that the graph has it in."""
@@ -50,7 +55,19 @@ class TrainedGrid(nn.Module):
         """What stands for ``x`` in the file, of the smallest type that holds it."""
         with torch.no_grad():
             found = integers(x, self._along(x), self.zero, self.low, self.high)
-        return found.cpu().numpy().astype(np.int8 if self.low < 0 else np.uint8)
+        return found.cpu().numpy().astype(self._dtype)
+
+    def zero_point(self) -> np.ndarray:
+        """As ``integers``."""
+        return np.array(int(self.zero), self._dtype)
+
+    @property
+    def _dtype(self) -> np.dtype:
+        return next(
+            np.dtype(name)
+            for name in ACTIVATIONS
+            if np.iinfo(name).min <= self.low and self.high <= np.iinfo(name).max
+        )
 
     def _along(self, x: Tensor) -> Tensor:
         shape = [1] * x.dim()

@@ -41,6 +41,7 @@ class Network(nn.Module):
         for name, array in fixed.items():
             self._place(name, _tensor(array))
         self._last = _last_uses(self.steps, self.outputs)
+        self.register_load_state_dict_pre_hook(_refuse_other_bounds)  # type: ignore[no-untyped-call]  # as torch declares it
 
     def weight(self, name: str) -> Tensor:
         """The trained or fixed tensor that the graph calls ``name``."""
@@ -103,6 +104,22 @@ def unsupported(step: Step, error: Unsupported) -> SourceError:
         "operators that onnxpress has gradients of",
         "quantise it after training: onnxpress quantize",
     )
+
+
+def _refuse_other_bounds(
+    network: Network, state: Mapping[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Raise ``InputError`` where ``state`` is of other bits, before any of it is loaded."""
+    for key, grid in network.grids.items():
+        assert isinstance(grid, TrainedGrid)
+        found = state.get(f"{prefix}grids.{key}.bounds")
+        if found is not None and found.tolist() != [grid.low, grid.high]:
+            low, high = found.tolist()
+            raise InputError(
+                f"in the state '{key}' has the integers {low} to {high}",
+                f"{grid.low} to {grid.high}, as in this module",
+                "give quantize_aware the weight_bits and activations that the state was made with",
+            )
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import operator
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import NameFixPass
 
 from onnxpress import registry
 from onnxpress.engine import Engine, Session, require
-from onnxpress.errors import InputError, SamplesError, SourceError
+from onnxpress.errors import InputError, SourceError
 from onnxpress.model import Model
 from onnxpress.recipe import Recipe
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
-from onnxpress.source import OpenOptions, open_source
+from onnxpress.source import OpenOptions
 from onnxpress.training.aware import Aware
 from onnxpress.training.batches import feeds_of
-from onnxpress.training.borrowing import apart, as_it_was
+from onnxpress.training.calibration import first_of, refuse_unfit, told_of
+from onnxpress.training.conversion import conversion, optimized
+from onnxpress.training.frozen import Frozen, frozen
 from onnxpress.training.network import Network
 from onnxpress.training.wiring import wired
 from onnxpress.verbs.calibrate import gather
-from onnxpress.verbs.convert import PROVING_ENGINE, convert
-from onnxpress.verbs.optimize import optimize
+from onnxpress.verbs.convert import PROVING_ENGINE
+from onnxpress.verbs.samples_seen import Watched
+from onnxpress.verbs.schemes import refuse_quantized
 from onnxpress.verbs.verify import Verified, compare
-
-MOST_ROWS = 256
-"""Rows of samples that ranges are observed on; training moves these on all there are."""
 
 
 def quantize_aware(
@@ -50,54 +49,58 @@ def quantize_aware(
     Raises ``InputError`` for bad input and where there is nothing to quantise, ``SourceError``
     where the model does not convert or has an operator without a gradient here.
     """
+    bits = _bits(weight_bits)
     recipe = Recipe.parse(
-        f"quantize_static(weight_bits={weight_bits}, activations={activations}, "
-        f"calibrator={calibrator})"
+        f"quantize_static(weight_bits={bits}, activations={activations}, calibrator={calibrator})"
     )
-    items = _some(samples)
-    named, frozen = _parameters(ref)
-    model = _converted(ref, _alone(ref, items[0]) if example is None else example, options)
-    names = [spec.name for spec in model.signature.inputs]
-    feeds = [feeds_of(item, names) for item in items]
-    float_model = optimize(model, lambda: feeds[:1]).model.clone()
-    NameFixPass()(float_model.ir)  # a node is found again by its name
-    quantized, change = recipe.apply(float_model, gather(recipe, float_model, lambda: feeds))
+    items, rows = first_of(samples)
+    named: Collection[str] = ()
+    if isinstance(ref, torch.nn.Module):
+        named = _parameters(ref)
+        example = _alone(ref, items[0]) if example is None else example
+    fixed = Frozen()
+    with contextlib.ExitStack() as stack:
+        if isinstance(ref, Model):
+            model = ref
+        else:
+            converted = stack.enter_context(conversion(ref, example, options))
+            model = converted.first()
+        refuse_quantized(model)
+        names = [spec.name for spec in model.signature.inputs]
+        feeds = [feeds_of(item, names) for item in items]
+        refuse_unfit(feeds)
+        float_model = optimized(model, feeds)
+        if isinstance(ref, torch.nn.Module):
+            fixed = frozen(ref, float_model, lambda: optimized(converted.again(), feeds))
+    watched = Watched(lambda: feeds, rows)
+    quantized, change = recipe.apply(float_model, gather(recipe, float_model, watched))
     if not change.changed:
         why = "; ".join(change.reasons) or "it has no linear operator with constant weights"
         raise InputError(f"nothing in this model can be quantised: {why}", "a model to quantise")
     verified = _compared(wired(float_model), float_model, feeds[0])
-    frozen = {*frozen, *_renamed(float_model, ref, frozen)}
-    network = wired(float_model, quantized, weight_bits, named, frozen)
-    return Aware(network, quantized, change.refusals, verified)
+    network = wired(float_model, quantized, bits, named, fixed.names)
+    warnings = (*told_of(watched, rows), *_mixed([n for n in network.trained if n in fixed.mixed]))
+    return Aware(network, quantized, change.refusals, verified, warnings)
 
 
-def _some(samples: Iterable[object]) -> list[object]:
-    """The first items, of ``MOST_ROWS`` rows in all."""
-    found: list[object] = []
-    rows = 0
-    for item in samples:
-        found.append(item)
-        rows += _rows(item)
-        if rows >= MOST_ROWS:
-            break
-    if not found:
-        raise SamplesError("there are no samples", "batches of inputs to observe ranges on")
-    return found
+def _bits(given: object) -> int:
+    try:
+        return operator.index(given)  # type: ignore[arg-type]  # what it is made to tell
+    except TypeError:
+        raise InputError(f"weight_bits={given!r}", "a whole number, 2 to 8") from None
 
 
-def _rows(item: object) -> int:
-    """How many rows a batch of any form has, by its first tensor."""
-    while isinstance(item, tuple | list | Mapping) and item:
-        item = next(iter(item.values() if isinstance(item, Mapping) else item))
-    shape: tuple[int, ...] = getattr(item, "shape", ())
-    return shape[0] if shape else 1
+def _mixed(names: Sequence[str]) -> list[str]:
+    """What is told of trained constants that frozen parameters have a part in."""
+    if not names:
+        return []
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [f"frozen parameters are folded into what is trained: {shown}"]
 
 
-def _parameters(ref: object) -> tuple[Collection[str], Collection[str]]:
-    """Names of a module's parameters, and of those that stay, with its buffers."""
-    if not isinstance(ref, torch.nn.Module):
-        return (), ()
-    parameters = dict(ref.named_parameters(remove_duplicate=False))
+def _parameters(module: torch.nn.Module) -> Collection[str]:
+    """Their names. Raises ``InputError`` where they cannot be trained here."""
+    parameters = dict(module.named_parameters(remove_duplicate=False))
     devices = {str(parameter.device) for parameter in parameters.values()} - {"cpu"}
     if devices:
         raise InputError(
@@ -105,60 +108,21 @@ def _parameters(ref: object) -> tuple[Collection[str], Collection[str]]:
             "a module on the CPU",
             "move it with .cpu(); what comes back can be moved again before it is trained",
         )
-    fixed = {name for name, parameter in parameters.items() if not parameter.requires_grad}
-    return set(parameters), fixed | {name for name, _ in ref.named_buffers()}
+    types = {parameter.dtype for parameter in parameters.values() if parameter.is_floating_point()}
+    others = sorted(str(dtype).removeprefix("torch.") for dtype in types - {torch.float32})
+    if others:
+        raise InputError(f"the module is {', '.join(others)}", "float32", "call module.float()")
+    return parameters.keys()
 
 
-def _own(model: Model) -> None:
-    """Copy all constants: exporters lend those of a live module, which may change any time."""
-    for graph in model.ir.graphs():
-        for name, value in graph.initializers.items():
-            if value.const_value is not None and value.dtype != ir.DataType.STRING:
-                value.const_value = ir.tensor(value.const_value.numpy().copy(), name=name)
-
-
-def _renamed(model: Model, ref: object, frozen: Collection[str]) -> set[str]:
-    """Initializers that are a frozen parameter transposed, which exporters call by a new name."""
-    if not isinstance(ref, torch.nn.Module):
-        return set()
-    kept = [p.detach().numpy() for name, p in ref.named_parameters() if name in frozen]
-    known = [array.T for array in kept if array.ndim == 2]
-    return {
-        name
-        for name, value in model.ir.graph.initializers.items()
-        if value.const_value is not None and len(value.const_value.shape) == 2
-        if any(np.array_equal(array, value.const_value.numpy()) for array in known)
-    }
-
-
-def _converted(ref: object, example: object, options: OpenOptions | None) -> Model:
-    """As ONNX, proven equal. Raises ``SourceError`` where it is not."""
-    if isinstance(ref, Model):
-        return ref
-    with contextlib.ExitStack() as stack:
-        if isinstance(ref, torch.nn.Module):
-            stack.enter_context(as_it_was(ref))
-            stack.enter_context(apart(ref))
-            ref = (ref, example)
-        converted = convert(stack.enter_context(open_source(ref, options)))
-        _own(converted.model)
-    if converted.verified is not None and not converted.verified.ok:
-        raise SourceError(
-            f"the converted model differs: {converted.verified.first_mismatch}",
-            "a model that converts to the same answers",
-            "onnxpress convert shows more",
-        )
-    return converted.model
-
-
-def _alone(ref: object, item: object) -> object:
+def _alone(module: torch.nn.Module, item: object) -> object:
     """The inputs in an item of a loader, which may hold targets too."""
-    if not isinstance(ref, torch.nn.Module) or not isinstance(item, tuple | list):
+    if not isinstance(item, tuple | list):
         return item
     one = inspect.Parameter
     needed = [
         parameter
-        for parameter in inspect.signature(ref.forward).parameters.values()
+        for parameter in inspect.signature(module.forward).parameters.values()
         if parameter.kind is one.VAR_POSITIONAL
         or (parameter.kind is not one.VAR_KEYWORD and parameter.default is one.empty)
     ]

@@ -57,16 +57,18 @@ class Compute(Step):
 
 @dataclass(frozen=True)
 class QuantizeActivation(Step):
-    """A pair of QuantizeLinear and DequantizeLinear; ``scale`` is what holds its scale."""
+    """A pair of QuantizeLinear and DequantizeLinear; ``scale`` and ``zero`` hold its grid."""
 
     grid: str
     scale: str
+    zero: str
 
     def run(self, network: Parts, inputs: list[Tensor | None]) -> tuple[Tensor, ...]:
         return (network.grids[self.grid](inputs[0]),)
 
     def constants(self, network: Parts) -> Mapping[str, np.ndarray]:
-        return {self.scale: _array(_grid(network, self.grid).scale())}
+        grid = _grid(network, self.grid)
+        return {self.scale: _array(grid.scale()), self.zero: grid.zero_point()}
 
 
 @dataclass(frozen=True)

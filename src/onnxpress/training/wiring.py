@@ -50,8 +50,8 @@ def wired(
     """The network of ``model``, which is ``original`` with its weights and activations quantised.
 
     Without ``model`` it computes in float. Trained are the weights of ``LEARNED`` and the float
-    constants that ``named`` names, unless they are ``frozen``. Raises ``SourceError`` for an
-    operator that has no gradient here.
+    constants that ``named`` names, unless they are ``frozen``; the scales of a frozen weight are
+    too. Raises ``SourceError`` for an operator that has no gradient here.
     """
     return _Wiring(original, model or original, bits, named, frozen).network()
 
@@ -138,22 +138,18 @@ class _Wiring:
             self._fixed.setdefault(name, array)
 
     def _activation(self, node: ir.Node) -> None:
-        source, scale = node.inputs[0], node.inputs[1]
+        source, scale, zero = node.inputs
         assert source is not None
         assert scale is not None
+        assert zero is not None
         self._constant(source, node, 0)
-        known = _numbers(scale)
-        zero = node.inputs[2] if len(node.inputs) > 2 else None
-        grid = Grid(known, np.array(0, np.uint8) if zero is None else _numbers(zero))
+        grid = Grid(_numbers(scale), _numbers(zero))
         key = self._moved(source, grid)
         if key is None:
             key = self._add_grid(str(source.name), grids.activation(grid, *_ends(source)))
         self._activations[node.outputs[0]] = key, grid
-        self._steps.append(
-            QuantizeActivation(
-                (self._name(source),), (str(node.outputs[0].name),), key, str(scale.name)
-            )
-        )
+        ends = (self._name(source),), (str(node.outputs[0].name),)
+        self._steps.append(QuantizeActivation(*ends, key, str(scale.name), str(zero.name)))
 
     def _moved(self, value: ir.Value, grid: Grid) -> str | None:
         """The grid that ``value`` was on before it was only moved, if it is the same one."""
@@ -184,6 +180,7 @@ class _Wiring:
         if index == 1:
             axis = node.attributes.get_int("axis", 1)
             grid = grids.weight(_numbers(old), _numbers(scale), axis, self._bits)
+            grid.growth.requires_grad_(str(old.name) in self._trained)
             key = self._add_grid(str(output.name), grid)
             self._weights[output] = key
             self._steps.append(QuantizeWeight((), outputs, str(old.name), key, *names))
