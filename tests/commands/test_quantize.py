@@ -48,6 +48,7 @@ def test_json_and_file(
     assert result["random_samples"] is False
 
 
+@pytest.mark.usefixtures("in_process")
 def test_below_the_floor_is_an_answer(project: Project, project_onnx: Path, shell: Shell) -> None:
     words = ["quantize", project_onnx, "--scheme", "weight-only", "--bits", "2",
              "--samples", project.images, "--preprocess", PREPROCESS]  # fmt: skip
@@ -61,12 +62,14 @@ def test_below_the_floor_is_an_answer(project: Project, project_onnx: Path, shel
     assert any("with --floor 0.99 the layers" in warning for warning in json.loads(out)["warnings"])
 
 
+@pytest.mark.usefixtures("in_process")
 def test_random_samples_are_said_to_be(project_onnx: Path, shell: Shell) -> None:
     code, _, err = shell("quantize", project_onnx, "--scheme", "static", "--samples", "random:24")
     assert code == 0
     assert "quality was measured on random inputs" in err
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     path = api.convert(
         project.ref, preprocess=PREPROCESS, shapes={"input": (2, 3, SIDE, SIDE)}
