@@ -369,9 +369,10 @@ def quantize_aware(
     as a loader yields, with or without targets; ranges are observed on the first 256 rows.
     ``weight_bits`` (2 to 8) are stored as int8; without, 8, or 7 where this CPU saturates 8 (see
     ``onnxpress check``). Train ``Aware.module`` in a loop of your own or with ``Aware.fit``;
-    ``Aware.model()`` is the ONNX model at any time. Raises ``InputError``
-    where there is nothing to quantise, ``SourceError`` for a model that does not convert or has
-    an operator without a gradient here, ``MissingExtra`` without PyTorch.
+    ``Aware.model()`` is the ONNX model at any time, ``Aware.warnings`` what to know of samples and
+    frozen parameters. Raises ``InputError`` where there is nothing to quantise, for samples with
+    NaN or infinity and for what is not float32, ``SourceError`` for a model that does not convert
+    or has an operator without a gradient here, ``MissingExtra`` without PyTorch.
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra.of("torch", "torch", "trains models")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onnxpress.least_error import fitted
-from onnxpress.quantization import ACTIVATIONS, Grid
+from onnxpress.quantization import Grid
 from onnxpress.training.rounding import fake_quantized, integers
 
 
@@ -64,9 +64,9 @@ class TrainedGrid(nn.Module):
     @property
     def _dtype(self) -> np.dtype:
         return next(
-            np.dtype(name)
-            for name in ACTIVATIONS
-            if np.iinfo(name).min <= self.low and self.high <= np.iinfo(name).max
+            np.dtype(kind)
+            for kind in (np.uint8, np.int8, np.uint16, np.int16)
+            if np.iinfo(kind).min <= self.low and self.high <= np.iinfo(kind).max
         )
 
     def _along(self, x: Tensor) -> Tensor:
