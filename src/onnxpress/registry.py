@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import TypeVar
@@ -159,15 +160,22 @@ def _modules(socket: str) -> dict[str, str]:
     if socket not in CONTRACTS:
         raise PluginError(f"unknown socket '{socket}'", f"one of {', '.join(CONTRACTS)}")
     found = dict(_built_in(socket))
-    for point in importlib.metadata.entry_points(group=f"onnxpress.{socket}"):
-        if found.get(point.name, point.value) != point.value:
+    for name, target in _added(socket, tuple(sys.path)):
+        if found.get(name, target) != target:
             raise PluginError(
-                f"two {socket} are called '{point.name}': {found[point.name]} and {point.value}",
+                f"two {socket} are called '{name}': {found[name]} and {target}",
                 "one",
                 "uninstall or rename one",
             )
-        found[point.name] = point.value
+        found[name] = target
     return found
+
+
+@functools.cache
+def _added(socket: str, path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Those of other packages, as ``_modules``; ``path`` is where Python looks for packages."""
+    points = importlib.metadata.entry_points(group=f"onnxpress.{socket}")
+    return tuple((point.name, point.value) for point in points)
 
 
 @functools.cache

@@ -79,7 +79,9 @@ def exported(aware: Aware) -> dict[str, np.ndarray]:
     return {name: v.const_value.numpy() for name, v in constants.items() if v.const_value}
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "encoder" else ()) for n in BODIES]
+)
 def test_a_frozen_body_stays_and_its_head_is_trained(name: str) -> None:
     torch.manual_seed(0)
     make, shape, matrices = BODIES[name]
@@ -119,7 +121,7 @@ def test_where_all_is_frozen_the_scales_of_activations_are_trained() -> None:
     assert all(name.startswith("grids.") for name in left)
 
 
-@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_is_folded_of_frozen_and_trained_ones_is_trained_and_told(part: int) -> None:
     """A convolution's weights times the factors of the BatchNorm behind it."""
     module = randomise(Folded())

@@ -49,7 +49,14 @@ def zeros(aware: Aware) -> list[int]:
     return [int(grid.zero) for grid in aware.module.grids.values()]
 
 
-@pytest.mark.parametrize(("much", "activations"), [(1, "uint8"), (3, "uint8"), (2, "uint16")])
+@pytest.mark.parametrize(
+    ("much", "activations"),
+    [
+        pytest.param(1, "uint8", marks=pytest.mark.slow),
+        (3, "uint8"),
+        pytest.param(2, "uint16", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_exported_is_what_the_module_computes(
     much: float, activations: str, net: nn.Module, tmp_path: Path
 ) -> None:

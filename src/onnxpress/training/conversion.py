@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager
 
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import NameFixPass
 
 from onnxpress.errors import SourceError
 from onnxpress.model import Model
 from onnxpress.signature import Feeds
 from onnxpress.source import ExportOptions, OpenOptions, Origin, open_source
 from onnxpress.training.borrowing import apart, as_it_was
+from onnxpress.values import name_nodes
 from onnxpress.verbs.convert import convert
 from onnxpress.verbs.optimize import optimize
 
@@ -56,7 +56,7 @@ def conversion(ref: object, example: object, options: OpenOptions | None) -> Ite
 def optimized(model: Model, feeds: Sequence[Feeds]) -> Model:
     """A clone in which each node is found again by its name."""
     made = optimize(model, lambda: feeds[:1]).model.clone()
-    NameFixPass()(made.ir)
+    name_nodes(made.ir)
     return made
 
 
