@@ -26,10 +26,17 @@ def name_of(node: ir.Node) -> str:
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Give every node a name of its own, those of subgraphs too; the first of a name keeps it."""
-    NameFixPass()(model)  # within each graph
+    """Give every node a name of its own, those of subgraphs too; the first of a name keeps it.
+
+    What had none is called as ``name_of`` called it.
+    """
+    nodes = [node for graph in model.graphs() for node in graph]
+    nameless = [node for node in nodes if not node.name]
+    NameFixPass()(model)  # of values
+    for node in nameless:
+        node.name = node.outputs[0].name
     taken = Counter[str]()
-    for node in (node for graph in model.graphs() for node in graph):
+    for node in nodes:
         stem = name = node.name or node.op_type
         while taken[name]:
             taken[stem] += 1

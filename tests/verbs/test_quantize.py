@@ -72,6 +72,20 @@ class TestExclude:
         assert worse.quality.value < 0.9
         assert better.quality.value > 0.999
 
+    @pytest.mark.parametrize("pattern", ["MatMul", "a"])
+    def test_nodes_without_a_name(self, pattern: str) -> None:
+        """They are called by their first output."""
+        rng = np.random.default_rng(0)
+        model = parse(
+            "(float[n,16] x) => (float[n,16] y) { a = MatMul(x, w) b = Relu(a) y = Gemm(b, v) }",
+            w=rng.standard_normal((16, 16)).astype(np.float32),
+            v=rng.standard_normal((16, 16)).astype(np.float32),
+        )
+        samples = {"x": rng.standard_normal((60, 16)).astype(np.float32)}
+        result = api.quantize(model, scheme="static", samples=samples, exclude=[pattern], **PLAIN)
+        assert result.kept_float == {"a": "it was excluded"}
+        assert in_float(result.model) == {"a"}
+
     def test_a_pattern_that_matches_nothing(self, digits: Digits) -> None:
         with pytest.raises(InputError, match=r"--exclude body\.7 matches no node.*there is body"):
             static(digits, exclude=["body.7"])

@@ -14,6 +14,7 @@ from onnxpress.runner import peak_rss_bytes
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.task import Bound, Quality
+from onnxpress.values import name_nodes
 from onnxpress.verbs.comparison import FLOAT, QUANTIZED, Comparison
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.kept import kept_float
@@ -50,6 +51,8 @@ def quantize(
     """
     refuse_quantized(model)
     tuned = replace(settings, options={**settings.options, **scheme.options})
+    model = model.clone()
+    name_nodes(model.ir)  # that is how nodes are found again
     excluded = matching(model, exclude, "--exclude") if exclude else ()
     refuse_nan(samples, sample_feeds(bound, samples, model.signature, ROWS))
     quantizer = Quantizer(

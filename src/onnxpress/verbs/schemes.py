@@ -175,7 +175,7 @@ class Scheme:
         of the convolution before it, and the opset has what the scheme writes.
         """
         named = model.clone()
-        name_nodes(named.ir)  # engines tell what they ran by the nodes' names
+        name_nodes(named.ir)  # engines tell what they ran by these
         sixteen = self.activations.endswith("16")
         least = max(
             BFLOAT16_OPSET if "bfloat16" in self.parts else PER_CHANNEL_OPSET,
