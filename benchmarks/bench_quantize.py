@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -85,8 +84,9 @@ def theirs(path: Path, count: int) -> float:
 def one(tool: str, path: Path, count: int) -> None:
     """What a process of its own measures of itself."""
     seconds = (ours if tool == TOOLS[0] else theirs)(path, count)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+    from onnxpress.runner import peak_rss_bytes
+
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak_rss_bytes()}))
 
 
 def measured(tool: str, path: Path, count: int) -> dict[str, float]:
