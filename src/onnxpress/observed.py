@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -12,10 +13,19 @@ MASK = 1e30
 
 @dataclass(frozen=True)
 class Points:
-    """Values that stand for all that were seen: float64 ``values``, ascending, and their counts."""
+    """Values that stand for all that were seen: float64 ``values``, ascending, and their counts.
+
+    Each occurs: no count is 0.
+    """
 
     values: np.ndarray
     counts: np.ndarray
+
+    @cached_property
+    def widths(self) -> np.ndarray:
+        """How far apart the values around each lie, halved: float64, above 0."""
+        apart: np.ndarray = np.abs(np.gradient(self.values)).clip(np.finfo(np.float32).tiny)
+        return apart
 
     def quantile(self, share: float) -> float:
         """The value that ``share`` (0 to 1) of all are at most as large as."""
@@ -38,12 +48,12 @@ class Histogram:
     def add(self, values: np.ndarray, weight: float = 1.0) -> None:
         """Count finite ``values``, each as ``weight`` of them."""
         bits = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
-        found = np.bincount(bits >> np.uint32(16))
-        keys = np.flatnonzero(found).astype(np.uint16)
-        both = np.concatenate([self._keys, keys])
-        counts = np.concatenate([self._counts, found[keys] * weight])
-        self._keys, places = np.unique(both, return_inverse=True)
-        self._counts = np.bincount(places, counts, minlength=len(self._keys))
+        found = np.bincount(bits >> np.uint32(16), minlength=1 << 16)
+        self._counts += found[self._keys] * weight
+        found[self._keys] = 0
+        new = np.flatnonzero(found > 0)
+        self._keys = np.concatenate([self._keys, new.astype(np.uint16)])
+        self._counts = np.concatenate([self._counts, found[new] * weight])
 
     def points(self) -> Points:
         """The middle of each bin that holds something."""

@@ -47,12 +47,12 @@ def clipped(seen: Observed, dtype: str, loss: Callable[[Points, Range, str], flo
     return best
 
 
-def level_of(points: Points, tried: Range, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """The integer that stands for each point on the grid of ``tried``, and the value it means."""
+def level_of(values: np.ndarray, tried: Range, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """The integer that stands for each value on the grid of ``tried``, and the value it means."""
     grid = activation_grid(tried, dtype)
     scale, zero = float(grid.scale), float(grid.zero_point)
     limits = np.iinfo(grid.zero_point.dtype)
-    levels = np.clip(np.round(points.values / scale) + zero, limits.min, limits.max)
+    levels = np.clip(np.round(values / scale) + zero, limits.min, limits.max)
     return levels, (levels - zero) * scale
 
 

@@ -28,18 +28,16 @@ def _divergence(points: Points, tried: Range, dtype: str) -> float:
     low, high = min(tried.low, 0.0), max(tried.high, 0.0)
     first, last = np.searchsorted(points.values, [low, high])
     last = min(int(last) + 1, len(points.values))
-    inside = Points(points.values[first:last], points.counts[first:last])
-    if len(inside.values) < 2:
+    counts, widths = points.counts[first:last], points.widths[first:last]
+    if len(counts) < 2:
         return float("inf")
-    before = inside.counts.copy()
+    before = counts.copy()
     before[0] += points.counts[:first].sum()
     before[-1] += points.counts[last:].sum()
-    levels, _ = level_of(inside, tried, dtype)
-    _, group = np.unique(levels, return_inverse=True)
-    widths = np.maximum(np.abs(np.gradient(inside.values)), np.finfo(np.float32).tiny)
-    spread = widths / np.bincount(group, widths)[group]
-    after = np.bincount(group, inside.counts)[group] * spread
+    levels, _ = level_of(points.values[first:last], tried, dtype)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(levels)) + 1])
+    density = np.add.reduceat(counts, starts) / np.add.reduceat(widths, starts)
+    after = np.repeat(density, np.diff(starts, append=len(counts))) * widths
     before, after = before / before.sum(), after / after.sum()
-    some = before > 0
-    ratio = before[some] / np.maximum(after[some], np.finfo(np.float64).tiny)
-    return float(np.dot(before[some], np.log(ratio)))
+    ratio = before / np.maximum(after, np.finfo(np.float64).tiny)
+    return float(np.dot(before, np.log(ratio)))

@@ -24,5 +24,5 @@ class Mse(Calibrator):
 
 
 def _error(points: Points, tried: Range, dtype: str) -> float:
-    _, meant = level_of(points, tried, dtype)
+    _, meant = level_of(points.values, tried, dtype)
     return float(np.dot(points.counts, (points.values - meant) ** 2))
