@@ -65,7 +65,7 @@ from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
-from onnxpress.verbs.schemes import Scheme
+from onnxpress.verbs.schemes import Scheme, unsaturated
 from onnxpress.verbs.verify import Verified, compare
 
 if TYPE_CHECKING:
@@ -314,11 +314,7 @@ def quantize(
     check_at_least_one(threads=threads)
     engine = engine or ("openvino" if "bfloat16" in scheme.split("+") else "onnxruntime")
     wanted = Scheme(scheme, engine, 8 if bits is None else bits, activations, calibrator)
-    saturation = ""
-    if wanted.multiplies_bytes and this_machine().weight_bits < wanted.bits:
-        saturation = _saturation(asked=bits is not None)
-        if bits is None:
-            wanted = replace(wanted, bits=this_machine().weight_bits)
+    wanted, saturation = unsaturated(wanted, this_machine(), asked=bits is not None)
     if calibrator is not None:
         read(Calibrator, "calibrators", calibrator)
     if floor is not None and not floor <= 1:
@@ -344,13 +340,6 @@ def quantize(
     )
     notes = tuple(text for text in (note, saturation) if text)
     return replace(result, warnings=(*notes, *result.warnings))
-
-
-def _saturation(*, asked: bool) -> str:
-    cpu, bits = "this CPU has no int8 dot product (VNNI)", this_machine().weight_bits
-    if asked:
-        return f"{cpu}: products of weights of more than {bits} bits may saturate here"
-    return f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
 
 
 def quantize_aware(

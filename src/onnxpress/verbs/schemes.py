@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxpress.errors import InputError
+from onnxpress.machine import Machine
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.quantization import (
@@ -194,6 +195,21 @@ class Scheme:
             for node in model.ir.graph
             if is_op(node, *self.operators) and constant_weight(node) is not None
         )
+
+
+def unsaturated(scheme: Scheme, machine: Machine, *, asked: bool) -> tuple[Scheme, str]:
+    """``scheme`` with as many bits as ``machine`` multiplies without saturation, and a warning.
+
+    Bits that were ``asked`` for stay. The warning is empty where no product saturates.
+    """
+    bits = machine.weight_bits
+    if not scheme.multiplies_bytes or scheme.bits <= bits:
+        return scheme, ""
+    cpu = "this CPU has no int8 dot product (VNNI)"
+    if asked:
+        return scheme, f"{cpu}: products of weights of more than {bits} bits may saturate here"
+    why = f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
+    return replace(scheme, bits=bits), why
 
 
 def excluding(recipe: Recipe, more: Collection[str]) -> Recipe:
