@@ -5,8 +5,8 @@
 onnxpress with its two targets (`portable`, and `for-ort`: --target onnxruntime) against onnxsim,
 OnnxSlim, onnxscript's optimizer, its ort_fusions and ONNX Runtime's own levels. The networks come
 from configurations, exported once into build/optimize/raw; the peers live in an environment that
-the first run makes from peers.txt. `--only bert --exporters dynamo --no-latency` takes a minute or
-two, less with fewer `--tools`.
+the first run makes from peers-optimize.txt. `--only bert --exporters dynamo --no-latency` takes a
+minute or two, less with fewer `--tools`.
 
 Nodes count subgraphs, with functions inlined. Kernels are the nodes that ONNX Runtime executes
 after it optimised the file while loading it. Seconds and memory are those of one run from file to
@@ -24,12 +24,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import nets
 import optimizers
 from optimize_figures import ENGINES, RAW, SLOWER, Figures, overview, shortfalls, table
+from peers import LIMIT_S, python_for, run
 
 from onnxpress.engine import Session
 from onnxpress.errors import OnnxpressError
@@ -53,21 +53,7 @@ from onnxpress.worker import Worker
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "optimize"
-LIMIT_S = 900
 BLOCKS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
-
-
-def peers_python() -> Path:
-    """The interpreter of the peers' environment, made where it is missing or out of date."""
-    folder, wanted = BUILD / "venv", HERE / "peers.txt"
-    python, stamp = folder / "bin" / "python", folder / "made-from.txt"
-    if not stamp.is_file() or stamp.read_text("utf-8") != wanted.read_text("utf-8"):
-        print("Setting up the peers' environment ...", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*install, "-r", wanted], check=True)
-        stamp.write_text(wanted.read_text("utf-8"), "utf-8")
-    return python
 
 
 def exported(name: str, exporter: str, folder: Path) -> Path:
@@ -79,31 +65,6 @@ def exported(name: str, exporter: str, folder: Path) -> Path:
         if told.why:
             raise RuntimeError(told.why)
     return path
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A process that ended: the last line that it printed, or ``why`` it failed."""
-
-    line: str = ""
-    why: str = ""
-
-
-def run(words: Sequence[object]) -> Ran:
-    """A process with a limit of time."""
-    try:
-        done = subprocess.run(
-            [str(word) for word in words],
-            capture_output=True, text=True, check=False, timeout=LIMIT_S,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Ran(why=f"took more than {LIMIT_S} s")
-    out, err = (text.strip().splitlines() for text in (done.stdout, done.stderr))
-    if done.returncode < 0:
-        return Ran(why=f"crashed with signal {-done.returncode}")
-    if done.returncode:
-        return Ran(why=(err or out or [f"exit code {done.returncode}"])[-1][:300])
-    return Ran(out[-1] if out else "")
 
 
 def optimised(tool: str, raw: Path, out: Path, samples: Path, peers: Path | None) -> Figures:
@@ -293,7 +254,11 @@ def main() -> None:
     if options.show:
         show([json.loads(path.read_text(encoding="utf-8")) for path in options.show])
         return
-    peers = peers_python() if set(options.tools) & set(optimizers.PEERS) else None
+    peers = (
+        python_for("peers-optimize.txt", BUILD)
+        if set(options.tools) & set(optimizers.PEERS)
+        else None
+    )
     jobs = [
         (name, exporter)
         for name in options.only
