@@ -51,6 +51,12 @@ class Quality:
         return asdict(self)
 
 
+CALIBRATION = 128
+"""The most samples that calibrate."""
+PROOF = 0.99
+"""The quality for whose proof calibration leaves samples."""
+
+
 class Bound(abc.ABC):
     """A task bound to one model: every preprocessing of the product goes through ``encode``."""
 
@@ -114,6 +120,12 @@ class Bound(abc.ABC):
             needed = self.needed(middle)
             low, high = (middle, high) if needed is not None and needed <= n else (low, middle)
         return low
+
+    def calibrating(self, count: int) -> int:
+        """How many of ``count`` samples calibrate: what the proof leaves, a fifth to a half."""
+        needed = self.needed(PROOF)
+        spare = 0 if needed is None else count - needed
+        return max(1, min(CALIBRATION, max(count // 5, min(count // 2, spare))))
 
 
 class Task(abc.ABC):

@@ -177,7 +177,7 @@ class TestHonesty:
         )
         assert isinstance(result, Pressed)
         assert result.task == "tensor"
-        assert result.samples["scoring"] == 48
+        assert result.samples["scoring"] == 30
 
     def test_an_earlier_bundle_that_stays_is_told(
         self, project: Project, wrecked: list[str], output: Path, monkeypatch: pytest.MonkeyPatch

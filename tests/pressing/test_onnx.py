@@ -89,8 +89,8 @@ def test_calibration_samples_are_never_scored(
     )
     press(project_onnx, samples=project.images, preprocess=PREPROCESS)
     everything = {f"{path.parent.name}/{path.name}" for path in project.labels}
-    assert len(set(calibrated)) == 120
-    assert len(scored) == len(set(scored)) == 480
+    assert len(set(calibrated)) == 128
+    assert len(scored) == len(set(scored)) == 472
     assert set(calibrated) | set(scored) == everything
 
 
@@ -133,7 +133,7 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     samples = np.random.default_rng(0).standard_normal((25, 3, SIDE, SIDE)).astype(np.float32)
     result = press(path, tmp_path / "b", samples=samples, objective="throughput")
     assert result.batch == 2
-    assert {row["quality"]["n"] for row in result.to_dict()["candidates"]} == {20}  # type: ignore[attr-defined]
+    assert {row["quality"]["n"] for row in result.to_dict()["candidates"]} == {13}  # type: ignore[attr-defined]
     with onnxpress.open(tmp_path / "b") as predictor:
         assert len(predictor.predict(list(samples[:5]))) == 5
     with pytest.raises(InputError, match="--batch 8; expected 2: the model takes no other"):

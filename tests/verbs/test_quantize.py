@@ -171,6 +171,22 @@ class TestHelpers:
         assert "equalize_layers" not in static(digits, **PLAIN).recipe
 
 
+@pytest.mark.parametrize("scheme", ["static", "dynamic", "weight-only", "static+float16"])
+def test_tables_of_embeddings_are_stored_as_integers(scheme: str) -> None:
+    rng = np.random.default_rng(0)
+    table, square = rng.standard_normal((4096, 32)), rng.standard_normal((32, 32))
+    model = parse(
+        "(int64[n,8] ids) => (float[n,8,32] y) { e = Gather(table, ids) y = MatMul(e, w) }",
+        table=table.astype(np.float32),
+        w=square.astype(np.float32),
+    )
+    samples = {"ids": rng.integers(0, 4096, (40, 8))}
+    result = api.quantize(model, scheme=scheme, samples=samples, **PLAIN)
+    assert result.after_bytes < result.before_bytes / 3
+    assert "quantize_embeddings" in result.recipe
+    assert result.quality.value > 0.999
+
+
 class TestTold:
     """What stays float is told, whatever the reason, and no share that is not known."""
 

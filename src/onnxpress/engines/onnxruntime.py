@@ -91,12 +91,13 @@ class OnnxRuntime(Engine):
         forms = [Form("onnxruntime-float32", "", settings, "float32")]
         if model.mostly_linear:
             recipe = f"quantize_dynamic({narrow})" if narrow else "quantize_dynamic"
+            recipe = f"{recipe},quantize_embeddings"
             forms.append(Form("onnxruntime-int8-dynamic", recipe, settings, "int8", dot))
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
             recipe = f"quantize_static({narrow})" if narrow else "quantize_static"
             if model.mostly_linear:
                 smooth = f"smooth_activations({narrow})" if narrow else "smooth_activations"
-                recipe = f"{smooth},{recipe}"
+                recipe = f"{smooth},{recipe},quantize_embeddings"
             forms.append(Form("onnxruntime-int8-static", recipe, settings, "int8", dot))
         return forms
 

@@ -59,7 +59,9 @@ class OpenVino(Engine):
         if not machine.fast_int8:
             return forms
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
-            int8 = "smooth_activations," * model.mostly_linear + "quantize_static"
+            int8 = "quantize_static"
+            if model.mostly_linear:
+                int8 = f"smooth_activations,{int8},quantize_embeddings"
             forms.append(Form("openvino-int8-static", int8, float32, "int8", (INT8_DOT,)))
             if machine.fast_bfloat16:
                 name, isa = "openvino-int8-static-bfloat16", (INT8_DOT, BFLOAT16)
@@ -68,7 +70,8 @@ class OpenVino(Engine):
             for group in ("128", "32"):
                 settings = Settings("openvino", precision="float32", options={GROUP: group})
                 name = f"openvino-int8-weights-group{group}"
-                forms.append(Form(name, "quantize_weights", settings, "int8", (INT8_DOT,)))
+                recipe = "quantize_weights,quantize_embeddings"
+                forms.append(Form(name, recipe, settings, "int8", (INT8_DOT,)))
         return forms
 
     def open(self, artifact: Path, settings: Settings) -> Session:

@@ -74,7 +74,7 @@ def _unprovable(asked: float, count: int, needed: int | None, provable: float) -
     at_least = max(needed, count + 1)
     return SamplesError(
         f"--floor {asked:g} cannot be proven with {count} scoring samples",
-        f"at least {at_least} of them (a fifth of all samples, 128 at most, calibrates)",
+        f"at least {at_least} of them (others of the samples, 128 at most, calibrate)",
         f"give more samples or --floor {max(0.0, provable - 5e-4):.3f}",
     )
 

@@ -30,9 +30,6 @@ from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds, seeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
 
-CALIBRATION = 128
-"""The most samples that calibration gets; never more than a fifth of all."""
-
 KEYED_VERSIONS = ("onnxpress", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
 
 
@@ -127,7 +124,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     count = len(samples)
     if count < 2:
         raise SamplesError(f"there is {count} sample", "at least 2: one to calibrate, one to score")
-    calibration, scoring = samples.split(max(1, min(CALIBRATION, count // 5)), request.seed)
+    calibration, scoring = samples.split(bound.calibrating(count), request.seed)
     forms, unavailable = _forms(model, request.engine)
     return Plan(
         float_path=work.path("float", key),

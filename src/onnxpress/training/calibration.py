@@ -56,7 +56,7 @@ def refuse_unfit(batches: Sequence[Feeds]) -> None:
 
 
 def told_of(watched: Watched, rows: int) -> tuple[str, ...]:
-    """What ``watched`` warns of; all ``rows`` calibrate here, where ``quantize`` takes a fifth."""
+    """What ``watched`` warns of; all ``rows`` calibrate here, where ``quantize`` takes some."""
     if rows >= ADVISED:
         return watched.warnings
     many = "1 row" if rows == 1 else f"{rows} rows"

@@ -27,6 +27,7 @@ from onnxpress.verbs.schemes import (
     CALIBRATING,
     CALIBRATORS,
     CORRECTION,
+    EMBEDDINGS,
     HELPERS,
     PASSES,
     Scheme,
@@ -34,7 +35,6 @@ from onnxpress.verbs.schemes import (
 )
 from onnxpress.verbs.sensitivity import Damage, Ranking, ranked
 
-CALIBRATION = 128
 DAMAGE_BATCHES = 8
 """Batches of the samples that calibrated, on which models are compared while one is chosen."""
 ROWS = 4
@@ -71,8 +71,7 @@ class Quantizer:
         calibrating = samples
         self._saved, self._path = None, ranges
         if scheme.calibrates:
-            share = max(1, min(CALIBRATION, len(samples) // 5))
-            calibrating, self.scoring = samples.split(share, seed)
+            calibrating, self.scoring = samples.split(bound.calibrating(len(samples)), seed)
             if ranges is not None and ranges.exists():
                 self._saved = SavedRanges.load(ranges)
                 self._saved.check(self.ready)
@@ -86,6 +85,7 @@ class Quantizer:
         self._known: dict[str, float] = {}
         self._begun: tuple[str, tuple[Model, Change]] | None = None
         self._helpers: tuple[str, ...] = ()
+        self._tables = bool(Recipe.parse(EMBEDDINGS).apply(self.ready)[1].rewrites)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -109,24 +109,27 @@ class Quantizer:
         if none was asked for, then biases. Of those that do about as well the first one wins.
         """
         scheme, given = self._scheme, self._saved
-        plain = scheme.recipe(self.excluded)
+        plain = self._recipe()
         if scheme.calibrates:
             self._progress("calibrating", 0, self.calibrated)
         if "static" not in scheme.parts:
             return plain
         if given is not None:
             self._helpers = given.helpers
-            return scheme.recipe(self.excluded, helpers=given.helpers)
-        self._gathered(scheme.recipe(self.excluded, helpers=HELPERS), self.ready)  # all at once
+            return self._recipe(helpers=given.helpers)
+        self._gathered(self._recipe(helpers=HELPERS), self.ready)  # all at once
         best = plain
         for helper in PASSES:
             best = self._helped(best, helper, scheme.calibrator)
         chosen = scheme.calibrator
         for calibrator in () if scheme.calibrator is not None else CALIBRATORS[1:]:
-            other = scheme.recipe(self.excluded, calibrator, self._helpers)
+            other = self._recipe(calibrator, self._helpers)
             if self._better(best, other):
                 best, chosen = other, calibrator
         return self._helped(best, CORRECTION, chosen)
+
+    def _recipe(self, calibrator: str | None = None, helpers: Sequence[str] = ()) -> Recipe:
+        return self._scheme.recipe(self.excluded, calibrator, helpers, tables=self._tables)
 
     def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
         """``best``, or the same with ``helper`` if that is clearly better and runs as much in int8.
@@ -134,7 +137,7 @@ class Quantizer:
         What a pass puts in front of a product may keep the engine from fusing what is before it.
         """
         helpers = (*self._helpers, helper)
-        other = self._scheme.recipe(self.excluded, calibrator, helpers)
+        other = self._recipe(calibrator, helpers)
         place = next((i for i, step in enumerate(other.passes) if step.name == helper), None)
         if place is not None:
             before, _ = self.build(Recipe(other.passes[:place]))

@@ -80,6 +80,6 @@ class Watched:
             many = "1 sample" if self._count == 1 else f"{self._count} samples"
             told.append(
                 f"only {many} calibrated: at least {ADVISED} are advised, "
-                f"{5 * ADVISED} in all, since a fifth of them calibrates"
+                f"which {5 * ADVISED} in all always give"
             )
         return tuple(told)

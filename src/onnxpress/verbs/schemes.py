@@ -40,6 +40,7 @@ CALIBRATING = {"static", *HALVES}
 CALIBRATORS = ("minmax", "mse", "percentile")
 """What is tried where none is asked for."""
 PASSES, CORRECTION = ("equalize_layers", "smooth_activations"), "correct_bias"
+EMBEDDINGS = "quantize_embeddings"
 HELPERS = (*PASSES, CORRECTION)
 """What ``static`` may do besides: passes before it, and a field of it. Each is tried."""
 INTEGER = {
@@ -137,8 +138,13 @@ class Scheme:
         exclude: Sequence[str] = (),
         calibrator: str | None = None,
         helpers: Collection[str] = (),
+        *,
+        tables: bool = False,
     ) -> Recipe:
-        """Leaves the nodes named in ``exclude`` in float; ``helpers`` are some of ``HELPERS``."""
+        """Leaves the nodes named in ``exclude`` in float; ``helpers`` are some of ``HELPERS``.
+
+        ``tables`` says whether there are embeddings to store as integers.
+        """
         bits, by = self.bits, calibrator or self.calibrator or CALIBRATORS[0]
         fields = f"activations={self.activations}, weight_bits={bits}"
         corrected = ", correct_bias=True" if CORRECTION in helpers else ""
@@ -151,7 +157,10 @@ class Scheme:
             "float16": "to_float16",
             "bfloat16": "to_bfloat16",
         }
-        return excluding(Recipe.parse(",".join(texts[part] for part in self.parts)), exclude)
+        whole = [texts[part] for part in self.parts if part not in HALVES]
+        whole += [EMBEDDINGS] if tables and self.integers else []
+        whole += [texts[part] for part in self.parts if part in HALVES]
+        return excluding(Recipe.parse(",".join(whole)), exclude)
 
     def _weights(self) -> str:
         """In blocks where that is faster, or needed to be any good: see docs/quantization.md.
