@@ -42,7 +42,11 @@ def operators(model: Model) -> list[str]:
 @pytest.mark.parametrize("run", [answers, openvino_answers])
 def test_rows_are_off_by_half_a_step(run) -> None:  # type: ignore[no-untyped-def]
     table = drawn()
-    model, change = applied(parse(ONE, table=table))
+    source = parse(ONE, table=table)
+    rows = next(iter(source.ir.graph)).outputs[0]
+    rows.type = ir.TensorType(ir.DataType.FLOAT)
+    model, change = applied(source)
+    assert rows.dtype == ir.DataType.FLOAT
     assert operators(model) == ["Gather", "DequantizeLinear", "Relu"]
     assert change == Change(1)
     ids = IDS if run is answers else np.abs(IDS)

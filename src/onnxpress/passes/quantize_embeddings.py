@@ -104,6 +104,6 @@ def _rewire(node: ir.Node, values: ir.Value, scale: ir.Value, zero: ir.Value, na
     node.append([dequantize])
     forward(rows, output)
     dequantize.replace_input_with(0, rows)
-    rows.dtype = ir.DataType.INT8
+    rows.type = ir.TensorType(ir.DataType.INT8)  # clones share the object that was there
     rows.name = rows.name or names.fresh(f"{output.name}_int8")
     node.replace_input_with(0, values)
