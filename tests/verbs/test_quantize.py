@@ -250,7 +250,7 @@ class TestRanges:
         path = tmp_path / "ranges.json"
         first = static(digits, ranges=path)
         data = json.loads(path.read_text())
-        assert data["samples"] == first.calibration_samples == 40
+        assert data["samples"] == first.calibration_samples == 100
         assert set(data["ranges"]) >= {"image", "output"}
         data["ranges"] = {name: [low, 2 * high] for name, (low, high) in data["ranges"].items()}
         path.write_text(json.dumps(data))
@@ -375,7 +375,7 @@ class TestBadInput:
     ) -> None:
         warnings = static(digits, samples=images, **PLAIN).warnings
         assert any(told in warning for warning in warnings)
-        assert any("only 12 samples calibrated: at least 32" in warning for warning in warnings)
+        assert any("only 30 samples calibrated: at least 32" in warning for warning in warnings)
 
     def test_enough_samples_are_not_warned_of(self, digits: Digits) -> None:
         warnings = static(digits, limit=None, **PLAIN).warnings

@@ -12,8 +12,8 @@ from onnxpress.observed import Observed
 from onnxpress.quantization import Grid
 from onnxpress.signature import Feeds
 from onnxpress.values import constant, is_op
+from onnxpress.verbs.noise import noise
 from onnxpress.verbs.observe import Seen
-from onnxpress.verbs.sensitivity import noise
 
 MOST_LAYERS, MOST_TENSORS, BINS = 12, 3, 48
 
@@ -42,8 +42,7 @@ class TensorError:
 class Insight:
     """``layers`` and ``tensors`` with the largest errors, worst first.
 
-    A layer's error is the mean square of what its result differs from the float model's, over
-    the mean square of that.
+    A layer's error is the noise in its result over the signal: see ``noise``.
     """
 
     layers: tuple[tuple[str, float], ...]
@@ -65,10 +64,10 @@ def insight(
 ) -> Insight:
     """Of ``quantized``, made from ``model``; ``seen`` are the activations that were quantised.
 
-    Both models run once, on the first batch.
+    Both models run once, on a few batches.
     """
     errors = noise(layers, model, quantized, batches)
-    worst = sorted(((name, each.result) for name, each in errors.items()), key=lambda e: -e[1])
+    worst = sorted(errors.items(), key=lambda e: -e[1])
     found = []
     for node in quantized.ir.graph:
         if not is_op(node, "QuantizeLinear") or node.inputs[0] is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,8 +77,8 @@ def observe(
     return seen
 
 
-def tapped(model: Model, tensors: Sequence[str], feeds: Feeds) -> Feeds:
-    """The values of ``tensors`` of the main graph, whole, when ``model`` runs on ``feeds``.
+def tapped(model: Model, tensors: Sequence[str], batches: Iterable[Feeds]) -> Iterator[Feeds]:
+    """The values of ``tensors`` of the main graph, whole, of each of the ``batches``.
 
     The engine does not fuse across what is read. Raises ``EngineError``.
     """
@@ -94,8 +94,9 @@ def tapped(model: Model, tensors: Sequence[str], feeds: Feeds) -> Feeds:
     with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
         path = clone.save(Path(folder) / "tapped.onnx")
         with engine.open(path, Settings(ENGINE, custom_ops=model.custom_ops)) as session:
-            found = {**feeds, **session.run(feeds)}
-    return {name: found[name] for name in tensors if name in found}
+            for feeds in batches:
+                found = {**feeds, **session.run(feeds)}
+                yield {name: found[name] for name in tensors if name in found}
 
 
 def _see(observed: Observed, parts: list[np.ndarray]) -> None:

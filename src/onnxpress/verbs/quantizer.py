@@ -182,7 +182,6 @@ class Quantizer:
 
         return ranked(
             layers,
-            self.ready,
             only,
             self.damage,
             self._some,

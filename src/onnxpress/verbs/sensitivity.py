@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from onnxpress.errors import EngineError
 from onnxpress.model import Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
-from onnxpress.values import name_of
-from onnxpress.verbs.observe import tapped
+from onnxpress.verbs.noise import added_noise
 
 Batches = Callable[[], Iterable[Feeds]]
 
@@ -30,8 +29,8 @@ Batches = Callable[[], Iterable[Feeds]]
 class Layer:
     """``alone`` is the damage with only this layer quantised, by measurement.
 
-    ``local`` is the noise over signal that it adds to its own result, by one float and one
-    quantised run; either is None where it could not be had.
+    ``local`` is the noise over signal that it adds to its own result, whatever is left of the
+    model: see ``added_noise``. Either is None where it could not be had.
     """
 
     node: str
@@ -127,7 +126,6 @@ def _variance(batches: Sequence[np.ndarray]) -> float:
 
 def ranked(
     layers: Sequence[str],
-    model: Model,
     quantized: Callable[[Sequence[str]], Model],
     damage: Damage,
     batches: Batches,
@@ -137,7 +135,7 @@ def ranked(
 
     ``quantized`` makes the model in which the given layers, and no others, are quantised.
     """
-    local = noise(layers, model, quantized(layers), batches)
+    local = added_noise(layers, quantized(()), quantized(layers), batches)
     found = []
     for index, name in enumerate(layers):
         progress(index)
@@ -145,7 +143,7 @@ def ranked(
             alone: float | None = damage(quantized([name]))
         except EngineError:
             alone = None
-        found.append(Layer(name, alone, local[name].added if name in local else None))
+        found.append(Layer(name, alone, local.get(name)))
     found.sort(key=_severity, reverse=True)
     return Ranking(tuple(found), _spearman(found))
 
@@ -155,55 +153,6 @@ def _severity(layer: Layer) -> tuple[float, float]:
         layer.alone if layer.alone is not None else float("inf"),
         layer.local if layer.local is not None else 0.0,
     )
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise over signal of what a layer reads, and of its result."""
-
-    source: float
-    result: float
-
-    @property
-    def added(self) -> float:
-        return max(0.0, self.result - self.source)
-
-
-def noise(
-    layers: Iterable[str], model: Model, quantized: Model, batches: Batches
-) -> dict[str, Noise]:
-    """Of each layer whose tensors both models have; from one batch."""
-    nodes = {name_of(node): node for node in model.ir.graph}
-    wanted: dict[str, tuple[str, str]] = {}
-    there = {value.name for node in quantized.ir.graph for value in node.outputs}
-    there |= {value.name for value in quantized.ir.graph.inputs}
-    for name in layers:
-        source, result = nodes[name].inputs[0], nodes[name].outputs[0]
-        if source is not None and {source.name, result.name} <= there:
-            wanted[name] = str(source.name), str(result.name)
-    tensors = list(dict.fromkeys(tensor for pair in wanted.values() for tensor in pair))
-    ratios = _noise_over_signal(tensors, model, quantized, batches)
-    return {
-        name: Noise(ratios[source], ratios[result])
-        for name, (source, result) in wanted.items()
-        if source in ratios and result in ratios
-    }
-
-
-def _noise_over_signal(
-    tensors: Sequence[str], model: Model, quantized: Model, batches: Batches
-) -> Mapping[str, float]:
-    first = next(iter(batches()), None)
-    if first is None or not tensors:
-        return {}
-    right, wrong = tapped(model, tensors, first), tapped(quantized, tensors, first)
-    ratios = {}
-    for name, array in right.items():
-        signal = float(np.square(array.astype(np.float64)).mean())
-        noise = float(np.square(wrong[name].astype(np.float64) - array).mean())
-        if signal > 0 and np.isfinite(noise):
-            ratios[name] = noise / signal
-    return ratios
 
 
 def _spearman(layers: Sequence[Layer]) -> float | None:
