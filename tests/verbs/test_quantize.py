@@ -255,7 +255,7 @@ class TestRanges:
         data["ranges"] = {name: [low, 2 * high] for name, (low, high) in data["ranges"].items()}
         path.write_text(json.dumps(data))
         again = static(digits, ranges=path, **{"calibrator": data["calibrator"]})
-        assert again.calibration_samples == 40
+        assert again.calibration_samples == 100
         assert serialized(again.model) != serialized(first.model), "the ranges come from the file"
         assert json.loads(path.read_text()) == data, "and it is left alone"
 
