@@ -49,9 +49,8 @@ class QuantizeEmbeddings(Pass):
             array = table.const_value.numpy()
             quantized = quantize_weight(array, 1)
             if _noise(array, quantized) > NOISE:
-                refusals.append(
-                    f"'{table.name}' stays float: rounding makes too much noise of its rows"
-                )
+                why = "rounding makes too much noise of the rows of its table"
+                refusals += [f"{name_of(node)}: {why}" for node in readers]
                 continue
             values, scale, zero = (
                 add_constant(graph, names, f"{table.name}_{what}", part)
