@@ -177,7 +177,7 @@ def vit(folder: Path) -> Built:
         )  # fmt: skip
         return net
 
-    return classifier(make, folder, 150, 1e-3, SIDE, 3)
+    return classifier(make, folder, 700, 1e-3, SIDE, 3)
 
 
 def unet(folder: Path) -> Built:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -16,25 +15,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(BENCHMARKS)
     return importlib.import_module("bench_optimize")
-
-
-@pytest.mark.parametrize(
-    ("code", "why"),
-    [
-        ("raise SystemExit('no such pattern')", "no such pattern"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import os; os.kill(os.getpid(), 11)", "crashed with signal 11"),
-        ("import time; time.sleep(60)", "took more than 1 s"),
-        ("import sys; sys.exit(3)", "exit code 3"),
-    ],
-)
-def test_a_peer_that_fails_is_a_failure(
-    bench: ModuleType, code: str, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if "sleep" in code:
-        monkeypatch.setattr(bench, "LIMIT_S", 1)
-    assert bench.run([sys.executable, "-c", code]) == bench.Ran(why=why)
-    assert bench.run([sys.executable, "-c", "print('a'); print('b')"]) == bench.Ran("b")
 
 
 def test_the_bars(bench: ModuleType) -> None:
