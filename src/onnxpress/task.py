@@ -51,8 +51,8 @@ class Quality:
         return asdict(self)
 
 
-CALIBRATION = 128
-"""The most samples that calibrate."""
+CALIBRATION, FEW = 128, 64
+"""The most samples that calibrate, and how many would be good where few are given."""
 PROOF = 0.99
 """The quality for whose proof calibration leaves samples."""
 
@@ -122,10 +122,13 @@ class Bound(abc.ABC):
         return low
 
     def calibrating(self, count: int) -> int:
-        """How many of ``count`` samples calibrate: what the proof leaves, a fifth to a half."""
+        """How many of ``count`` samples calibrate: a fifth, or 64 where the proof leaves them.
+
+        Never more than half, nor than 128.
+        """
         needed = self.needed(PROOF)
         spare = 0 if needed is None else count - needed
-        return max(1, min(CALIBRATION, max(count // 5, min(count // 2, spare))))
+        return max(1, min(CALIBRATION, max(count // 5, min(FEW, count // 2, spare))))
 
 
 class Task(abc.ABC):

@@ -40,7 +40,7 @@ def test_json_and_file(
     assert result["after"]["size_bytes"] < result["before"]["size_bytes"]
     assert result["after"]["size_bytes"] == (tmp_path / "q.onnx").stat().st_size
     calibrated = result["calibration"]["samples"]
-    assert calibrated == (128 if scheme == "static" else 0)
+    assert calibrated == (120 if scheme == "static" else 0)
     assert set(result["quality"]) >= {"value", "low", "n", "metric"}
     assert result["quality"]["n"] == 600 - calibrated
     assert 0.9 <= result["quality"]["low"] <= result["quality"]["value"]

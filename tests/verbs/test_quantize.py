@@ -250,12 +250,12 @@ class TestRanges:
         path = tmp_path / "ranges.json"
         first = static(digits, ranges=path)
         data = json.loads(path.read_text())
-        assert data["samples"] == first.calibration_samples == 100
+        assert data["samples"] == first.calibration_samples == 64
         assert set(data["ranges"]) >= {"image", "output"}
         data["ranges"] = {name: [low, 2 * high] for name, (low, high) in data["ranges"].items()}
         path.write_text(json.dumps(data))
         again = static(digits, ranges=path, **{"calibrator": data["calibrator"]})
-        assert again.calibration_samples == 100
+        assert again.calibration_samples == 64
         assert serialized(again.model) != serialized(first.model), "the ranges come from the file"
         assert json.loads(path.read_text()) == data, "and it is left alone"
 
