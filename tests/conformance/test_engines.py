@@ -264,7 +264,6 @@ def test_products_of_what_no_weight_types_tell_their_precision(name: str, tmp_pa
     assert all("float" in kernel.precision for kernel in kernels)
 
 
-@pytest.mark.skipif(not this_machine().fast_int8, reason="the CPU has no int8 dot product")
 @pytest.mark.parametrize("model", ["cnn", "cnn_bn", "mlp"])
 def test_quantised_layers_run_in_int8(
     name: str, model: str, zoo_model: Callable[[str], Path], tmp_path: Path

@@ -119,19 +119,32 @@ def x() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((4, 8, 16, 16)).astype(np.float32)
 
 
-@pytest.mark.skipif(not this_machine().fast_int8, reason="the CPU has no int8 dot product")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_every_convolution_runs_in_int8(
     engine: str, body: str, x: np.ndarray, tmp_path: Path
 ) -> None:
     model = convolutions(body)
-    quantized = calibrated(QuantizeStatic(), model, {"x": x})
+    step = QuantizeStatic(weight_bits=this_machine().weight_bits)
+    quantized = calibrated(step, model, {"x": x})
     path = quantized.save(tmp_path / "q.onnx")
     with registry.create(Engine, "engines", engine).open(path, Settings(engine)) as session:
         (y,) = session.run({"x": x}).values()
         assert int8_macs_share(session.executed(), macs_per_node(model)) == 1
     assert cosine(y, answers(model, {"x": x})[0]) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("readers", "origin"),
+    [("t = Conv(d, narrow)", "DequantizeLinear"), ("e = Exp(d)\n t = Conv(e, narrow)", "Softmax")],
+)
+def test_a_concat_of_integers_and_floats(readers: str, origin: str, x: np.ndarray) -> None:
+    """Before a layer the floats become integers as well: the engine joins nothing else in int8."""
+    model = convolutions(f"m = Softmax(x)\n d = Concat<axis=1>(first, m)\n {readers}")
+    quantized = calibrated(QuantizeStatic(), model, {"x": x})
+    (concat,) = (node for node in quantized.ir.graph if node.op_type == "Concat")
+    producers = [value.producer() for value in concat.inputs if value is not None]
+    assert [node and node.op_type for node in producers] == ["DequantizeLinear", origin]
 
 
 def test_a_result_that_is_output_and_read_on(x: np.ndarray) -> None:

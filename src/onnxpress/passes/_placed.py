@@ -18,6 +18,7 @@ from onnxpress.quantization import (
     activation_grid,
     add_constant,
     channel_axis,
+    constant_weight,
     dequantized,
     linear_refusal,
     quantize_weight,
@@ -85,6 +86,14 @@ class Placed:
             node.replace_input_with(2, self._bias(stem, bias_array, scale, node))
         self.rewrites += 1
         return True
+
+    def takes(self, node: ir.Node) -> bool:
+        """Whether ``node`` is one that ``linear`` will find integers for."""
+        weight = constant_weight(node)
+        if weight is None or is_op(node, "ConvTranspose") or name_of(node) in self._exclude:
+            return False
+        source = node.inputs[0]
+        return source is not None and not linear_refusal(node, weight) and bool(self._grid(source))
 
     def cuts(self, node: ir.Node) -> bool:
         """Whether ``node`` is a Relu or Clip that the int8 grid of its result makes needless."""

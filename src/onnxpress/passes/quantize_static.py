@@ -37,7 +37,8 @@ class QuantizeStatic(Pass):
 
     Between convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads
     a convolution's quantised result, float operators and the caller too, since ONNX Runtime has no
-    other int8 kernel for it. Adds elsewhere (the residual stream of a transformer has outliers)
+    other int8 kernel for it. A Concat of such a result with a float one before a layer joins
+    integers. Adds elsewhere (the residual stream of a transformer has outliers)
     and products of two activations stay float.
 
     ``correct_bias`` adds ``(W - W_q)·E[x]`` to b: what rounded weights take from an output on the
@@ -99,11 +100,20 @@ class QuantizeStatic(Pass):
 
 
 def _stays_integer(node: ir.Node, integer: dict[ir.Value, None], placed: Placed) -> bool:
-    """Keep ``node`` in int8 where all that it reads comes from convolutions."""
+    """Keep ``node`` in int8 where all that it reads comes from convolutions.
+
+    A Concat before an integer layer also where some of it does: what is float is quantised earlier.
+    """
     read = [value for value in node.inputs if value is not None]
     data = read if node.op_type in JOINS else read[:1]
     if node.op_type in JOINS and len(read) < 2:
         return False
-    if not all(value in integer for value in data):
+    known = [value in integer for value in data]
+    joins = is_op(node, "Concat") and any(known) and _feeds_layer(node, placed)
+    if not (all(known) or joins):
         return False
     return node.op_type in SHAPES or placed.cuts(node) or placed.inputs(node, data)
+
+
+def _feeds_layer(node: ir.Node, placed: Placed) -> bool:
+    return any(placed.takes(user) for user, index in node.outputs[0].uses() if index == 0)
