@@ -19,7 +19,7 @@ test: check  ## check, then every test that is neither slow nor needs a GPU
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(READY)  ## the slow tests
-	@$(BIN)/pytest -m "slow and not gpu" --timeout 1500 --numprocesses 2 --dist loadfile || { status=$$?; \
+	@$(BIN)/pytest -m "slow and not gpu" --timeout 1500 --numprocesses 2 --dist worksteal || { status=$$?; \
 	  [ $$status -eq 5 ] && echo "there are no slow tests yet" || exit $$status; }
 
 check: $(READY)  ## formatter, linter, types and floors; changes nothing
