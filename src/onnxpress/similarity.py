@@ -193,3 +193,10 @@ class Agreement(Comparison):
     def result(self) -> Similarity:
         low = wilson_lower(self._agreed, self._n)
         return Similarity(self._agreed / self._n, low, self._n, self._varies, AGREEMENT)
+
+
+def average_ranks(values: np.ndarray) -> np.ndarray:
+    """From 1 on; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse])

@@ -92,6 +92,7 @@ OTHERS = {
         " { e = Gather(table, ids) p = MatMul(x, table) y = Add(e, p) }",
     ),
     "an output": (drawn(), "(int64[n] ids) => (float[n,64] y) { y = Gather(table, ids) }"),
+    "huge": (np.where(drawn() > 8, 3e38, drawn()).astype(np.float32), ONE),
     "infinite": (np.where(drawn() > 8, np.inf, drawn()).astype(np.float32), ONE),
 }
 
@@ -104,14 +105,20 @@ def test_others_stay(kind: str) -> None:
     assert "DequantizeLinear" not in operators(model)
 
 
-def test_an_outlier_would_ruin_its_column() -> None:
+@pytest.mark.parametrize("kind", ["outlier", "offset", "mask"])
+def test_what_would_ruin_columns_stays_float(kind: str) -> None:
     table = drawn()
-    table[3, 9] = 1e4
+    if kind == "outlier":
+        table[3, 9] = 1e4
+    elif kind == "offset":
+        table += 100
+    else:
+        table[np.arange(ROWS)[:, None] < 16 * np.arange(COLUMNS)] = -1e9
     source = parse(ONE, table=table)
     (gather, _) = source.ir.graph
     gather.name = "words"
     _, change = applied(source)
-    why = "words: rounding makes too much noise of the rows of its table"
+    why = "words: rounding would make too much noise of its table"
     assert change == Change(0, (why,))
 
 

@@ -10,6 +10,7 @@ import pytest
 from onnxpress.model import Model
 from onnxpress.passes.quantize_weights import QuantizeWeights
 from onnxpress.verbs.noise import added_noise, noise
+from onnxpress.verbs.sensitivity import Layer, _spearman
 from zoo.graphs import Array, parse
 
 CHAIN = """(float[n,16] x) => (float[n,16] y) {
@@ -63,3 +64,23 @@ def test_too_few_values_tell_nothing() -> None:
     for told in (noise, added_noise):
         assert told(LAYERS, chain(), chain(), one) == {}
         assert told(LAYERS, chain(), chain(), lambda: iter(())) == {}
+
+
+def test_what_layers_read_may_be_an_output_too() -> None:
+    def both() -> Model:
+        model = chain()
+        (relu, *_) = (node for node in model.ir.graph if node.op_type == "Relu")
+        model.ir.graph.outputs.append(relu.outputs[0])
+        return model
+
+    quantized, _ = QuantizeWeights(bits=3, exclude=("one", "three")).apply(both())
+    found = added_noise(LAYERS, both(), quantized, batches)
+    assert found["two"] > 0.01 > found["three"]
+
+
+def test_the_agreement_of_measures_that_tie() -> None:
+    def agreement(*pairs: tuple[float, float]) -> float | None:
+        return _spearman([Layer(str(i), *pair) for i, pair in enumerate(pairs)])
+
+    assert agreement((3, 1), (2, 1), (1, 1)) is None
+    assert agreement((3, 2), (2, 1), (1, 1)) == pytest.approx(np.sqrt(3) / 2)

@@ -181,8 +181,13 @@ def test_tables_of_embeddings_are_stored_as_integers(scheme: str) -> None:
         w=square.astype(np.float32),
     )
     samples = {"ids": rng.integers(0, 4096, (40, 8))}
-    result = api.quantize(model, scheme=scheme, samples=samples, **PLAIN)
+    result = api.quantize(model, scheme=scheme, samples=samples, rank=True, **PLAIN)
     assert result.after_bytes < result.before_bytes / 3
+    assert result.sensitivity is not None
+    damage = {layer.node: layer.alone for layer in result.sensitivity.layers}
+    assert set(damage) == {"e", "y"}, "the table is one of what may suffer"
+    assert damage["e"] is not None
+    assert 0 < damage["e"] < 1e-3
     assert "quantize_embeddings" in result.recipe
     assert result.quality.value > 0.999
 
@@ -273,13 +278,13 @@ class TestRanges:
             ('{"format": "other", "version": 1}', "is no file of ranges"),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "helpers": [], '
+                '"activations": "uint8", "samples": 3, "helpers": [], "graph": "x", '
                 '"ranges": {"other": [0, 1]}}',
                 "holds ranges of another model",
             ),
             (
                 '{"format": "onnxpress ranges", "version": 1, "calibrator": "minmax", '
-                '"activations": "uint8", "samples": 3, "helpers": [], '
+                '"activations": "uint8", "samples": 3, "helpers": [], "graph": "x", '
                 '"ranges": {"image": [2, 1]}}',
                 "ends before it begins",
             ),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onnxpress.intervals import left_out_lower
-from onnxpress.similarity import MIN_SAMPLES
+from onnxpress.similarity import MIN_SAMPLES, average_ranks
 from onnxpress.task import Quality
 
 MOST = 512
@@ -79,12 +79,5 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
         return 1.0
     if np.ptp(a) < 1e-9 or np.ptp(b) < 1e-9:
         return 0.0
-    x, y = (ranks - ranks.mean() for ranks in (_ranks(a), _ranks(b)))
+    x, y = (ranks - ranks.mean() for ranks in (average_ranks(a), average_ranks(b)))
     return float(min(1.0, x @ y / math.sqrt(float(x @ x) * float(y @ y))))
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """From 1 on; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[inverse])

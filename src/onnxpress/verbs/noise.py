@@ -109,7 +109,8 @@ def _cut(model: Model, ranks: Mapping[str, int]) -> tuple[Model, dict[str, str]]
             shape=ir.Shape([None] * rank),
         )
         graph.inputs.append(entrance)
-        values[name].replace_all_uses_with(entrance)
+        for user, index in list(values[name].uses()):  # an output of the graph stays one
+            user.replace_input_with(index, entrance)
         entrances[name] = str(entrance.name)
     return clone, entrances
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import onnx_ir as ir
+
 from onnxpress.errors import InputError
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
@@ -17,12 +19,12 @@ from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound
-from onnxpress.values import name_of
+from onnxpress.values import constant_tensor, is_op, name_of
 from onnxpress.verbs.calibrate import Gatherer, applied
 from onnxpress.verbs.executed import int8_macs_share
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.samples_seen import Watched
-from onnxpress.verbs.saved_ranges import SavedRanges
+from onnxpress.verbs.saved_ranges import SavedRanges, fingerprint
 from onnxpress.verbs.schemes import (
     CALIBRATING,
     CALIBRATORS,
@@ -85,7 +87,9 @@ class Quantizer:
         self._known: dict[str, float] = {}
         self._begun: tuple[str, tuple[Model, Change]] | None = None
         self._helpers: tuple[str, ...] = ()
-        self._tables = bool(Recipe.parse(EMBEDDINGS).apply(self.ready)[1].rewrites)
+        embedded, change = Recipe.parse(EMBEDDINGS).apply(self.ready)
+        self._embeds = bool(change.rewrites or change.refusals)
+        self._tables = _tables(embedded) if scheme.integers else ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -129,7 +133,7 @@ class Quantizer:
         return self._helped(best, CORRECTION, chosen)
 
     def _recipe(self, calibrator: str | None = None, helpers: Sequence[str] = ()) -> Recipe:
-        return self._scheme.recipe(self.excluded, calibrator, helpers, tables=self._tables)
+        return self._scheme.recipe(self.excluded, calibrator, helpers, tables=self._embeds)
 
     def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
         """``best``, or the same with ``helper`` if that is clearly better and runs as much in int8.
@@ -173,9 +177,10 @@ class Quantizer:
         return itertools.islice(self._watched(), DAMAGE_BATCHES)
 
     def ranking(self, recipe: Recipe) -> Ranking:
-        """Of all layers that ``recipe`` quantises, each alone."""
-        quantized = set(self._scheme.layers(self.ready))
-        layers = [name for name in self._scheme.layers(self.ready) if name not in self.excluded]
+        """Of all layers and tables that ``recipe`` quantises, each alone."""
+        every = (*self._scheme.layers(self.ready), *self._tables)
+        quantized = set(every)
+        layers = [name for name in every if name not in self.excluded]
 
         def only(names: Sequence[str]) -> Model:
             return self.build(excluding(recipe, quantized - set(names)))[0]
@@ -200,4 +205,15 @@ class Quantizer:
         )
         model, _ = self.build(Recipe(recipe.passes[:index]))
         found = self._gathered(step, model).ranges[need]
-        SavedRanges(self._path, need, found, self.calibrated, self._helpers).save()
+        graph = fingerprint(self.ready)
+        SavedRanges(self._path, need, found, self.calibrated, self._helpers, graph).save()
+
+
+def _tables(model: Model) -> tuple[str, ...]:
+    """A node that reads each of the tables of embeddings that are integers in ``model``."""
+    readers: dict[ir.Value | None, str] = {}
+    for node in model.nodes():
+        table = constant_tensor(node.inputs[0]) if is_op(node, "Gather") else None
+        if table is not None and table.dtype == ir.DataType.INT8:
+            readers.setdefault(node.inputs[0], name_of(node))
+    return tuple(readers.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ class SavedRanges:
     """The ranges of one model's activations, by one calibrator for one type of integers.
 
     ``helpers`` are those of ``schemes.HELPERS`` that were chosen with them: some change the model
-    before it is observed.
+    before it is observed. ``graph`` is the fingerprint of the graph that they are of, whatever its
+    weights are.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class SavedRanges:
     values: Mapping[str, Range]
     samples: int
     helpers: tuple[str, ...]
+    graph: str
 
     @classmethod
     def load(cls, path: Path) -> SavedRanges:
@@ -47,7 +50,7 @@ class SavedRanges:
             helpers = tuple(data["helpers"])
             if not set(helpers) <= set(HELPERS):
                 raise InputError(f"{path} asks for {', '.join(map(str, helpers))}", expected)
-            return cls(path, need, values, int(data["samples"]), helpers)
+            return cls(path, need, values, int(data["samples"]), helpers, str(data["graph"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} holds no ranges ({type(error).__name__})", expected) from None
 
@@ -58,6 +61,7 @@ class SavedRanges:
             "version": 1,
             "calibrator": self.need.calibrator,
             "activations": self.need.dtype,
+            "graph": self.graph,
             "helpers": list(self.helpers),
             "samples": self.samples,
             "ranges": {name: [span.low, span.high] for name, span in self.values.items()},
@@ -80,9 +84,18 @@ class SavedRanges:
 
     def check(self, model: Model) -> None:
         """Raise ``InputError`` where these are the ranges of another model."""
-        names = {value.name for node in model.ir.graph for value in node.outputs}
-        names |= {value.name for value in model.ir.graph.inputs}
-        if not names & set(self.values):
+        if self.graph != fingerprint(model):
             raise InputError(
-                f"{self.path} holds ranges of another model", "those of this one's activations"
+                f"{self.path} holds ranges of another model",
+                "those of this one's activations",
+                "give --ranges a new file",
             )
+
+
+def fingerprint(model: Model) -> str:
+    """Of the operators of a graph and the names of what they compute."""
+    told = "\n".join(
+        " ".join([node.op_type, *(str(value.name) for value in node.outputs)])
+        for node in model.ir.graph
+    )
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

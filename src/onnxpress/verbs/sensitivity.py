@@ -20,6 +20,7 @@ from onnxpress.errors import EngineError
 from onnxpress.model import Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
+from onnxpress.similarity import average_ranks
 from onnxpress.verbs.noise import added_noise
 
 Batches = Callable[[], Iterable[Feeds]]
@@ -163,9 +164,10 @@ def _spearman(layers: Sequence[Layer]) -> float | None:
     ]
     if len(pairs) < 3:
         return None
-    ranks = np.argsort(np.argsort(np.array(pairs), axis=0, kind="stable"), axis=0, kind="stable")
-    found = float(np.asarray(np.corrcoef(ranks.T))[0, 1])
-    return found if np.isfinite(found) else None
+    ranks = [average_ranks(np.array(measure)) for measure in zip(*pairs, strict=True)]
+    if any(np.ptp(each) == 0 for each in ranks):
+        return None
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def fewest(ranking: Ranking, holds: Callable[[Sequence[str]], bool]) -> tuple[str, ...] | None:
