@@ -58,7 +58,7 @@ def activations() -> Mapping[str, tuple[Sequence[np.ndarray], np.ndarray]]:
     found = {}
     for title, index in TENSORS.items():
         name, weight = products[index]
-        found[title] = [tapped(model, [name], feeds)[name] for feeds in batches], weight
+        found[title] = [each[name] for each in tapped(model, [name], batches)], weight
     return found
 
 
