@@ -226,6 +226,14 @@ class TestTold:
         known = result.to_dict()["executed"]["int8_macs_share"]  # type: ignore[index]
         assert (known is None) == ("If" in body)
 
+    def test_tied_weights_that_are_transposed_as_the_model_runs(self) -> None:
+        result = self.quantized(
+            "(float[n,16,16] x) => (float[n,16,16] y) "
+            "{ wide = MatMul(x, w)  turned = Transpose(w)  y = MatMul(wide, turned) }",
+            w=np.random.default_rng(1).standard_normal((16, 20_000)).astype(np.float32),
+        )
+        assert result.kept_float == {"y": "its weights are transposed as the model runs"}
+
     def test_of_an_operator_that_the_scheme_is_not_about(self, digits: Digits) -> None:
         kept = static(digits, scheme="dynamic").kept_float
         assert set(kept.values()) == {"scheme dynamic is not about Conv"}

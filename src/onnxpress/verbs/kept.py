@@ -41,8 +41,14 @@ def _linear(graph: ir.Graph) -> Iterator[tuple[ir.Node, bool]]:
 
 
 def _is_weight(value: ir.Value | None) -> bool:
-    tensor = constant_tensor(value)
+    tensor = constant_tensor(_before_transpose(value))
     return tensor is not None and tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) > 1
+
+
+def _before_transpose(value: ir.Value | None) -> ir.Value | None:
+    """What is transposed as the model runs, such as a table of words that is tied to the output."""
+    node = None if value is None else value.producer()
+    return node.inputs[0] if node is not None and is_op(node, "Transpose") else value
 
 
 def _why(scheme: Scheme, node: ir.Node, *, inner: bool) -> str:
@@ -51,6 +57,8 @@ def _why(scheme: Scheme, node: ir.Node, *, inner: bool) -> str:
     if inner:
         return "it is in a subgraph"
     tensor = constant_tensor(node.inputs[1])
+    if tensor is None and _is_weight(node.inputs[1]):
+        return "its weights are transposed as the model runs"
     if tensor is None:
         return "its constant is on the left"
     if not np.isfinite(tensor.numpy()).all():
