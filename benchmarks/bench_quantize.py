@@ -8,9 +8,10 @@ environment that the first run makes from peers-quantize.txt. All calibrate on t
 are scored on others, against the float file on ONNX Runtime: embeddings by the mean cosine after
 pooling over the mask, classes by the share of equal answers, of pixels too.
 
-Latency is of one batch, every file of an engine in one run: interleaved rounds, one process per
-candidate, ratios to the float file with 95 % intervals. Where int8 saturates (x86 without VNNI),
-tools that have a flag for it get it; NNCF sees to it by itself.
+Latency is of the first batch, every file of an engine in one run: interleaved rounds, one process
+per candidate, ratios to the float file with 95 % intervals. Where int8 saturates (x86 without
+VNNI), onnxruntime's quantisers get their flag for it; NNCF halves the weights of the first layer,
+its default and its advice for such CPUs.
 """
 
 from __future__ import annotations
@@ -100,7 +101,6 @@ class Data:
     given: Path
     rows: Path
     scored: Sequence[Feeds]
-    timed: Feeds
 
 
 def data_of(net: Built, folder: Path, batch: int) -> Data:
@@ -123,7 +123,7 @@ def data_of(net: Built, folder: Path, batch: int) -> Data:
     np.savez(rows, **bound.encode(list(Samples.open(given, signature=signature))))
     records = list(opened)
     batches = [bound.encode(records[i : i + batch]) for i in range(0, len(records), batch)]
-    return Data(given, rows, batches, batches[0])
+    return Data(given, rows, batches)
 
 
 def ours(net: Built, data: Data, engine: str, scheme: str, folder: Path) -> Form:
@@ -239,7 +239,7 @@ def compared(name: str, folder: Path, python: Path, rounds: int) -> list[Form]:
             form.why, form.path = str(error), None
     for engine in ENGINES:
         those = [form for form in forms if form.engine == engine]
-        timed(those, data.timed, about.batch, rounds)
+        timed(those, data.scored[0], about.batch, rounds)
         print("\n".join(map(line, those)), flush=True)
     return forms
 

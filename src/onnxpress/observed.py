@@ -51,7 +51,7 @@ class Histogram:
         found = np.bincount(bits >> np.uint32(16), minlength=1 << 16)
         self._counts += found[self._keys] * weight
         found[self._keys] = 0
-        new = np.flatnonzero(found > 0)
+        new = np.flatnonzero(found > 0)  # of booleans it takes a quarter of the time
         self._keys = np.concatenate([self._keys, new.astype(np.uint16)])
         self._counts = np.concatenate([self._counts, found[new] * weight])
 

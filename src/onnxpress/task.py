@@ -53,8 +53,9 @@ class Quality:
 
 CALIBRATION, FEW = 128, 64
 """The most samples that calibrate, and how many would be good where few are given."""
-PROOF = 0.99
-"""The quality for whose proof calibration leaves samples."""
+DEFAULT_FLOOR = 0.99
+"""Less quality is told, or refused, where no floor is asked for; calibration leaves samples enough
+to prove it."""
 
 
 class Bound(abc.ABC):
@@ -126,7 +127,7 @@ class Bound(abc.ABC):
 
         Never more than half, nor than 128.
         """
-        needed = self.needed(PROOF)
+        needed = self.needed(DEFAULT_FLOOR)
         spare = 0 if needed is None else count - needed
         return max(1, min(CALIBRATION, max(count // 5, min(FEW, count // 2, spare))))
 

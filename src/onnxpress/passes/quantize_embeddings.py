@@ -96,9 +96,9 @@ def _noise(array: np.ndarray, quantized: QuantizedWeight) -> float:
     A column varies by the median's distance, so that neither an outlier nor an offset hides what
     the rest of it loses.
     """
-    some, step = array.astype(np.float64), max(1, len(array) // MOST_ROWS)
-    noise = np.square(quantized.nearest - some).mean(axis=0)
-    drawn = some[::step]
+    evenly = slice(None, None, max(1, len(array) // MOST_ROWS))
+    drawn = array[evenly].astype(np.float64)
+    noise = np.square(quantized.values[evenly] * quantized.scale - drawn).mean(axis=0)
     spread = np.median(np.abs(drawn - np.median(drawn, axis=0)), axis=0) * NORMAL
     lost = np.divide(noise, np.square(spread), out=np.ones_like(noise), where=spread > 0)
     return float(np.where(noise > 0, np.minimum(lost, 1), 0).mean())

@@ -10,11 +10,10 @@ from onnxpress.errors import SamplesError
 from onnxpress.machine import this_machine
 from onnxpress.pressing.trial import ORIGIN, Built
 from onnxpress.settings import Settings
-from onnxpress.task import Bound, Quality
+from onnxpress.task import DEFAULT_FLOOR, Bound, Quality
 from onnxpress.verbs.measured import Measured, Row
 from onnxpress.verbs.slower import why_not_faster
 
-DEFAULT_FLOOR = 0.99
 EXACT = "float32"
 
 

@@ -13,13 +13,13 @@ from onnxpress.recipe import Change, Recipe
 from onnxpress.runner import peak_rss_bytes
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
-from onnxpress.task import Bound, Quality
+from onnxpress.task import DEFAULT_FLOOR, Bound, Quality
 from onnxpress.values import name_nodes
 from onnxpress.verbs.comparison import FLOAT, QUANTIZED, Comparison
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.kept import kept_float
 from onnxpress.verbs.patterns import matching
-from onnxpress.verbs.quantized import RUINED, Quantized
+from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.quantizer import ROWS, Quantizer
 from onnxpress.verbs.samples_seen import refuse_nan
 from onnxpress.verbs.schemes import Scheme, excluding, nothing_to_quantize, refuse_quantized
@@ -93,10 +93,10 @@ def quantize(
                     kept = _why(names, ranking)
         measured = comparison.measured(found.model)
         executed = comparison.executed()
-    if floor is None and found.quality.value < RUINED:
+    if floor is None and found.quality.value < DEFAULT_FLOOR:
         warnings.append(
-            f"the quality is only {found.quality.value:.4f}: with --floor {RUINED} the layers that "
-            "suffer most stay in float"
+            f"the quality is only {found.quality.value:.4f}: with --floor {DEFAULT_FLOOR} the "
+            "layers that suffer most stay in float"
         )
     found.model.path = None
     quantizer.save_ranges(found.recipe)

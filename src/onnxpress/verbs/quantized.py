@@ -9,16 +9,13 @@ from onnxpress.engine import Executed
 from onnxpress.machine import this_machine
 from onnxpress.model import Model
 from onnxpress.settings import Settings
-from onnxpress.task import Quality
+from onnxpress.task import DEFAULT_FLOOR, Quality
 from onnxpress.verbs.comparison import FLOAT, QUANTIZED
 from onnxpress.verbs.executed import int8_macs_share
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.schemes import Scheme
 from onnxpress.verbs.sensitivity import Ranking
 from onnxpress.verbs.slower import conversions, why_not_faster
-
-RUINED = 0.99
-"""Less quality than this is told also where no floor was asked for."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Quantized:
     @property
     def ruined(self) -> bool:
         """Whether static quantisation silently would have ruined it: no floor was asked for."""
-        low = self.quality.value < RUINED
+        low = self.quality.value < DEFAULT_FLOOR
         return low and self.floor is None and "static" in self.scheme.parts
 
     @property

@@ -87,9 +87,11 @@ class Quantizer:
         self._known: dict[str, float] = {}
         self._begun: tuple[str, tuple[Model, Change]] | None = None
         self._helpers: tuple[str, ...] = ()
-        embedded, change = Recipe.parse(EMBEDDINGS).apply(self.ready)
-        self._embeds = bool(change.rewrites or change.refusals)
-        self._tables = _tables(embedded) if scheme.integers else ()
+        self._tables: tuple[str, ...] = ()
+        self._embeds = False
+        if scheme.integers:
+            embedded, change = Recipe.parse(EMBEDDINGS).apply(self.ready)
+            self._tables, self._embeds = _tables(embedded), bool(change.rewrites or change.refusals)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ class Scheme:
     ) -> Recipe:
         """Leaves the nodes named in ``exclude`` in float; ``helpers`` are some of ``HELPERS``.
 
-        ``tables`` says whether there are embeddings to store as integers.
+        ``tables`` says whether to store embeddings as integers.
         """
         bits, by = self.bits, calibrator or self.calibrator or CALIBRATORS[0]
         fields = f"activations={self.activations}, weight_bits={bits}"
@@ -158,7 +158,7 @@ class Scheme:
             "bfloat16": "to_bfloat16",
         }
         whole = [texts[part] for part in self.parts if part not in HALVES]
-        whole += [EMBEDDINGS] if tables and self.integers else []
+        whole += [EMBEDDINGS] if tables else []
         whole += [texts[part] for part in self.parts if part in HALVES]
         return excluding(Recipe.parse(",".join(whole)), exclude)
 

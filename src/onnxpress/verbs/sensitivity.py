@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,7 @@ from onnxpress.model import Model
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.similarity import average_ranks
-from onnxpress.verbs.noise import added_noise
-
-Batches = Callable[[], Iterable[Feeds]]
+from onnxpress.verbs.noise import Batches, added_noise
 
 
 @dataclass(frozen=True)
