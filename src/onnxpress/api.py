@@ -303,13 +303,13 @@ def quantize(
     joined by ``+``, each for what those before it left in float.
 
     Calibration and scoring use different parts of ``samples``. Without a ``calibrator`` the one
-    that does the least damage is found. ``bits`` are those of the weights: 8, or 7 where the CPU
-    saturates products of 8. ``exclude`` are patterns of nodes that stay float: names, operator
-    types or modules of the source. The ``engine`` is onnxruntime, unless the scheme has
-    bfloat16, which OpenVINO runs. ``ranges`` is a file to read the ranges from, or to write them
-    to where there is none. Where the quality is below ``floor``, the fewest layers that it takes
-    stay float; a quality that stays below is not an error: see ``Quantized.holds``. With ``rank``
-    the layers are ranked by the damage that each does (minutes for large models).
+    that does the least damage is found. ``bits`` are those of the weights: 8, with wider scales
+    where the CPU saturates (``reduce_range``). ``exclude`` are patterns of nodes that stay float:
+    names, operator types or modules of the source. The ``engine`` is onnxruntime, unless the scheme
+    has bfloat16, which OpenVINO runs. ``ranges`` is a file to read the ranges from, or to write
+    them to where there is none. Where the quality is below ``floor``, the fewest layers that it
+    takes stay float; a quality that stays below is not an error: see ``Quantized.holds``. With
+    ``rank`` the layers are ranked by the damage that each does (minutes for large models).
     """
     check_at_least_one(threads=threads)
     engine = engine or ("openvino" if "bfloat16" in scheme.split("+") else "onnxruntime")

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxpress.errors import EngineError
-from onnxpress.machine import Machine
+from onnxpress.machine import INT8_DOT, Machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 
@@ -32,7 +32,8 @@ class Availability:
 class Form:
     """A recipe plus settings that is worth trying on one engine.
 
-    ``recipe`` is the text of a Recipe, applied to the optimised float32 model; empty for none.
+    ``recipe`` is the text of a Recipe, applied to the optimised float32 model; empty for none, and
+    where ``scheme`` names a scheme of quantisation, whose best recipe is then sought.
     ``requested`` is the precision that is asked for: ``float32``, ``bfloat16``, ``int8``.
     ``requires_isa`` holds groups of instruction sets: the form pays off (or is right) only where
     the CPU has one of each group.
@@ -43,6 +44,7 @@ class Form:
     settings: Settings
     requested: str
     requires_isa: tuple[tuple[str, ...], ...] = ()
+    scheme: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class ModelFacts:
         """
         linear = self.weights.get("MatMul", 0) + self.weights.get("Gemm", 0)
         return linear > self.weights.get("Conv", 0)
+
+
+def int8_isa(machine: Machine) -> tuple[tuple[str, ...], ...]:
+    """What ``Form.requires_isa`` is of products of int8 that were made on ``machine``."""
+    return () if machine.saturates else (INT8_DOT,)
 
 
 @dataclass(frozen=True)

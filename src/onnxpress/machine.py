@@ -34,6 +34,9 @@ ISA_OF_FLAG = {
 MOST_THREADS_PER_CORE = 8
 """More threads than this for each hardware thread only take turns, and starting them takes long."""
 
+INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
+"""The instruction sets that multiply and add int8 in 32 bits at once."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -62,16 +65,20 @@ class Machine:
     @property
     def fast_int8(self) -> bool:
         """Whether the CPU multiplies int8 with one dot-product instruction."""
-        return bool({"AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM"} & set(self.isa))
+        return bool(set(INT8_DOT) & set(self.isa))
+
+    @property
+    def saturates(self) -> bool:
+        """Whether this CPU adds two products of int8 in 16 bits: x86 without a dot product."""
+        return not self.fast_int8 and self.architecture not in ("arm64", "aarch64")
 
     @property
     def weight_bits(self) -> int:
-        """The bits of int8 weights whose products with uint8 this CPU adds without saturation.
+        """The bits of int8 weights whose products never saturate, wherever they lie: 8 or 7.
 
-        x86 without a dot product adds two of them in 16 bits: 7 bits then, as in ONNX Runtime's
-        "Quantize ONNX Models" (``reduce_range``).
+        7 is ``reduce_range`` of ONNX Runtime's "Quantize ONNX Models".
         """
-        return 8 if self.fast_int8 or self.architecture in ("arm64", "aarch64") else 7
+        return 7 if self.saturates else 8
 
     @property
     def fast_bfloat16(self) -> bool:

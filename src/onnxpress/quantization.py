@@ -130,6 +130,42 @@ def quantize_weight(
     return QuantizedWeight(values, scale, axis)
 
 
+def pair_sums(weight: np.ndarray, axis: int) -> np.ndarray:
+    """The largest of ``|a|`` and ``|a + b|``, per channel along ``axis``; a and b lie side by side.
+
+    x86 without a dot product for int8 adds two products in 16 bits: those of weights that are
+    neighbours where the engine has laid them out. That is along the inputs, and of convolutions
+    by channels at each tap, by channels first or by channels last.
+    """
+    rows = np.moveaxis(weight, axis, 0)
+    most: np.ndarray = np.abs(rows).max(axis=tuple(range(1, rows.ndim)))
+    flat = len(rows), -1
+    orders = [rows.reshape(flat)]
+    if rows.ndim > 2:
+        last = np.moveaxis(rows, 1, -1)
+        orders += [last, last.reshape(flat)]
+    for order in orders:
+        even = order.shape[-1] // 2 * 2
+        sums = np.abs(order[..., :even:2] + order[..., 1::2]).reshape(flat)
+        if sums.size:
+            most = np.maximum(most, sums.max(axis=1))
+    return most
+
+
+def unsaturated_scale(weight: np.ndarray, axis: int) -> np.ndarray:
+    """The least scale of int8 weights per channel at which no product saturates, float32.
+
+    Two products of 255 by weights whose sum is at most 128 fit into 16 bits: 127 before rounding.
+    """
+    return pair_sums(weight.astype(np.float32) / np.float32(127), axis)
+
+
+def is_depthwise(node: ir.Node, weight: np.ndarray) -> bool:
+    """Whether each output of a Conv reads one input channel: its kernels add nothing in 16 bits."""
+    groups = node.attributes.get_int("group", 1)
+    return groups > 1 and groups == len(weight) and weight.shape[1] == 1
+
+
 def channel_axis(node: ir.Node, weight: np.ndarray) -> int:
     """The axis of ``node``'s weight that holds its output channels."""
     if node.op_type == "Conv":

@@ -65,7 +65,7 @@ def _show_plan(result: Result) -> None:
     for name in ("form", "precision", "recipe"):
         table.add_column(name, overflow="fold")
     for form in result["forms"]:
-        table.add_row(form["name"], form["requested"], form["recipe"] or "–")
+        table.add_row(form["name"], form["requested"], form["recipe"] or form["scheme"] or "–")
     samples = result["samples"]
     console().print(table)
     console().print(

@@ -119,11 +119,12 @@ class TestInt8Risks:
             ("u8s8", 100, True),
             ("u8s8", 65, True),
             ("u8s8", 64, False),
-            ("s8s8", 100, False),
+            ("s8s8", 100, True),
+            ("s8s8", 64, False),
             ("u8u8", 100, False),
         ],
     )
-    def test_u8s8_saturates_where_two_products_overflow(
+    def test_s8_saturates_where_two_products_overflow(
         self, kind: str, largest: int, saturates: bool
     ) -> None:
         findings = Int8Risks().findings(self.product(kind, largest), OLD_CPU)

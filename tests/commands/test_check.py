@@ -130,16 +130,23 @@ def test_isa_and_provider_options_are_the_targets(checked: Checked, tmp_path: Pa
     assert (error["check"], error["where"]) == ("dynamic_axes", "x")
 
 
-@pytest.mark.parametrize(("bits", "saturating"), [(8, True), (7, False)])
-def test_what_quantize_makes_saturates_without_vnni_unless_weights_keep_7_bits(
-    bits: int, saturating: bool, zoo_model: Callable[[str], Path], checked: Checked, tmp_path: Path
+@pytest.mark.parametrize(
+    ("fields", "saturating"),
+    [("weight_bits=8", True), ("weight_bits=7", False), ("reduce_range=True", False)],
+)
+def test_what_quantize_makes_saturates_without_vnni_unless_weights_leave_room(
+    fields: str,
+    saturating: bool,
+    zoo_model: Callable[[str], Path],
+    checked: Checked,
+    tmp_path: Path,
 ) -> None:
-    recipe = Recipe.parse(f"quantize_dynamic(weight_bits={bits})")
+    recipe = Recipe.parse(f"quantize_dynamic({fields})")
     path = recipe.apply(onnxpress.load(zoo_model("mlp")))[0].save(tmp_path / "int8.onnx")
     code, data = checked(path, "--isa", "AVX2,FMA")
     found = [f for f in data["findings"] if f["check"] == "int8_risks"]
     assert code == 0
-    assert any("saturates" in f["what"] for f in found) == saturating
+    assert any("products saturate" in f["what"] for f in found) == saturating
     assert any("may be slower" in f["what"] for f in found)
     _, data = checked(path, "--isa", "AVX2,AVX512_VNNI")
     assert not [f for f in data["findings"] if f["check"] == "int8_risks"]

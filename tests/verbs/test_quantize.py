@@ -160,7 +160,7 @@ class TestHelpers:
             return api.quantize(model, scheme="static", samples=samples, **PLAIN)
 
         guarded = made()
-        monkeypatch.setattr("onnxpress.verbs.quantizer.SLACK", 1.0)
+        monkeypatch.setattr("onnxpress.verbs.search.SLACK", 1.0)
         free = made()
         assert "smooth_activations" in free.recipe
         assert (guarded.int8_macs_share or 0) >= (free.int8_macs_share or 0)

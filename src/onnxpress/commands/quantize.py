@@ -38,7 +38,8 @@ def quantize(
     bits: Annotated[
         int | None,
         typer.Option(
-            help="Bits of the weights, 2 to 8; 8 if left out, or 7 where the CPU saturates."
+            help="Bits of the weights, 2 to 8; 8 if left out, with wider scales where the CPU "
+            "saturates."
         ),
     ] = None,
     exclude: Annotated[

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxpress.custom_ops import FLAG, PACKAGES
-from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engine import (
+    Availability,
+    Engine,
+    Executed,
+    Form,
+    ModelFacts,
+    Session,
+    int8_isa,
+)
 from onnxpress.errors import EXTRAS, EngineError, MissingExtra
 from onnxpress.machine import Machine, this_machine
 from onnxpress.settings import Settings
@@ -42,7 +50,6 @@ UNTOLD = (
 )
 """Parts of its messages that help nobody who does not read its source code, and what stands there
 instead."""
-INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
 INT8_KERNELS = {
     "QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm", "QAttention",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QLinearAdd",
@@ -78,27 +85,13 @@ class OnnxRuntime(Engine):
         return Availability(True, "", onnxruntime.__version__, providers)
 
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
-        """float32; int8 with activations quantised at run time; int8 QDQ.
-
-        Transformers have outliers in single channels, which ruin int8 unless they are smoothed.
-
-        Without a dot-product instruction, x86 kernels add two int8 products in 16 bits and
-        saturate: weights are then kept to 7 bits, as ONNX Runtime's own guide advises.
-        """
-        settings = Settings("onnxruntime")
-        narrow = "" if machine.weight_bits == 8 else f"weight_bits={machine.weight_bits}"
-        dot = () if narrow else (INT8_DOT,)
+        """float32; int8 with activations quantised at run time; int8 QDQ."""
+        settings, isa = Settings("onnxruntime"), int8_isa(machine)
         forms = [Form("onnxruntime-float32", "", settings, "float32")]
         if model.mostly_linear:
-            recipe = f"quantize_dynamic({narrow})" if narrow else "quantize_dynamic"
-            recipe = f"{recipe},quantize_embeddings"
-            forms.append(Form("onnxruntime-int8-dynamic", recipe, settings, "int8", dot))
+            forms.append(Form("onnxruntime-int8-dynamic", "", settings, "int8", isa, "dynamic"))
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
-            recipe = f"quantize_static({narrow})" if narrow else "quantize_static"
-            if model.mostly_linear:
-                smooth = f"smooth_activations({narrow})" if narrow else "smooth_activations"
-                recipe = f"{smooth},{recipe},quantize_embeddings"
-            forms.append(Form("onnxruntime-int8-static", recipe, settings, "int8", dot))
+            forms.append(Form("onnxruntime-int8-static", "", settings, "int8", isa, "static"))
         return forms
 
     def open(self, artifact: Path, settings: Settings) -> Session:

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engine import (
+    Availability,
+    Engine,
+    Executed,
+    Form,
+    ModelFacts,
+    Session,
+    int8_isa,
+)
 from onnxpress.errors import EngineError
-from onnxpress.machine import Machine, this_machine
+from onnxpress.machine import INT8_DOT, Machine, this_machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 
@@ -23,7 +31,6 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
-INT8_DOT = ("AVX512_VNNI", "AVX_VNNI", "AMX_INT8", "DOTPROD", "I8MM")
 BFLOAT16 = ("AVX512_BF16", "AMX_BF16", "ARM_BF16")
 GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
@@ -49,29 +56,27 @@ class OpenVino(Engine):
         """float32; bfloat16 where the CPU has it; int8 QDQ; int8 weights with int8 activations.
 
         OpenVINO quantises the activations of a MatMul whose weights go through DequantizeLinear
-        at run time, in groups of channels; that form needs no calibration.
+        at run time, in groups of channels; that form needs no calibration. Without a dot product
+        for int8 its transformers are slower than in float32 (docs/quantization.md).
         """
         float32 = Settings("openvino", precision="float32")
         bfloat16 = Settings("openvino", precision="bfloat16")
         forms = [Form("openvino-float32", "", float32, "float32")]
         if machine.fast_bfloat16:
             forms.append(Form("openvino-bfloat16", "", bfloat16, "bfloat16", (BFLOAT16,)))
-        if not machine.fast_int8:
+        if not machine.fast_int8 and model.mostly_linear:
             return forms
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
-            int8 = "quantize_static"
-            if model.mostly_linear:
-                int8 = f"smooth_activations,{int8},quantize_embeddings"
-            forms.append(Form("openvino-int8-static", int8, float32, "int8", (INT8_DOT,)))
+            dot = int8_isa(machine)
+            forms.append(Form("openvino-int8-static", "", float32, "int8", dot, "static"))
             if machine.fast_bfloat16:
-                name, isa = "openvino-int8-static-bfloat16", (INT8_DOT, BFLOAT16)
-                forms.append(Form(name, int8, bfloat16, "int8", isa))
+                name, isa = "openvino-int8-static-bfloat16", (*dot, BFLOAT16)
+                forms.append(Form(name, "", bfloat16, "int8", isa, "static"))
         if model.mostly_linear:
             for group in ("128", "32"):
                 settings = Settings("openvino", precision="float32", options={GROUP: group})
                 name = f"openvino-int8-weights-group{group}"
-                recipe = "quantize_weights,quantize_embeddings"
-                forms.append(Form(name, recipe, settings, "int8", (INT8_DOT,)))
+                forms.append(Form(name, "", settings, "int8", (INT8_DOT,), "weight-only"))
         return forms
 
     def open(self, artifact: Path, settings: Settings) -> Session:

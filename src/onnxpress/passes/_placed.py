@@ -20,8 +20,10 @@ from onnxpress.quantization import (
     channel_axis,
     constant_weight,
     dequantized,
+    is_depthwise,
     linear_refusal,
     quantize_weight,
+    unsaturated_scale,
 )
 from onnxpress.values import Names, constant, is_op, name_of
 
@@ -42,12 +44,13 @@ class Placed:
         activations: str,
         bits: int,
         scales: str,
+        reduce_range: bool,
         exclude: Collection[str],
     ) -> None:
         self._graph, self._names = model.graph, Names(model)
         self._ranges, self._moments = ranges, moments
         self._activations, self._exclude = activations, exclude
-        self._bits, self._scales = bits, scales
+        self._bits, self._scales, self._reduce_range = bits, scales, reduce_range
         self._pairs: dict[ir.Value, tuple[ir.Value, Grid]] = {}
         self._weights: dict[tuple[str, int], tuple[ir.Value, QuantizedWeight]] = {}
         self._cut: set[ir.Node] = set()
@@ -176,10 +179,12 @@ class Placed:
         grid: Grid,
         node: ir.Node,
     ) -> tuple[ir.Value, QuantizedWeight]:
-        """The dequantised weight, with scales so wide that the int32 bias cannot overflow."""
+        """The dequantised weight, with scales so wide that neither bias nor products overflow."""
         least = np.zeros(weight.shape[axis], np.float32)
         if bias is not None:
             least = (np.abs(bias) / (grid.scale * BIAS_LIMIT)).astype(np.float32)
+        if self._reduce_range and not is_depthwise(node, weight):
+            least = np.maximum(least, unsaturated_scale(weight, axis))
         key = (old.name or "", axis)
         if key not in self._weights or (self._weights[key][1].scale < least).any():
             small = quantize_weight(weight, axis, self._bits, least, self._scales)

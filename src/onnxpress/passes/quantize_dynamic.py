@@ -16,6 +16,7 @@ from onnxpress.quantization import (
     constant_weight,
     linear_refusal,
     quantize_weight,
+    unsaturated_scale,
 )
 from onnxpress.recipe import Change, Facts, Pass
 from onnxpress.values import Names, drop_unused, name_of, opset
@@ -29,7 +30,8 @@ class QuantizeDynamic(Pass):
     """``MatMul(x, W)`` → ``Cast(MatMulInteger(x_q, W_q, x_z)) · (x_s · w_s)``, the same for Gemm.
 
     ``x_q, x_s, x_z = DynamicQuantizeLinear(x)`` is uint8 and shared by all readers of x; W_q is
-    int8 and symmetric per output channel, in ``weight_bits`` bits (7 where the CPU saturates).
+    int8 and symmetric per output channel, in ``weight_bits`` bits; with ``reduce_range`` its scale
+    is the least at which no products saturate on CPUs that add two of them in 16 bits.
     Gemm must have alpha = beta = 1 and transA = 0; its C is added afterwards. Nodes named in
     ``exclude`` stay float.
     """
@@ -37,6 +39,7 @@ class QuantizeDynamic(Pass):
     rtol = None
     weight_bits: int = 8
     exclude: tuple[str, ...] = ()
+    reduce_range: bool = False
 
     def __post_init__(self) -> None:
         check_bits("weight_bits", self.weight_bits)
@@ -44,7 +47,7 @@ class QuantizeDynamic(Pass):
     def rewrite(self, model: Model, facts: Facts) -> Change:
         if opset(model.ir) < OPSET:
             return Change(0, (f"dynamic quantisation needs opset {OPSET}",))
-        products = _Products(model.ir, self.weight_bits)
+        products = _Products(model.ir, self.weight_bits, reduce_range=self.reduce_range)
         rewrites, refusals = 0, []
         for node in list(model.ir.graph):
             weight = constant_weight(node)
@@ -65,8 +68,9 @@ class QuantizeDynamic(Pass):
 class _Products:
     """Quantised inputs and weights so far: one of each, shared by all that read it."""
 
-    def __init__(self, model: ir.Model, bits: int) -> None:
+    def __init__(self, model: ir.Model, bits: int, *, reduce_range: bool) -> None:
         self._graph, self._names, self._bits = model.graph, Names(model), bits
+        self._reduce_range = reduce_range
         self._inputs: dict[ir.Value, ir.Node] = {}
         self._weights: dict[tuple[ir.Value, int], list[ir.Value]] = {}
 
@@ -110,7 +114,8 @@ class _Products:
         old, axis = node.inputs[1], channel_axis(node, weight)
         assert old is not None
         if (old, axis) not in self._weights:
-            small = quantize_weight(weight, axis, self._bits)
+            least = unsaturated_scale(weight, axis) if self._reduce_range else None
+            small = quantize_weight(weight, axis, self._bits, least)
             parts = {
                 "int8": np.ascontiguousarray(small.values.T) if axis == 0 else small.values,
                 "scale": small.scale,

@@ -28,8 +28,10 @@ JOINS = ("Add", "Concat")
 class QuantizeStatic(Pass):
     """``Conv(x, W, b)`` → ``Conv(DQ(Q(x)), DQ(W_q), DQ(b_q))``, the same for Gemm and MatMul.
 
-    W_q is int8 per output channel in ``weight_bits`` bits (7 where the CPU saturates), b_q int32
-    with scale s_x·s_w; ``scales=mse`` seeks the s_w with the least squared error of W_q.
+    W_q is int8 per output channel in ``weight_bits`` bits, b_q int32 with scale s_x·s_w;
+    ``scales=mse`` seeks the s_w with the least squared error of W_q. ``reduce_range`` is for CPUs
+    that add two products in 16 bits: s_w is then the least at which none saturate, which is finer
+    than a bit less for all.
     ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8`` (symmetric; partly
     float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both engines multiply in
     float then; opset 21). Nodes named in ``exclude`` stay float and read float. Scheme of Jacob et
@@ -54,6 +56,7 @@ class QuantizeStatic(Pass):
     calibrator: str = "minmax"
     exclude: tuple[str, ...] = ()
     correct_bias: bool = False
+    reduce_range: bool = False
 
     def __post_init__(self) -> None:
         check_activations("activations", self.activations)
@@ -79,6 +82,7 @@ class QuantizeStatic(Pass):
             activations=self.activations,
             bits=self.weight_bits,
             scales=self.scales,
+            reduce_range=self.reduce_range,
             exclude=self.exclude,
         )
         integer: dict[ir.Value, None] = {}

@@ -21,6 +21,7 @@ from onnxpress.quantization import (
     constant_weight,
     linear_refusal,
     quantize_weight,
+    unsaturated_scale,
 )
 from onnxpress.recipe import Change, Facts, Missed, Need, Pass, Rows
 from onnxpress.values import Names, constant, drop_unused, is_op, name_of
@@ -41,16 +42,18 @@ class SmoothActivations(Pass):
 
     s = max|x - z|^α / max|W|^(1-α) after Xiao et al. 2023, arXiv:2211.10438, and z the middle of
     the channel or 0 after Wei et al. 2023, arXiv:2304.09145. α and z are searched for each x: the
-    error of the product on observed rows, in ``activations`` and ``weight_bits``, is least. What
-    gains little is left alone. All MatMul and Gemm that read one x share its z and s. Constants
-    of what computes x take z and s where nothing else reads it: LayerNormalization, or a product
-    and its bias, behind a ReLU too. Elsewhere x gets a Sub and a Mul.
+    error of the product on observed rows, in ``activations``, ``weight_bits`` and ``reduce_range``
+    (see quantize_static), is least. What gains little is left alone. All MatMul and Gemm that read
+    one x share its z and s. Constants of what computes x take z and s where nothing else reads it:
+    LayerNormalization, or a product and its bias, behind a ReLU too. Elsewhere x gets a Sub and a
+    Mul.
     """
 
     rtol = 1e-3
     may_add_kernels = True
     activations: str = "uint8"
     weight_bits: int = 8
+    reduce_range: bool = False
 
     def __post_init__(self) -> None:
         check_activations("activations", self.activations)
@@ -112,9 +115,11 @@ class SmoothActivations(Pass):
         low, high = float(((seen.low - z) / s).min()), float(((seen.high - z) / s).max())
         grid = activation_grid(Range(low, high), self.activations)
         moved = (rows - z) / s
-        quantized = quantize_weight(s[:, None] * weight, 1, self.weight_bits)
+        scaled = s[:, None] * weight
+        least = unsaturated_scale(scaled, 1) if self.reduce_range else None
+        quantized = quantize_weight(scaled, 1, self.weight_bits, least)
         product = grid.nearest(moved) @ quantized.nearest
-        return float(np.square(product - moved @ (s[:, None] * weight)).sum())
+        return float(np.square(product - moved @ scaled).sum())
 
 
 def _readers(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:

@@ -109,6 +109,7 @@ def press_plan(ref: object, request: Request, progress: Progress = silent) -> Pl
                 {
                     "name": form.name,
                     "recipe": form.recipe,
+                    "scheme": form.scheme,
                     "requested": form.requested,
                     "settings": settings_of(form, request).to_dict(),
                 }

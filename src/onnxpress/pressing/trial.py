@@ -28,8 +28,9 @@ from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.insight import insight
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
-from onnxpress.verbs.schemes import Scheme
+from onnxpress.verbs.schemes import Scheme, unsaturated
 from onnxpress.verbs.score import score
+from onnxpress.verbs.search import Search
 
 ORIGIN = "origin"
 CALIBRATION_ROWS = 4
@@ -58,26 +59,37 @@ class Trials:
 
 
 def build(prepared: Plan, work: Workspace, progress: Progress) -> list[Built]:
-    """One file per recipe, in the workspace; forms with one recipe share it."""
+    """One file per recipe or scheme, in the workspace; forms with the same one share it."""
     made: dict[str, Built] = {}
     built = []
     signature = prepared.model.signature
     feeds = sample_feeds(prepared.bound, prepared.calibration, signature, CALIBRATION_ROWS)
     gathered = Gatherer(feeds)  # recipes that need the same facts observe once
     for index, form in enumerate(prepared.forms):
-        if form.recipe not in made:
+        scheme = _scheme(form)
+        wanted = form.recipe if scheme is None else repr(scheme)
+        if wanted not in made:
             progress(f"building {form.name}", index, len(prepared.forms))
-            made[form.recipe] = _build(form, prepared, work, gathered)
-        built.append(replace(made[form.recipe], form=form))
+            made[wanted] = _build(form, scheme, prepared, work, gathered)
+        built.append(replace(made[wanted], form=form))
     return built
 
 
-def _build(form: Form, prepared: Plan, work: Workspace, gathered: Gatherer) -> Built:
-    if not form.recipe:
+def _scheme(form: Form) -> Scheme | None:
+    """What the form's scheme is on this machine."""
+    if not form.scheme:
+        return None
+    scheme = Scheme(form.scheme, form.settings.engine)
+    return unsaturated(scheme, this_machine(), asked=False)[0]
+
+
+def _build(
+    form: Form, scheme: Scheme | None, prepared: Plan, work: Workspace, gathered: Gatherer
+) -> Built:
+    if scheme is None and not form.recipe:
         return Built(form, prepared.float_path)
-    recipe = Recipe.parse(form.recipe)
-    parts = [prepared.float_key, form.recipe]
-    if recipe.needs():
+    parts: list[object] = [prepared.float_key, form.recipe, scheme]
+    if Recipe.parse(form.recipe).needs() or (scheme is not None and scheme.calibrates):
         parts.append(prepared.calibration.fingerprint())
     key = key_of(*parts, prepared.processing)
     path = work.path("form", key)
@@ -87,12 +99,17 @@ def _build(form: Form, prepared: Plan, work: Workspace, gathered: Gatherer) -> B
         return Built(form, path, insight=told if isinstance(told, Mapping) else None)
     model = load(prepared.float_path, prepared.model.custom_ops)
     try:
+        if scheme is None:
+            recipe = Recipe.parse(form.recipe)
+        else:
+            model = scheme.prepared(model)
+            recipe = Search(model, scheme, gathered, form.settings).best()
         rewritten, change = applied(recipe, model, gathered)
     except EngineError as error:
         return Built(form, None, str(error))
     if not change.changed:
         reason = "; ".join(change.reasons) or "nothing in the model to rewrite"
-        return Built(form, None, f"{form.recipe}: {reason}")
+        return Built(form, None, f"{form.scheme or form.recipe}: {reason}")
     told = _insight(recipe, model, rewritten, gathered)
     rewritten.save(path)
     work.write("form", key, {"journal": rewritten.journal.to_json(), "insight": told})

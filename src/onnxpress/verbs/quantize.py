@@ -67,10 +67,10 @@ def quantize(
         progress=progress,
     )
     recipe = quantizer.best()
-    quantized, change = quantizer.build(recipe)
+    quantized, change = quantizer.search.build(recipe)
     if not change.changed:
         raise nothing_to_quantize(scheme, quantizer.ready, change.reasons)
-    ranking = quantizer.ranking(recipe) if rank else None
+    ranking = quantizer.search.ranking(recipe) if rank else None
     peak = peak_rss_bytes()
     warnings = list(quantizer.warnings)
     kept: dict[str, str] = {}
@@ -84,7 +84,7 @@ def quantize(
                     f"need {bound.needed(floor) or 'more'} of them"
                 )
             else:
-                ranking = ranking or quantizer.ranking(recipe)
+                ranking = ranking or quantizer.search.ranking(recipe)
                 holding = _holding(floor, recipe, ranking, quantizer, comparison)
                 if holding is None:
                     warnings.append("no choice of layers to keep in float holds the floor")
@@ -142,7 +142,7 @@ def _holding(
     def holds(names: Sequence[str]) -> bool:
         nonlocal best
         tried = excluding(recipe, names)
-        model, change = quantizer.build(tried)
+        model, change = quantizer.search.build(tried)
         quality = comparison.quality(model)
         if quality.low < floor:
             return False

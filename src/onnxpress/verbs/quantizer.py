@@ -1,53 +1,33 @@
-"""Builds quantised models of one float model, and finds the recipe that does the least damage."""
+"""What one float model is quantised with: samples in two parts, their ranges, the recipe."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import onnx_ir as ir
-
 from onnxpress.errors import InputError
-from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
 from onnxpress.progress import Progress
-from onnxpress.recipe import Change, Ranges, Recipe
+from onnxpress.recipe import Ranges, Recipe
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
-from onnxpress.signature import Feeds
 from onnxpress.task import Bound
-from onnxpress.values import constant_tensor, is_op, name_of
-from onnxpress.verbs.calibrate import Gatherer, applied
-from onnxpress.verbs.executed import int8_macs_share
+from onnxpress.values import name_of
+from onnxpress.verbs.calibrate import Gatherer
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.samples_seen import Watched
 from onnxpress.verbs.saved_ranges import SavedRanges, fingerprint
-from onnxpress.verbs.schemes import (
-    CALIBRATING,
-    CALIBRATORS,
-    CORRECTION,
-    EMBEDDINGS,
-    HELPERS,
-    PASSES,
-    Scheme,
-    excluding,
-)
-from onnxpress.verbs.sensitivity import Damage, Ranking, ranked
+from onnxpress.verbs.schemes import CALIBRATING, Scheme
+from onnxpress.verbs.search import Search
 
-DAMAGE_BATCHES = 8
-"""Batches of the samples that calibrated, on which models are compared while one is chosen."""
 ROWS = 4
-HELPS = 0.9
-"""What helps leaves at most this share of the damage."""
-SLACK = 0.01
-"""Of the multiply-adds: less is noise of the count."""
 
 
 class Quantizer:
-    """Builds quantised models of one float model; observes it once."""
+    """Observes the model once, on a part of the samples; ``scoring`` are the others.
+
+    ``search`` builds and compares its quantised models.
+    """
 
     def __init__(
         self,
@@ -67,7 +47,7 @@ class Quantizer:
                 f"--ranges with --scheme {scheme.name}",
                 f"one scheme that observes samples: {', '.join(sorted(CALIBRATING))}",
             )
-        self._scheme, self._settings, self._progress = scheme, settings, progress
+        self._scheme, self._progress = scheme, progress
         self.ready = scheme.prepared(model)
         self.scoring, self.calibrated = samples, 0
         calibrating = samples
@@ -84,116 +64,26 @@ class Quantizer:
         self._gathered = Gatherer(self._watched, settings.threads, self._saved)
         there = {name_of(node) for node in self.ready.ir.graph}
         self.excluded = tuple(name for name in excluded if name in there)
-        self._known: dict[str, float] = {}
-        self._begun: tuple[str, tuple[Model, Change]] | None = None
-        self._helpers: tuple[str, ...] = ()
-        self._tables: tuple[str, ...] = ()
-        self._embeds = False
-        if scheme.integers:
-            embedded, change = Recipe.parse(EMBEDDINGS).apply(self.ready)
-            self._tables, self._embeds = _tables(embedded), bool(change.rewrites or change.refusals)
+        self.search = Search(
+            self.ready,
+            self._scheme,
+            self._gathered,
+            settings,
+            excluded=self.excluded,
+            progress=progress,
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return self._watched.warnings if self._scheme.calibrates and self._saved is None else ()
 
-    def build(self, recipe: Recipe) -> tuple[Model, Change]:
-        """What comes before the first pass that may exclude nodes is kept for the next time."""
-        steps = recipe.passes
-        end = next((i for i, step in enumerate(steps) if hasattr(step, "exclude")), len(steps))
-        text = str(Recipe(steps[:end]))
-        if self._begun is None or self._begun[0] != text:
-            self._begun = text, applied(Recipe(steps[:end]), self.ready, self._gathered)
-        model, first = self._begun[1]
-        quantized, change = applied(Recipe(steps[end:]), model, self._gathered)
-        return quantized, Change.all((first, change))
-
     def best(self) -> Recipe:
-        """The recipe with the least damage on samples that calibrated: each part only if it helps.
-
-        First what moves ranges and outliers between weights and activations, then the calibrators,
-        if none was asked for, then biases. Of those that do about as well the first one wins.
-        """
-        scheme, given = self._scheme, self._saved
-        plain = self._recipe()
-        if scheme.calibrates:
+        """As saved ranges tell, or the one with the least damage: see ``Search``."""
+        if self._scheme.calibrates:
             self._progress("calibrating", 0, self.calibrated)
-        if "static" not in scheme.parts:
-            return plain
-        if given is not None:
-            self._helpers = given.helpers
-            return self._recipe(helpers=given.helpers)
-        self._gathered(self._recipe(helpers=HELPERS), self.ready)  # all at once
-        best = plain
-        for helper in PASSES:
-            best = self._helped(best, helper, scheme.calibrator)
-        chosen = scheme.calibrator
-        for calibrator in () if scheme.calibrator is not None else CALIBRATORS[1:]:
-            other = self._recipe(calibrator, self._helpers)
-            if self._better(best, other):
-                best, chosen = other, calibrator
-        return self._helped(best, CORRECTION, chosen)
-
-    def _recipe(self, calibrator: str | None = None, helpers: Sequence[str] = ()) -> Recipe:
-        return self._scheme.recipe(self.excluded, calibrator, helpers, tables=self._embeds)
-
-    def _helped(self, best: Recipe, helper: str, calibrator: str | None) -> Recipe:
-        """``best``, or the same with ``helper`` if that is clearly better and runs as much in int8.
-
-        What a pass puts in front of a product may keep the engine from fusing what is before it.
-        """
-        helpers = (*self._helpers, helper)
-        other = self._recipe(calibrator, helpers)
-        place = next((i for i, step in enumerate(other.passes) if step.name == helper), None)
-        if place is not None:
-            before, _ = self.build(Recipe(other.passes[:place]))
-            step = other.passes[place]
-            if not step.apply(before, self._gathered(step, before))[1].changed:
-                return best
-        if not self._better(best, other) or self._share_of(other) < self._share_of(best) - SLACK:
-            return best
-        self._helpers = helpers
-        return other
-
-    def _better(self, one: Recipe, other: Recipe) -> bool:
-        """Whether ``other`` clearly does less damage than ``one``."""
-        return self._damage_of(other) < HELPS * self._damage_of(one)
-
-    def _damage_of(self, recipe: Recipe) -> float:
-        """Of what it makes on the engine; infinite where it makes nothing."""
-        if str(recipe) not in self._known:
-            model, change = self.build(recipe)
-            self._known[str(recipe)] = self.damage(model) if change.changed else math.inf
-        return self._known[str(recipe)]
-
-    def _share_of(self, recipe: Recipe) -> float:
-        """The share of the multiply-adds that run in int8; 0 where the engine does not tell."""
-        executed = self.damage.executed(self.build(recipe)[0])
-        return int8_macs_share(executed, macs_per_node(self.ready))
-
-    @functools.cached_property
-    def damage(self) -> Damage:
-        return Damage(self.ready, self._some, self._settings)
-
-    def _some(self) -> Iterable[Feeds]:
-        return itertools.islice(self._watched(), DAMAGE_BATCHES)
-
-    def ranking(self, recipe: Recipe) -> Ranking:
-        """Of all layers and tables that ``recipe`` quantises, each alone."""
-        every = (*self._scheme.layers(self.ready), *self._tables)
-        quantized = set(every)
-        layers = [name for name in every if name not in self.excluded]
-
-        def only(names: Sequence[str]) -> Model:
-            return self.build(excluding(recipe, quantized - set(names)))[0]
-
-        return ranked(
-            layers,
-            only,
-            self.damage,
-            self._some,
-            lambda index: self._progress("measuring layers", index, len(layers)),
-        )
+        if self._saved is not None:
+            return self.search.recipe(helpers=self._saved.helpers)
+        return self.search.best()
 
     def save_ranges(self, recipe: Recipe) -> None:
         """To the file that was asked for, unless they came from it."""
@@ -205,17 +95,7 @@ class Quantizer:
             for need in step.needs()
             if isinstance(need, Ranges)
         )
-        model, _ = self.build(Recipe(recipe.passes[:index]))
+        model, _ = self.search.build(Recipe(recipe.passes[:index]))
         found = self._gathered(step, model).ranges[need]
         graph = fingerprint(self.ready)
-        SavedRanges(self._path, need, found, self.calibrated, self._helpers, graph).save()
-
-
-def _tables(model: Model) -> tuple[str, ...]:
-    """A node that reads each of the tables of embeddings that are integers in ``model``."""
-    readers: dict[ir.Value | None, str] = {}
-    for node in model.nodes():
-        table = constant_tensor(node.inputs[0]) if is_op(node, "Gather") else None
-        if table is not None and table.dtype == ir.DataType.INT8:
-            readers.setdefault(node.inputs[0], name_of(node))
-    return tuple(readers.values())
+        SavedRanges(self._path, need, found, self.calibrated, self.search.helpers, graph).save()

@@ -39,7 +39,8 @@ CALIBRATING = {"static", *HALVES}
 """The schemes that observe samples."""
 CALIBRATORS = ("minmax", "mse", "percentile")
 """What is tried where none is asked for."""
-PASSES, CORRECTION = ("equalize_layers", "smooth_activations"), "correct_bias"
+EQUALIZING, SMOOTHING, CORRECTION = "equalize_layers", "smooth_activations", "correct_bias"
+PASSES = EQUALIZING, SMOOTHING
 EMBEDDINGS = "quantize_embeddings"
 HELPERS = (*PASSES, CORRECTION)
 """What ``static`` may do besides: passes before it, and a field of it. Each is tried."""
@@ -65,7 +66,7 @@ class Scheme:
     """One scheme or several joined by ``+``, each for what those before it left in float.
 
     ``engine`` is what the model is for, ``bits`` are those of integer weights; ``calibrator`` is
-    None where the best one is to be found.
+    None where the best one is to be found; ``reduce_range`` is for CPUs that saturate.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Scheme:
     bits: int = 8
     activations: str = "uint8"
     calibrator: str | None = None
+    reduce_range: bool = False
 
     def __post_init__(self) -> None:
         if not set(self.parts) <= set(LAYERS):
@@ -147,11 +149,13 @@ class Scheme:
         """
         bits, by = self.bits, calibrator or self.calibrator or CALIBRATORS[0]
         fields = f"activations={self.activations}, weight_bits={bits}"
+        reduced = ", reduce_range=True" if self.reduce_range else ""
+        before = f"equalize_layers({fields})," if EQUALIZING in helpers else ""
+        before += f"smooth_activations({fields}{reduced})," if SMOOTHING in helpers else ""
         corrected = ", correct_bias=True" if CORRECTION in helpers else ""
-        before = "".join(f"{name}({fields})," for name in PASSES if name in helpers)
-        static = f"{before}quantize_static({fields}, calibrator={by}{corrected})"
+        static = f"{before}quantize_static({fields}, calibrator={by}{corrected}{reduced})"
         texts = {
-            "dynamic": f"quantize_dynamic(weight_bits={bits})",
+            "dynamic": f"quantize_dynamic(weight_bits={bits}{reduced})",
             "static": static,
             "weight-only": self._weights(),
             "float16": "to_float16",
@@ -207,7 +211,7 @@ class Scheme:
 
 
 def unsaturated(scheme: Scheme, machine: Machine, *, asked: bool) -> tuple[Scheme, str]:
-    """``scheme`` with as many bits as ``machine`` multiplies without saturation, and a warning.
+    """``scheme`` with weights whose products do not saturate on ``machine``, and a warning.
 
     Bits that were ``asked`` for stay. The warning is empty where no product saturates.
     """
@@ -217,8 +221,8 @@ def unsaturated(scheme: Scheme, machine: Machine, *, asked: bool) -> tuple[Schem
     cpu = "this CPU has no int8 dot product (VNNI)"
     if asked:
         return scheme, f"{cpu}: products of weights of more than {bits} bits may saturate here"
-    why = f"{cpu}: weights keep {bits} bits, so that no product saturates; --bits 8 for others"
-    return replace(scheme, bits=bits), why
+    why = f"{cpu}: scales of weights are so wide that no products saturate; --bits 8 for others"
+    return replace(scheme, reduce_range=True), why
 
 
 def excluding(recipe: Recipe, more: Collection[str]) -> Recipe:
