@@ -33,6 +33,10 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
     array.write_bytes(numpy_helper.from_array(WEIGHT, "w").SerializeToString())
     (tmp_path / "d.json").write_text("{}")
     (tmp_path / "e.textproto").write_text("ir_version: 8")
+    proto = onnx.ModelProto.FromString(serialized(linear()))
+    del proto.opset_import[:]
+    bare = tmp_path / "f.onnx"
+    onnx.save(proto, bare)
     told = {
         tmp_path / "none.onnx": "none.onnx does not exist; expected an ONNX file",
         tmp_path / ("n" * 300): "cannot be read as ONNX",
@@ -42,6 +46,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path: Path) -> None:
         array: "c.onnx (cannot be read as|holds no) ONNX",
         tmp_path / "d.json": "d.json (cannot be read as|holds no) ONNX",
         tmp_path / "e.textproto": "e.textproto (cannot be read as|holds no) ONNX",
+        bare: "f.onnx does not say its opset; expected an opset_import; export it again",
     }
     for path, message in told.items():
         with pytest.raises(ModelError, match=message):

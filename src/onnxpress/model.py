@@ -319,8 +319,10 @@ def peek(path: str | Path, custom_ops: Path | None = None) -> Model:
         raise ModelError(
             f"{path} cannot be read as ONNX ({first_line(error)})", "a whole ONNX file"
         ) from error
-    if not graph.opset_imports or not (list(graph.graph) or graph.graph.outputs):
+    if not (list(graph.graph) or graph.graph.outputs):
         raise ModelError(f"{path} holds no ONNX graph", "a whole ONNX file")
+    if not graph.opset_imports:
+        raise ModelError(f"{path} does not say its opset", "an opset_import", "export it again")
     return Model(graph, path, custom_ops)
 
 

@@ -115,6 +115,22 @@ def test_what_would_ruin_columns_stays_float(kind: str) -> None:
     assert change == Change(0, (why,))
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("tied", "MatMul 'products' reads its table in float"),
+        ("an output", "its rows are an output"),
+    ],
+)
+def test_why_a_table_stays(kind: str, why: str) -> None:
+    table, text = OTHERS[kind]
+    source = parse(text, table=table)
+    for node, name in zip(source.ir.graph, ("words", "products"), strict=False):
+        node.name = name
+    _, change = applied(source)
+    assert change == Change(0, (f"words: {why}",))
+
+
 def test_excluded_nodes_keep_their_table() -> None:
     source = parse(ONE, table=drawn())
     (gather, _) = source.ir.graph

@@ -50,6 +50,15 @@ class QuantizeEmbeddings(Pass):
             readers = [use.node for use in table.uses()]
             if not _is_table(table) or any(name_of(node) in self.exclude for node in readers):
                 continue
+            gathering = [node for node, index in table.uses() if _gathers_rows(node, index)]
+            other = next((node for node in readers if node not in gathering), None)
+            if other is not None:
+                why = f"{other.op_type} '{name_of(other)}' reads its table in float"
+                refusals += [f"{name_of(node)}: {why}" for node in gathering]
+                continue
+            if any(node.outputs[0].is_graph_output() for node in readers):
+                refusals += [f"{name_of(node)}: its rows are an output" for node in readers]
+                continue
             assert table.const_value is not None
             array = table.const_value.numpy()
             quantized = quantize_weight(array, 1)
@@ -80,14 +89,13 @@ def _is_table(value: ir.Value) -> bool:
         tensor.dtype == ir.DataType.FLOAT
         and len(tensor.shape) == 2
         and tensor.nbytes >= LEAST_BYTES
-        and all(_gathers_rows(node, index) for node, index in value.uses())
+        and any(_gathers_rows(node, index) for node, index in value.uses())
         and bool(np.abs(tensor.numpy()).max() < MASK)
     )
 
 
 def _gathers_rows(node: ir.Node, index: int) -> bool:
-    rows = is_op(node, "Gather") and index == 0 and node.attributes.get_int("axis", 0) in (0, -2)
-    return rows and not node.outputs[0].is_graph_output()
+    return is_op(node, "Gather") and index == 0 and node.attributes.get_int("axis", 0) in (0, -2)
 
 
 def _noise(array: np.ndarray, quantized: QuantizedWeight) -> float:

@@ -42,6 +42,7 @@ class Watched:
         self._batches, self._count = batches, count
         self._first: Feeds | None = None
         self._differ = self._other_than_zero = False
+        self._infinite: dict[str, None] = {}
 
     def __call__(self) -> Iterator[Feeds]:
         for feeds in self._batches():
@@ -51,6 +52,7 @@ class Watched:
     def _look(self, feeds: Feeds) -> None:
         if self._first is None:
             self._first = {name: array[:1].copy() for name, array in feeds.items() if array.ndim}
+        self._infinite |= dict.fromkeys(name for name, array in feeds.items() if _overflows(array))
         if not self._other_than_zero:
             self._other_than_zero = any(
                 array.dtype.kind not in "fiu" or array.any() for array in feeds.values()
@@ -76,6 +78,9 @@ class Watched:
                 f"the {self._count} samples that calibrated are all alike: "
                 "the ranges say little of other inputs"
             )
+        if self._infinite:
+            names = ", ".join(f"'{name}'" for name in self._infinite)
+            told.append(f"infinite numbers in input {names}: the ranges leave them out")
         if self._count < ADVISED:
             many = "1 sample" if self._count == 1 else f"{self._count} samples"
             told.append(
@@ -83,3 +88,10 @@ class Watched:
                 f"which {5 * ADVISED} in all always give"
             )
         return tuple(told)
+
+
+def _overflows(array: np.ndarray) -> bool:
+    """Whether it has infinities, and is no mask of 0 and minus infinity."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return False
+    return bool(array[np.isfinite(array)].any() or (array == np.inf).any())

@@ -196,6 +196,7 @@ class Scheme:
             SIXTEEN_BIT_OPSET if sixteen else PER_CHANNEL_OPSET,
         )
         steps = "inline_functions,fold_constants,fuse_conv_bn,eliminate_dead"
+        steps += ",transpose_weights" if self.integers else ""
         if 0 < opset(model.ir) < least:
             steps = f"upgrade_opset(to={max(least, RECENT_OPSET)}),{steps}"
         ready, _ = Recipe.parse(steps).apply(named)
