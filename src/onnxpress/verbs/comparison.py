@@ -106,7 +106,7 @@ class Comparison(contextlib.AbstractContextManager["Comparison"]):
     def _open(self, name: str, model: Model, settings: Settings) -> None:
         folder = self._folder / name
         folder.mkdir()
-        path = model.clone().save(folder / "model.onnx")
+        path = model.clone().save(folder / f"{name}.onnx")
         self._targets[name] = Artifact(path, settings)
         self._runners[name] = open_runner(self._targets[name])
         self.sizes[name] = load(path).file_bytes
