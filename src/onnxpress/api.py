@@ -45,6 +45,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
 from onnxpress.spelling import read
+from onnxpress.task import choose, unused_labels
 from onnxpress.verbs.bench import bench
 from onnxpress.verbs.check import Checked, target_of
 from onnxpress.verbs.check import check as run_check
@@ -322,8 +323,9 @@ def quantize(
     registry.get("engines", engine)  # an unknown name is said before any work
     opened = model_of(model, custom_ops)
     processing = processing_of(preprocess, tokenizer, samples)
-    data = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
-    data, note = data.fitting(opened.signature)
+    given = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
+    data, note = given.fitting(opened.signature)
+    task = task or choose(opened.signature, data.kind)
     bound = bound_of(opened.signature, data, task, processing)
     result = run_quantize(
         opened,
@@ -338,6 +340,7 @@ def quantize(
         seed=seed,
         progress=progress,
     )
+    note = unused_labels(task, labelled=given.has_labels) or note
     notes = tuple(text for text in (note, saturation) if text)
     return replace(result, warnings=(*notes, *result.warnings))
 

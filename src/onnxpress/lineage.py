@@ -27,6 +27,14 @@ class Rewritten:
     made: tuple[str, ...]
 
 
+def followed(names: Iterable[str], steps: Iterable[Iterable[Rewritten]]) -> set[str]:
+    """``names``, and the nodes that took the place of those, step by step."""
+    found = set(names)
+    for step in steps:
+        found |= {name for nodes in step if found & set(nodes.gone) for name in nodes.made}
+    return found
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A node as it was."""

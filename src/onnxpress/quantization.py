@@ -131,24 +131,19 @@ def quantize_weight(
 
 
 def pair_sums(weight: np.ndarray, axis: int) -> np.ndarray:
-    """The largest of ``|a|`` and ``|a + b|``, per channel along ``axis``; a and b lie side by side.
+    """The largest of ``|a|`` and ``|a + b|``, per channel along ``axis``; a and b are neighbours.
 
-    x86 without a dot product for int8 adds two products in 16 bits: those of weights that are
-    neighbours where the engine has laid them out. That is along the inputs, and of convolutions
-    by channels at each tap, by channels first or by channels last.
+    x86 without a dot product for int8 adds two products in 16 bits: those of weights that lie side
+    by side where the engine has laid them out. That is along the inputs, of convolutions by
+    channels first or channels last; which of two neighbours are a pair depends on how the engine
+    divides the inputs (OpenVINO halves 257 to 510 of them, into odd parts too).
     """
     rows = np.moveaxis(weight, axis, 0)
     most: np.ndarray = np.abs(rows).max(axis=tuple(range(1, rows.ndim)))
-    flat = len(rows), -1
-    orders = [rows.reshape(flat)]
-    if rows.ndim > 2:
-        last = np.moveaxis(rows, 1, -1)
-        orders += [last, last.reshape(flat)]
-    for order in orders:
-        even = order.shape[-1] // 2 * 2
-        sums = np.abs(order[..., :even:2] + order[..., 1::2]).reshape(flat)
-        if sums.size:
-            most = np.maximum(most, sums.max(axis=1))
+    for order in (rows, np.moveaxis(rows, 1, -1)):
+        flat = order.reshape(len(rows), -1)
+        if flat.shape[1] > 1:
+            most = np.maximum(most, np.abs(flat[:, :-1] + flat[:, 1:]).max(axis=1))
     return most
 
 

@@ -164,3 +164,10 @@ def choose(signature: Signature, kind: str) -> str:
         f"{', '.join(map(str, signature.inputs))} to {outputs}",
         f"--task with one of {', '.join(known)}",
     )
+
+
+def unused_labels(task: str, *, labelled: bool) -> str:
+    """What to tell where samples have labels that ``task`` has no use for; otherwise nothing."""
+    if not labelled or registry.create(Task, "tasks", task).uses_labels:
+        return ""
+    return f"task {task} does not use the samples' labels: quality is agreement with the origin"

@@ -175,7 +175,7 @@ def test_a_computed_bias_stays() -> None:
 
 
 def test_a_trained_network_suffers_less_on_images_that_were_not_seen(digits: Digits) -> None:
-    model = Scheme("static").prepared(load(digits.onnx))
+    model, _ = Scheme("static").prepared(load(digits.onnx))
     with np.load(digits.samples) as data:
         seen, other = data["image"][:60], data["image"][200:]
     damage = Damage(model, lambda: [{"image": other}], Settings("onnxruntime", threads=1))

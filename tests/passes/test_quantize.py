@@ -279,7 +279,7 @@ class TestStatic:
     def test_scales_that_lose_less_of_trained_weights(
         self, bits: int, share: float, digits: Digits
     ) -> None:
-        source = Scheme("static").prepared(load(digits.onnx))
+        source, _ = Scheme("static").prepared(load(digits.onnx))
         with np.load(digits.samples) as data:
             feeds = {"image": data["image"][:20]}
         lost = {}

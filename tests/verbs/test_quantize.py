@@ -235,6 +235,34 @@ class TestTold:
         assert not result.kept_float
         assert result.int8_macs_share == 1
 
+    def test_a_table_that_stays_float_beside_its_copy_is_told(self) -> None:
+        model = parse(
+            "(float[n,16] x) => (float[n,16] y) "
+            "{ wide = MatMul(x, w)  turned = Transpose(w)  y = MatMul(wide, turned) }",
+            w=np.random.default_rng(1).standard_normal((16, 20_000)).astype(np.float32),
+        )
+        samples = np.random.default_rng(0).random((80, 16)).astype(np.float32)
+        result = api.quantize(model, scheme="static", samples=samples, exclude=("wide",), **PLAIN)
+        assert result.kept_float == {"wide": "it was excluded"}
+        assert "the file is larger than the float one" in result.warnings
+        assert result.after_bytes > result.before_bytes
+
+    @pytest.mark.parametrize("excluded", [(), ("product",), ("MatMu[l]",)])
+    def test_a_bias_behind_a_product_runs_in_int8_with_it(self, excluded: tuple[str, ...]) -> None:
+        """ONNX Runtime makes one float operator of a float bias and an int8 product."""
+        rng = np.random.default_rng(1)
+        model = parse(
+            "(float[n,16] x) => (float[n,16] y) "
+            "{ p = MatMul(x, w)  h = Add(p, b)  y = Gemm(h, w, b) }",
+            w=rng.standard_normal((16, 16)).astype(np.float32),
+            b=rng.standard_normal(16).astype(np.float32),
+        )
+        next(iter(model.ir.graph)).name = "product"
+        samples = rng.random((160, 16)).astype(np.float32)
+        result = api.quantize(model, scheme="static", samples=samples, exclude=excluded, **PLAIN)
+        assert result.kept_float == ({"h": "it was excluded"} if excluded else {})
+        assert result.int8_macs_share == (0.5 if excluded else 1)
+
     def test_of_an_operator_that_the_scheme_is_not_about(self, digits: Digits) -> None:
         kept = static(digits, scheme="dynamic").kept_float
         assert set(kept.values()) == {"scheme dynamic is not about Conv"}

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnxpress.model import Model
 from onnxpress.quantization import WEIGHT_INPUT, add_constant
 from onnxpress.recipe import Change, Facts, Pass
-from onnxpress.values import Names, constant_tensor, discard, drop_unused, is_op
+from onnxpress.values import Names, constant_tensor, discard, drop_unused, is_op, name_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,11 @@ class TransposeWeights(Pass):
     """``MatMul(x, Transpose(W))`` → ``MatMul(x, Wᵀ)``, whatever else reads W; also Gemm and Conv.
 
     For what is about to quantise both: a table of words that is tied to the output layer is not
-    to be had in int8 by rows and by columns at once. Until then the file holds W twice.
+    to be had in int8 by rows and by columns at once. Until then the file holds W twice. Nodes
+    named in ``exclude`` keep their Transpose.
     """
+
+    exclude: tuple[str, ...] = ()
 
     def rewrite(self, model: Model, facts: Facts) -> Change:
         graph, names, rewrites = model.ir.graph, Names(model.ir), 0
@@ -30,6 +33,8 @@ class TransposeWeights(Pass):
                 continue
             uses = output.uses()
             if not uses or any(index != WEIGHT_INPUT.get(user.op_type) for user, index in uses):
+                continue
+            if any(name_of(user) in self.exclude for user, _ in uses):
                 continue
             turned = tensor.numpy().transpose(node.attributes.get_ints("perm", None))
             stem = f"{output.name}_weight"

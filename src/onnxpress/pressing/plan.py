@@ -24,7 +24,7 @@ from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import ExportOptions, OpenOptions, Origin
 from onnxpress.stacking import static_batch
-from onnxpress.task import Bound, Task, choose
+from onnxpress.task import Bound, Task, choose, unused_labels
 from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds, seeds
@@ -117,10 +117,8 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     processing = _processing(request, origin, samples, signature)
     batch = _batch(request, signature)
     task = request.task or choose(signature, samples.kind)
-    kind = registry.create(Task, "tasks", task)
-    bound = kind.bind(signature, processing)
-    if opened.has_labels and not kind.uses_labels:
-        note = f"task {task} does not use the samples' labels: quality is agreement with the origin"
+    bound = registry.create(Task, "tasks", task).bind(signature, processing)
+    note = unused_labels(task, labelled=opened.has_labels) or note
     count = len(samples)
     if count < 2:
         raise SamplesError(f"there is {count} sample", "at least 2: one to calibrate, one to score")

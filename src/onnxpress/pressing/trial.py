@@ -102,7 +102,7 @@ def _build(
         if scheme is None:
             recipe = Recipe.parse(form.recipe)
         else:
-            model = scheme.prepared(model)
+            model, _ = scheme.prepared(model)
             recipe = Search(model, scheme, gathered, form.settings).best()
         rewritten, change = applied(recipe, model, gathered)
     except EngineError as error:

@@ -98,6 +98,8 @@ def quantize(
             f"the quality is only {found.quality.value:.4f}: with --floor {DEFAULT_FLOOR} the "
             "layers that suffer most stay in float"
         )
+    if comparison.sizes[QUANTIZED] > comparison.sizes[FLOAT]:
+        warnings.append("the file is larger than the float one")
     found.model.path = None
     quantizer.save_ranges(found.recipe)
     told = dict.fromkeys(quantizer.excluded, "it was excluded") | kept

@@ -12,7 +12,6 @@ from onnxpress.recipe import Ranges, Recipe
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
 from onnxpress.task import Bound
-from onnxpress.values import name_of
 from onnxpress.verbs.calibrate import Gatherer
 from onnxpress.verbs.feeds import sample_feeds
 from onnxpress.verbs.samples_seen import Watched
@@ -48,7 +47,7 @@ class Quantizer:
                 f"one scheme that observes samples: {', '.join(sorted(CALIBRATING))}",
             )
         self._scheme, self._progress = scheme, progress
-        self.ready = scheme.prepared(model)
+        self.ready, self.excluded = scheme.prepared(model, excluded)
         self.scoring, self.calibrated = samples, 0
         calibrating = samples
         self._saved, self._path = None, ranges
@@ -62,8 +61,6 @@ class Quantizer:
         feeds = sample_feeds(bound, calibrating, self.ready.signature, ROWS)
         self._watched = Watched(feeds, len(calibrating))
         self._gathered = Gatherer(self._watched, settings.threads, self._saved)
-        there = {name_of(node) for node in self.ready.ir.graph}
-        self.excluded = tuple(name for name in excluded if name in there)
         self.search = Search(
             self.ready,
             self._scheme,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxpress.errors import InputError
+from onnxpress.lineage import followed
 from onnxpress.machine import Machine
 from onnxpress.macs import macs_per_node
 from onnxpress.model import Model
@@ -182,11 +183,14 @@ class Scheme:
         """With the calibrator that saved ranges are by, unless one was asked for."""
         return replace(self, calibrator=self.calibrator or need.calibrator)
 
-    def prepared(self, model: Model) -> Model:
+    def prepared(
+        self, model: Model, exclude: Collection[str] = ()
+    ) -> tuple[Model, tuple[str, ...]]:
         """A float model with the same answers, in which it finds all that there is to quantise.
 
-        Functions are inlined, weights are constants, every node has a name, normalisation is part
-        of the convolution before it, and the opset has what the scheme writes.
+        Functions are inlined, weights are constants, every node has a name, normalisation and bias
+        are part of the product before them, and the opset has what the scheme writes. Also what
+        the nodes called ``exclude`` became.
         """
         named = model.clone()
         name_nodes(named.ir)  # engines tell what they ran by these
@@ -195,12 +199,18 @@ class Scheme:
             BFLOAT16_OPSET if "bfloat16" in self.parts else PER_CHANNEL_OPSET,
             SIXTEEN_BIT_OPSET if sixteen else PER_CHANNEL_OPSET,
         )
-        steps = "inline_functions,fold_constants,fuse_conv_bn,eliminate_dead"
-        steps += ",transpose_weights" if self.integers else ""
+        steps = "inline_functions,fold_constants,fuse_conv_bn"
+        # ONNX Runtime makes a Gemm of both, whose kernel for int8 needs its bias in integers.
+        steps += ",fuse_gemm" if "static" in self.parts else ""
         if 0 < opset(model.ir) < least:
             steps = f"upgrade_opset(to={max(least, RECENT_OPSET)}),{steps}"
-        ready, _ = Recipe.parse(steps).apply(named)
-        return ready
+        ready, _ = Recipe.parse(f"{steps},eliminate_dead").apply(named)
+        done = ready.journal.entries[len(named.journal.entries) :]
+        became = followed(exclude, (entry.nodes for entry in done))
+        excluded = tuple(name for name in map(name_of, ready.ir.graph) if name in became)
+        if self.integers:
+            ready, _ = excluding(Recipe.parse("transpose_weights"), excluded).apply(ready)
+        return ready, excluded
 
     def layers(self, model: Model) -> tuple[str, ...]:
         """The nodes of ``model`` that it is about: products with constant weights."""
@@ -217,7 +227,8 @@ def unsaturated(scheme: Scheme, machine: Machine, *, asked: bool) -> tuple[Schem
     Bits that were ``asked`` for stay. The warning is empty where no product saturates.
     """
     bits = machine.weight_bits
-    if not scheme.multiplies_bytes or scheme.bits <= bits:
+    in_float = scheme.engine == "openvino" and scheme.name == "dynamic"  # as it runs that one
+    if not scheme.multiplies_bytes or scheme.bits <= bits or in_float:
         return scheme, ""
     cpu = "this CPU has no int8 dot product (VNNI)"
     if asked:
