@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxpress import bundle, registry
-from onnxpress.batching import ROWS, chunks, pad, rows_per_batch, trim
+from onnxpress.batching import ROWS, TOKENS, Budget, predictions
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
@@ -53,14 +53,17 @@ class Predictor:
         rows = frame_rows(inputs) if is_frame(inputs) else inputs
         return self._bound.gather(list(self.stream(rows)))
 
-    def stream(self, inputs: Iterable[Raw | Record], rows: int = ROWS) -> Iterator[object]:
-        """As ``predict``, lazily: holds one batch of at most ``rows`` inputs, keeps the order."""
-        signature = self.manifest.signature
-        size = rows_per_batch(signature, rows)
-        for records in chunks(map(_record, inputs), size):
-            padded = pad(records, size, signature)
-            outputs = self._session.run(self._bound.encode(padded))
-            yield from self._bound.rows(trim(outputs, len(records), len(padded)), records)
+    def stream(
+        self, inputs: Iterable[Raw | Record], rows: int = ROWS, tokens: int = TOKENS
+    ) -> Iterator[object]:
+        """As ``predict``, lazily and in order, in memory that does not grow with the inputs.
+
+        A batch holds at most ``rows`` inputs, of texts ``tokens`` tokens with their padding.
+        Reads one batch ahead, of texts a window of up to 4096, which are sorted by length.
+        """
+        records = map(_record, inputs)
+        budget = Budget(rows, tokens)
+        return predictions(self._bound, self._session, self.manifest.signature, records, budget)
 
     @property
     def pictures(self) -> bool:

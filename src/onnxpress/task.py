@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,34 @@ class Quality:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A record whose own part of encoding is done, as ``value``; ``tokens`` counts a text's."""
+
+    record: Record
+    value: Any
+    tokens: int | None = None
+
+
+class Encoder(abc.ABC):
+    """How records become feeds: each by itself first, also ahead of its turn, then as a batch.
+
+    Both may be called from any thread.
+    """
+
+    def prepare(self, records: Sequence[Record]) -> list[Ready]:
+        """What can be done before a batch is known. Raises ``SamplesError`` naming the record."""
+        return [Ready(record, record.value) for record in records]
+
+    @abc.abstractmethod
+    def stack(self, ready: Sequence[Ready]) -> Feeds:
+        """One batch of feeds. Raises ``SamplesError`` naming the record."""
+
+    def encode(self, records: Sequence[Record]) -> Feeds:
+        """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
+        return self.stack(self.prepare(records))
+
+
 CALIBRATION, FEW = 128, 64
 """The most samples that calibrate, and how many would be good where few are given."""
 DEFAULT_FLOOR = 0.99
@@ -59,14 +87,15 @@ to prove it."""
 
 
 class Bound(abc.ABC):
-    """A task bound to one model: every preprocessing of the product goes through ``encode``."""
+    """A task bound to one model: every preprocessing of the product goes through ``encoder``."""
 
+    encoder: Encoder
     pictures: ClassVar[bool] = False
     """Whether ``rows`` are images or masks that can be saved: (h, w), (h, w, 1) or (h, w, 3)."""
 
-    @abc.abstractmethod
     def encode(self, records: Sequence[Record]) -> Feeds:
         """Records stacked to one batch of feeds. Raises ``SamplesError`` naming the record."""
+        return self.encoder.encode(records)
 
     def truth(self, record: Record) -> Label | None:
         """What ``score`` gets as the record's label: the label itself unless it must be prepared.

@@ -151,6 +151,15 @@ class Word:
     end: int
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Of one text: int64 (tokens,) each."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+    types: np.ndarray
+
+
 class TextEncoder:
     """An opened ``TextProcessing``. ``encode`` may be called from any thread."""
 
@@ -162,25 +171,35 @@ class TextEncoder:
         tokenizer.no_padding()  # done here, in NumPy: a tokenizer's own padding is its state
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> Feeds:
-        """int64 (texts, longest) each, or (texts, ``length``), to which longer ones are cut.
+        """int64 (texts, longest) each, or (texts, ``length``): see ``stack``."""
+        return self.stack(self.tokens(texts), length)
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Of each text, cut to ``max_length``."""
+        encodings = self._tokenizer.encode_batch([self.processing.prefix + text for text in texts])
+        return [
+            Tokens(*(np.array(part, np.int64) for part in (e.ids, e.attention_mask, e.type_ids)))
+            for e in encodings
+        ]
+
+    def stack(self, texts: Sequence[Tokens], length: int | None = None) -> Feeds:
+        """int64 (texts, longest) each, or (texts, ``length``), as long as the model takes.
 
         Raises ``SamplesError`` where ``length`` cannot hold a text's tokens.
         """
         how = self.processing
-        encodings = self._tokenizer.encode_batch([how.prefix + text for text in texts])
-        longest = max((len(encoding.ids) for encoding in encodings), default=0)
+        longest = max((len(text.ids) for text in texts), default=0)
         if length is not None and longest > length:
             raise SamplesError(
                 f"a text has {longest} tokens", f"at most {length}, as the model takes"
             )
-        shape = (len(encodings), max(1, longest) if length is None else length)
+        shape = (len(texts), max(1, longest) if length is None else length)
         filler = {"input_ids": how.pad_id, "attention_mask": 0, "token_type_ids": how.pad_type_id}
         feeds = {name: np.full(shape, filler[name], np.int64) for name in how.inputs}
-        for row, encoding in enumerate(encodings):
-            count = len(encoding.ids)
+        for row, text in enumerate(texts):
+            count = len(text.ids)
             columns = slice(shape[1] - count, None) if how.padding_side == "left" else slice(count)
-            values = (encoding.ids, encoding.attention_mask, encoding.type_ids)
-            for name, value in zip(INPUTS, values, strict=True):
+            for name, value in zip(INPUTS, (text.ids, text.mask, text.types), strict=True):
                 if name in feeds:
                     feeds[name][row, columns] = value
         return feeds

@@ -13,12 +13,13 @@ from onnxpress.processing import ImageProcessing, Processing, image_size, open_i
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.stacking import stack
+from onnxpress.task import Encoder, Ready
 
 INPUT_DTYPES = ("float32", "float16", "float64", "uint8")
 CHANNEL_AXIS = {"nchw": 1, "nhwc": 3}
 
 
-class ImageInput:
+class ImageInput(Encoder):
     """Encodes images for a model of one image input. ``image`` is what its processing became.
 
     Raises ``InputError`` where the processing does not say enough.
@@ -34,12 +35,15 @@ class ImageInput:
         free = 1 if self.image.channels == "gray" else 3
         self._channels = channels if isinstance(channels, int) else free
 
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Images (path, bytes, uint8 pixels, Pillow's) are prepared, ready tensors are kept.
+    def prepare(self, records: Sequence[Record]) -> list[Ready]:
+        """Images (path, bytes, uint8 pixels, Pillow's) become tensors, ready ones are kept.
 
         A mapping, or a float array of the input's shape without batch, is a ready tensor.
         """
-        return stack(self._signature, [self._tensor(record) for record in records])
+        return [Ready(record, self._tensor(record).value) for record in records]
+
+    def stack(self, ready: Sequence[Ready]) -> Feeds:
+        return stack(self._signature, [replace(one.record, value=one.value) for one in ready])
 
     def _tensor(self, record: Record) -> Record:
         if is_ready(record):

@@ -15,12 +15,13 @@ from onnxpress.processing import Processing
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.stacking import stack
+from onnxpress.task import Encoder, Ready
 
 MISSING = (None, "")
 """What stands for no value in tables; for numbers that is NaN."""
 
 
-class TableInput:
+class TableInput(Encoder):
     """Encodes rows for one model whose inputs are [batch, columns] each."""
 
     def __init__(self, signature: Signature, processing: Processing | None) -> None:
@@ -33,14 +34,17 @@ class TableInput:
         self._signature = signature
         self._columns = processing.columns if processing else ()
 
-    def encode(self, records: Sequence[Record]) -> Feeds:
+    def prepare(self, records: Sequence[Record]) -> list[Ready]:
         """Mappings from column to value, or rows of numbers in the model's order.
 
         A model of named inputs takes each from the column of its name, a model of one matrix
         from ``Processing.columns`` where they are known, otherwise from all columns in their
         order. Other columns are left out. Raises ``SamplesError`` naming a missing column.
         """
-        return stack(self._signature, [self._row(record) for record in records])
+        return [Ready(record, self._row(record).value) for record in records]
+
+    def stack(self, ready: Sequence[Ready]) -> Feeds:
+        return stack(self._signature, [replace(one.record, value=one.value) for one in ready])
 
     def _row(self, record: Record) -> Record:
         row = record.value

@@ -10,7 +10,8 @@ from onnxpress.processing import Processing
 from onnxpress.samples import Record
 from onnxpress.signature import Feeds, Signature
 from onnxpress.stacking import stack
-from onnxpress.tokenizing import INPUTS, Word
+from onnxpress.task import Encoder, Ready
+from onnxpress.tokenizing import INPUTS, Tokens, Word
 
 
 def takes_texts(signature: Signature) -> bool:
@@ -22,7 +23,7 @@ def takes_texts(signature: Signature) -> bool:
     )
 
 
-class TextInput:
+class TextInput(Encoder):
     """Encodes texts for one model. Raises ``InputError`` where no tokenizer is known."""
 
     def __init__(self, signature: Signature, processing: Processing | None) -> None:
@@ -47,17 +48,29 @@ class TextInput:
         limit = text.max_length if self._length is None else min(text.max_length, self._length)
         self._encoder = replace(text, inputs=names, max_length=limit).open()
 
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Texts padded to the longest of the batch; mappings are ready tensors and are kept."""
+    def prepare(self, records: Sequence[Record]) -> list[Ready]:
+        """Tokens of texts; mappings of input name → array are ready tensors and are kept."""
         if all(isinstance(record.value, Mapping) for record in records):
-            return stack(self._signature, records)
+            return super().prepare(records)
         texts = []
         for record in records:
             if not isinstance(record.value, str):
                 what = f"record '{record.name}'" if record.name else "a record"
                 raise SamplesError(f"{what} is a {type(record.value).__name__}", "a text")
             texts.append(record.value)
-        return self._encoder.encode(texts, self._length)
+        return [
+            Ready(record, tokens, self._length or len(tokens.ids))
+            for record, tokens in zip(records, self._encoder.tokens(texts), strict=True)
+        ]
+
+    def stack(self, ready: Sequence[Ready]) -> Feeds:
+        """Texts padded to the longest of the batch."""
+        tokens = [one.value for one in ready if isinstance(one.value, Tokens)]
+        if not tokens:
+            return stack(self._signature, [one.record for one in ready])
+        if len(tokens) < len(ready):
+            raise SamplesError("texts and tensors in one batch", "either of them")
+        return self._encoder.stack(tokens, self._length)
 
     def words(self, records: Sequence[Record], length: int) -> list[list[Word]]:
         """Of each text, among ``length`` tokens; none of a ready tensor."""

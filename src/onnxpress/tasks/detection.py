@@ -56,14 +56,11 @@ class Detection(Task):
 
 class _Bound(Bound):
     def __init__(self, images: ImageInput, head: Head, names: tuple[str, ...]) -> None:
-        self._images, self._head, self._names = images, head, names
+        self.encoder = self._images = images
+        self._head, self._names = head, names
         size = images.image.crop or images.image.size
         assert size is not None
         self._size = size
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """See ``ImageInput.encode``."""
-        return self._images.encode(records)
 
     def truth(self, record: Record) -> Label | None:
         """The labelled boxes as (n, 5) of class and corners in pixels of the model's input."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from onnxpress.errors import InputError
 from onnxpress.processing import Processing
-from onnxpress.samples import Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.task import Bound, Task
 from onnxpress.tasks._image_input import ImageInput, has_image_input, takes_images
 from onnxpress.tasks._vectors import VectorBound, is_vector
@@ -41,11 +38,7 @@ class Embedding(Task):
 class _Bound(VectorBound):
     def __init__(self, images: ImageInput, output: TensorSpec) -> None:
         super().__init__(output)
-        self._images = images
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """See ``ImageInput.encode``."""
-        return self._images.encode(records)
+        self.encoder = images
 
 
 def _vector(signature: Signature) -> TensorSpec | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from onnxpress.errors import InputError
 from onnxpress.processing import Processing
-from onnxpress.samples import Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.task import Bound, Task
 from onnxpress.tasks._classes import ClassBound, is_scores
 from onnxpress.tasks._image_input import ImageInput, has_image_input, takes_images
@@ -39,11 +36,7 @@ class ImageClassification(Task):
 class _Bound(ClassBound):
     def __init__(self, images: ImageInput, output: TensorSpec, labels: tuple[str, ...]) -> None:
         super().__init__(output, labels)
-        self._images = images
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """See ``ImageInput.encode``."""
-        return self._images.encode(records)
+        self.encoder = images
 
 
 def _scores(signature: Signature) -> TensorSpec | None:

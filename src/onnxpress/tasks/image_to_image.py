@@ -9,7 +9,7 @@ import numpy as np
 from onnxpress.errors import InputError, SamplesError
 from onnxpress.processing import ImageProcessing, Processing, open_image, pixels
 from onnxpress.samples import Label, Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.similarity import MIN_SAMPLES, CenteredCosine
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._groups import Groups
@@ -54,11 +54,8 @@ class _Bound(Bound):
     pictures = True
 
     def __init__(self, images: ImageInput, output: TensorSpec, channels: int) -> None:
-        self._images, self._output, self._channels = images, output, channels
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """See ``ImageInput.encode``."""
-        return self._images.encode(records)
+        self.encoder = self._images = images
+        self._output, self._channels = output, channels
 
     def truth(self, record: Record) -> Label | None:
         """The target image: uint8 (H, W, C), from its file or from uint8 pixels."""

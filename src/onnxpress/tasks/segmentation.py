@@ -71,7 +71,8 @@ class _Bound(Bound):
     def __init__(self, images: ImageInput, output: TensorSpec, labels: tuple[str, ...]) -> None:
         assert images.image.layout is not None
         assert output.shape is not None
-        self._images, self._output, self._layout = images, output, images.image.layout
+        self.encoder = self._images = images
+        self._output, self._layout = output, images.image.layout
         scores = len(output.shape) == 4
         count = output.shape[1 if self._layout == "nchw" else 3] if scores else len(labels)
         if not isinstance(count, int):
@@ -85,10 +86,6 @@ class _Bound(Bound):
         seen = images.image.crop or images.image.size
         assert seen is not None
         self._seen = seen
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """See ``ImageInput.encode``."""
-        return self._images.encode(records)
 
     def truth(self, record: Record) -> Label | None:
         """The mask as the model sees the image: int32 (height, width), -1 where nothing is told.

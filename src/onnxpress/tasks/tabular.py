@@ -10,7 +10,7 @@ from onnxpress.errors import InputError, SamplesError
 from onnxpress.intervals import needed_for_proportion
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.similarity import MIN_SAMPLES, CenteredCosine
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._determination import Determination
@@ -42,11 +42,7 @@ class Tabular(Task):
 
 class _Table(Bound):
     def __init__(self, table: TableInput) -> None:
-        self._table = table
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Rows of a table; see ``TableInput.encode``."""
-        return self._table.encode(records)
+        self.encoder = table
 
 
 class _Classifier(_Table):

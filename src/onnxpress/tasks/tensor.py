@@ -20,7 +20,7 @@ from onnxpress.similarity import (
     Similarity,
 )
 from onnxpress.stacking import stack, static_batch, takes_columns
-from onnxpress.task import Bound, Prediction, Quality, Scored, Task
+from onnxpress.task import Bound, Encoder, Prediction, Quality, Ready, Scored, Task
 
 
 class Tensor(Task):
@@ -36,11 +36,11 @@ class Tensor(Task):
         return _Bound(signature)
 
 
-class _Bound(Bound):
+class _Tensors(Encoder):
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
 
-    def encode(self, records: Sequence[Record]) -> Feeds:
+    def prepare(self, records: Sequence[Record]) -> list[Ready]:
         """A record's value maps each input to an array without its batch dimension.
 
         See ``stacking.stack``. Images are refused: as tensors they would not be prepared.
@@ -53,7 +53,15 @@ class _Bound(Bound):
                     "say what the model does and how images are prepared with "
                     "--task image_classification --preprocess size=…,mean=…,std=…",
                 )
-        return stack(self._signature, records)
+        return super().prepare(records)
+
+    def stack(self, ready: Sequence[Ready]) -> Feeds:
+        return stack(self._signature, [one.record for one in ready])
+
+
+class _Bound(Bound):
+    def __init__(self, signature: Signature) -> None:
+        self._signature, self.encoder = signature, _Tensors(signature)
 
     def decode(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from onnxpress.errors import InputError
 from onnxpress.processing import Processing
-from onnxpress.samples import Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.task import Bound, Task
 from onnxpress.tasks._classes import ClassBound, is_scores
 from onnxpress.tasks._text_input import TextInput, takes_texts
@@ -36,11 +33,7 @@ class TextClassification(Task):
 class _Bound(ClassBound):
     def __init__(self, texts: TextInput, output: TensorSpec, labels: tuple[str, ...]) -> None:
         super().__init__(output, labels)
-        self._texts = texts
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Texts; a mapping of input name → array is a ready tensor."""
-        return self._texts.encode(records)
+        self.encoder = texts
 
 
 def _scores(signature: Signature) -> TensorSpec | None:

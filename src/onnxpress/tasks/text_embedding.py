@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from onnxpress.errors import InputError
 from onnxpress.processing import Processing
-from onnxpress.samples import Record
-from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.signature import Signature, TensorSpec
 from onnxpress.task import Bound, Task
 from onnxpress.tasks._text_input import TextInput, takes_texts
 from onnxpress.tasks._vectors import VectorBound, is_vector
@@ -37,11 +34,7 @@ class TextEmbedding(Task):
 class _Bound(VectorBound):
     def __init__(self, texts: TextInput, output: TensorSpec) -> None:
         super().__init__(output)
-        self._texts = texts
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Texts; a mapping of input name → array is a ready tensor."""
-        return self._texts.encode(records)
+        self.encoder = texts
 
 
 def _embedding(signature: Signature) -> TensorSpec | None:

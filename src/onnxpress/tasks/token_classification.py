@@ -59,11 +59,8 @@ class _Span:
 
 class _Bound(Bound):
     def __init__(self, texts: TextInput, labels: tuple[str, ...]) -> None:
-        self._texts, self._labels = texts, labels
-
-    def encode(self, records: Sequence[Record]) -> Feeds:
-        """Texts; a mapping of input name → array is a ready tensor."""
-        return self._texts.encode(records)
+        self.encoder = self._texts = texts
+        self._labels = labels
 
     def decode(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record]
