@@ -92,10 +92,10 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def answers(
-    values: Sequence[object], session: Session, budget: Budget = Budget()
+    values: Sequence[object], session: Session, budget: Budget | None = None
 ) -> list[dict[str, float]]:
     records = (Record(value) for value in values)  # type: ignore[arg-type]  # bad ones too
-    return list(predictions(Sums(), session, session.signature, records, budget))  # type: ignore[arg-type]
+    return list(predictions(Sums(), session, session.signature, records, budget or Budget()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("signature", [FREE, FOUR])
