@@ -4,7 +4,7 @@
 
 onnxpress against onnxruntime's quantize_static (QDQ) and quantize_dynamic, NNCF on ONNX and on
 OpenVINO, and sentence-transformers' exporter, each as its documentation advises; they live in an
-environment that the first run makes from peers-quantize.txt. All calibrate on the same samples and
+environment that the first run makes from peers-sentences.txt. All calibrate on the same samples and
 are scored on others, against the float file on ONNX Runtime: embeddings by the mean cosine after
 pooling over the mask, classes by the share of equal answers, of pixels too.
 
@@ -253,7 +253,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = this_machine()
     print(f"{machine.cpu}, {machine.threads} threads usable, {', '.join(machine.isa)}")
-    python = python_for("peers-quantize.txt", BUILD)
+    python = python_for("peers-sentences.txt", BUILD)
     found: dict[str, Any] = {}
     for name in options.only.split(","):
         with tempfile.TemporaryDirectory() as folder:

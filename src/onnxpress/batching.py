@@ -103,16 +103,18 @@ def predictions(
     Reads one window ahead of the one that it yields, but none ahead of the first. Raises
     ``SamplesError`` naming a bad record, after the predictions of the windows before.
     """
-    rows = rows_per_batch(signature, budget.rows)
+    source, rows = iter(records), rows_per_batch(signature, budget.rows)
     batches = _Batches(bound, session, signature, rows, budget)
+    first = list(islice(source, rows))
+    yield from batches.predictions(bound.encoder.prepare(first))
+    if len(first) < rows:  # few records need no threads
+        return
     with ThreadPoolExecutor(this_machine().threads, "onnxpress-prepare") as pool:
-        source, size = _Source(bound, pool, iter(records)), rows
-        ready = source.window(size).ready()
-        yield from batches.predictions(ready)
-        following = source.window(size)
+        ahead, size = _Ahead(bound, pool, source), rows
+        following = ahead.window(size)
         while ready := following.ready():
             size = min(WINDOW, GROWTH * size) if batches.of_texts(ready) else rows
-            following = source.window(size)
+            following = ahead.window(size)
             yield from batches.predictions(ready)
 
 
@@ -127,7 +129,9 @@ class _Window:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Ahead:
+    """Reads records ahead of their turn."""
+
     bound: Bound
     pool: ThreadPoolExecutor
     records: Iterator[Record]

@@ -84,16 +84,16 @@ def one_form(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def seen(texts: Texts, monkeypatch: pytest.MonkeyPatch) -> list[Feeds]:
     """The feeds that a command makes, in the order in which it makes them."""
-    from onnxpress.tokenizing import TextEncoder
+    from onnxpress.tokenizing import TextEncoder, Tokens
 
     made: list[Feeds] = []
-    encode = TextEncoder.encode
+    stack = TextEncoder.stack
 
-    def kept(self: TextEncoder, given: list[str], length: int | None = None) -> Feeds:
-        made.append(encode(self, given, length))
+    def kept(self: TextEncoder, given: list[Tokens], length: int | None = None) -> Feeds:
+        made.append(stack(self, given, length))
         return made[-1]
 
-    monkeypatch.setattr(TextEncoder, "encode", kept)
+    monkeypatch.setattr(TextEncoder, "stack", kept)
     return made
 
 
