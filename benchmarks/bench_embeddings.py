@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -125,7 +126,10 @@ def ways(folder: Path, texts: Path, python: Path) -> list[Way]:
         found.append(Way("sentence-transformers onnx int8", [], why=told.why))
     else:
         path = Path(json.loads(told.line)["path"])
-        words = [python, script, "onnx", f"{path.parents[1]}#{path.parent.name}/{path.name}", texts]
+        shutil.copytree(model, folder / "whole")
+        (folder / "whole" / "onnx").mkdir(exist_ok=True)
+        shutil.copy(path, folder / "whole" / "onnx")
+        words = [python, script, "onnx", f"{folder / 'whole'}#onnx/{path.name}", texts]
         found.append(Way("sentence-transformers onnx int8", words))
     for engine in ("onnxruntime", "openvino"):
         what = ours(net.onnx, engine, {})
