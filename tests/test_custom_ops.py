@@ -101,6 +101,7 @@ def test_a_bundle_records_the_library_and_needs_it(
     )
     assert isinstance(pressed, Pressed)
     assert any("openvino was not tried: it has no operator" in w for w in pressed.warnings)
+    assert all(trial.row is not None for trial in pressed.candidates)
     told = json.loads((tmp_path / "bundle" / MANIFEST).read_text())["custom_ops"]
     assert told["operators"] == ["zoo::SoftClip"]
     assert told["file"] == "libsoftclip.so"

@@ -103,7 +103,8 @@ def _build(
             recipe = Recipe.parse(form.recipe)
         else:
             model, _ = scheme.prepared(model)
-            recipe = Search(model, scheme, gathered, form.settings).best()
+            settings = form.settings.with_custom_ops(model.custom_ops)
+            recipe = Search(model, scheme, gathered, settings).best()
         rewritten, change = applied(recipe, model, gathered)
     except EngineError as error:
         return Built(form, None, str(error))
