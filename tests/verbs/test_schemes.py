@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from onnxpress.errors import InputError
-from onnxpress.verbs.schemes import Scheme, nothing_to_quantize, refuse_quantized
+from onnxpress.machine import Machine, this_machine
+from onnxpress.verbs.schemes import (
+    Scheme,
+    nothing_to_quantize,
+    refuse_quantized,
+    unsaturated,
+)
 from zoo.graphs import parse
 
 CONV = parse(
@@ -69,3 +77,38 @@ def test_tables_become_integers_before_what_is_left_becomes_halves() -> None:
     names = [step.name for step in Scheme("weight-only+float16").recipe(tables=True).passes]
     assert names[-2:] == ["quantize_embeddings", "to_float16"]
     assert "quantize_embeddings" not in str(Scheme("static").recipe())
+
+
+OLD = dataclasses.replace(this_machine(), architecture="x86_64", isa=("AVX2", "FMA"))
+NEW = dataclasses.replace(OLD, isa=("AVX2", "AVX512_VNNI"))
+ARM = dataclasses.replace(OLD, architecture="aarch64", isa=("NEON",))
+
+
+class TestSaturation:
+    @pytest.mark.parametrize("scheme", [Scheme("static"), Scheme("dynamic+float16")])
+    def test_scales_are_wider_where_products_saturate(self, scheme: Scheme) -> None:
+        found, why = unsaturated(scheme, OLD, asked=False)
+        assert found == dataclasses.replace(scheme, reduce_range=True)
+        assert "reduce_range=True" in str(found.recipe())
+        assert "no products saturate" in why
+
+    @pytest.mark.parametrize("machine", [NEW, ARM])
+    def test_not_on_other_machines(self, machine: Machine) -> None:
+        assert unsaturated(Scheme("static"), machine, asked=False) == (Scheme("static"), "")
+
+    @pytest.mark.parametrize(
+        "scheme",
+        [
+            Scheme("weight-only"),
+            Scheme("static", activations="uint16"),
+            Scheme("static", bits=7),
+            Scheme("dynamic", "openvino"),
+        ],
+    )
+    def test_not_where_nothing_can(self, scheme: Scheme) -> None:
+        assert unsaturated(scheme, OLD, asked=False) == (scheme, "")
+
+    def test_bits_that_were_asked_for_stay(self) -> None:
+        found, why = unsaturated(Scheme("static"), OLD, asked=True)
+        assert found == Scheme("static")
+        assert "more than 7 bits may saturate" in why
