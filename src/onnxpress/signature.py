@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,22 +116,33 @@ class Signature:
 
 
 def _check_array(spec: TensorSpec, array: np.ndarray, sizes: dict[str, tuple[int, str]]) -> None:
-    found = f"input '{spec.name}' got {array.dtype}{list(array.shape)}"
-    if array.dtype.name != spec.dtype and not (spec.dtype == "object" and array.dtype.kind in "UO"):
-        raise SamplesError(found, str(spec), f"convert it to {spec.dtype}")
+    """Called before every run: what is told of a misfit is made only where there is one."""
+    if _name(array.dtype) != spec.dtype and not (
+        spec.dtype == "object" and array.dtype.kind in "UO"
+    ):
+        raise SamplesError(_found(spec, array), str(spec), f"convert it to {spec.dtype}")
     if spec.shape is None:
         return
-    fits = len(spec.shape) == array.ndim and all(
-        isinstance(want, str) or want == have
-        for want, have in zip(spec.shape, array.shape, strict=False)
-    )
-    if not fits:
-        raise SamplesError(found, str(spec))
+    if len(spec.shape) != array.ndim:
+        raise SamplesError(_found(spec, array), str(spec))
     for want, have in zip(spec.shape, array.shape, strict=True):
-        if isinstance(want, str) and want != "?":
+        if isinstance(want, int):
+            if want != have:
+                raise SamplesError(_found(spec, array), str(spec))
+        elif want != "?":
             first, where = sizes.setdefault(want, (have, spec.name))
             if first != have:
                 raise SamplesError(
                     f"dimension '{want}' is {first} in input '{where}' and {have} in '{spec.name}'",
                     "one size",
                 )
+
+
+@functools.cache
+def _name(dtype: np.dtype) -> str:
+    """NumPy spells a type's name anew each time that it is asked."""
+    return dtype.name
+
+
+def _found(spec: TensorSpec, array: np.ndarray) -> str:
+    return f"input '{spec.name}' got {array.dtype}{list(array.shape)}"
