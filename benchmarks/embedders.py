@@ -42,7 +42,7 @@ def sentence_transformers(backend: str, what: str) -> Embed:
 def onnxpress(what: str) -> Embed:
     """As a bundle's ``predict`` does."""
     from onnxpress import registry
-    from onnxpress.batching import Budget, predictions
+    from onnxpress.batching import predictions
     from onnxpress.engine import Engine
     from onnxpress.given import processing_of
     from onnxpress.model import load
@@ -58,7 +58,7 @@ def onnxpress(what: str) -> Embed:
     session = registry.create(Engine, "engines", told["engine"]).open(Path(told["file"]), settings)
 
     def embed(texts: list[str]) -> np.ndarray:
-        rows = list(predictions(bound, session, signature, map(Record, texts), Budget()))
+        rows = list(predictions(bound, session, signature, map(Record, texts)))
         return np.asarray(bound.gather(rows))
 
     return embed

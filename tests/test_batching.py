@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxpress.batching import WINDOW, Budget, cut, predictions
+from onnxpress.batching import TOKENS, WINDOW, cut, predictions
 from onnxpress.engine import Session
 from onnxpress.errors import SamplesError
 from onnxpress.samples import Record
@@ -92,19 +92,18 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def answers(
-    values: Sequence[object], session: Session, budget: Budget | None = None
+    values: Sequence[object], session: Session, tokens: int = TOKENS
 ) -> list[dict[str, float]]:
     records = (Record(value) for value in values)  # type: ignore[arg-type]  # bad ones too
-    return list(predictions(Sums(), session, session.signature, records, budget or Budget()))  # type: ignore[arg-type]
+    return list(predictions(Sums(), session, session.signature, records, tokens=tokens))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("signature", [FREE, FOUR])
-@pytest.mark.parametrize("flights", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 17, 300])
-def test_in_order(count: int, flights: int, signature: Signature) -> None:
+def test_in_order(count: int, signature: Signature) -> None:
     values, session = texts(count), Adder(signature)
     with session:
-        found = answers(values, session, Budget(tokens=64, flights=flights))
+        found = answers(values, session, tokens=64)
     assert [one["sum"] for one in found] == [float(sum(map(ord, text))) for text in values]
     if signature is FREE:
         assert all(rows * longest <= 64 for rows, longest in session.seen)
@@ -130,7 +129,7 @@ def test_windows_grow_and_one_is_read_ahead() -> None:
             yield Record(text)
 
     session = Adder()
-    stream = predictions(Sums(), session, FREE, source(), Budget(rows=8))
+    stream = predictions(Sums(), session, FREE, source(), rows=8)
     assert not read
     next(stream)
     assert len(read) == 8
@@ -148,7 +147,7 @@ def test_what_came_before_a_bad_record_is_yielded() -> None:
             Adder(),
             FREE,
             map(Record, ["a"] * 8 + [b"b"]),
-            Budget(rows=8),  # type: ignore[list-item]
+            rows=8,  # type: ignore[list-item]
         )
     )
     assert [next(stream) for _ in range(8)] == [{"sum": 97.0}] * 8

@@ -170,3 +170,12 @@ def test_this_machine_is_a_plausible_one() -> None:
     assert facts.cpu
     assert facts.to_dict()["threads"] == facts.threads
     assert isinstance(facts.to_dict()["isa"], list)
+
+
+def test_what_int8_needs_elsewhere() -> None:
+    """What pays off through a dot product needs one; what was made without runs anywhere."""
+    old = dataclasses.replace(with_limits(1, 1, None), architecture="x86_64", isa=("AVX2",))
+    new = dataclasses.replace(old, isa=("AVX2", "AVX512_VNNI"))
+    arm = dataclasses.replace(old, architecture="aarch64", isa=("NEON",))
+    assert [machine.saturates for machine in (old, new, arm)] == [True, False, False]
+    assert [len(machine.int8_isa) for machine in (old, new, arm)] == [0, 1, 0]

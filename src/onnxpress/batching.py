@@ -7,7 +7,6 @@ window runs the next one is prepared on other threads: tokenised, decoded, scale
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,25 +26,13 @@ T = TypeVar("T")
 ROWS = 16
 """Rows of a batch where nothing else decides."""
 TOKENS = 512
-"""Tokens of a batch of texts, padding included: see docs/performance.md."""
+"""Tokens of a batch of texts, padding included: what that is worth is in docs/performance.md."""
 WINDOW = 4096
 """Texts that are sorted by length together."""
 GROWTH = 4
 """A window over the one before: the first prediction of many texts waits for few of them."""
 SLICE = 256
 """Texts that one thread tokenises at once."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a batch may hold: ``rows``, or ``tokens`` where records are texts.
-
-    ``flights`` is how many batches run at once.
-    """
-
-    rows: int = ROWS
-    tokens: int = TOKENS
-    flights: int = 1
 
 
 def rows_per_batch(signature: Signature, rows: int = ROWS) -> int:
@@ -96,95 +83,69 @@ def cut(lengths: Sequence[int], tokens: int, rows: int | None = None) -> list[li
 
 
 def predictions(
-    bound: Bound, session: Session, signature: Signature, records: Iterable[Record], budget: Budget
+    bound: Bound,
+    session: Session,
+    signature: Signature,
+    records: Iterable[Record],
+    rows: int = ROWS,
+    tokens: int = TOKENS,
 ) -> Iterator[object]:
     """One prediction per record, in order, as ``bound.rows`` has them.
 
-    Reads one window ahead of the one that it yields, but none ahead of the first. Raises
-    ``SamplesError`` naming a bad record, after the predictions of the windows before.
+    A batch holds ``rows`` records, or ``tokens`` where they are texts. Reads one window ahead of
+    the one that it yields, but none ahead of the first. Raises ``SamplesError`` naming a bad
+    record, after the predictions of the windows before.
     """
-    source, rows = iter(records), rows_per_batch(signature, budget.rows)
-    batches = _Batches(bound, session, signature, rows, budget)
+    source, rows = iter(records), rows_per_batch(signature, rows)
+    run = _Run(bound, session, signature, rows, tokens)
     first = list(islice(source, rows))
-    yield from batches.predictions(bound.encoder.prepare(first))
+    yield from run.predictions(bound.encoder.prepare(first))
     if len(first) < rows:  # few records need no threads
         return
     with ThreadPoolExecutor(this_machine().threads, "onnxpress-prepare") as pool:
-        ahead, size = _Ahead(bound, pool, source), rows
-        following = ahead.window(size)
-        while ready := following.ready():
-            size = min(WINDOW, GROWTH * size) if batches.of_texts(ready) else rows
-            following = ahead.window(size)
-            yield from batches.predictions(ready)
+        size, following = rows, _prepared(bound, pool, islice(source, rows))
+        while ready := [one for part in following for one in part.result()]:
+            size = min(WINDOW, GROWTH * size) if _are_texts(ready) else rows
+            following = _prepared(bound, pool, islice(source, size))
+            yield from run.predictions(ready)
 
 
-class _Window:
-    """Records that other threads prepare, a slice each."""
+def _prepared(
+    bound: Bound, pool: ThreadPoolExecutor, window: Iterable[Record]
+) -> list[Future[list[Ready]]]:
+    """A slice of ``window`` on each thread; the records are read here and now."""
+    records = list(window)
+    each = max(1, min(SLICE, -(-len(records) // this_machine().threads)))
+    return [pool.submit(bound.encoder.prepare, part) for part in chunks(records, each)]
 
-    def __init__(self, slices: Sequence[Future[list[Ready]]]) -> None:
-        self._slices = slices
 
-    def ready(self) -> list[Ready]:
-        return [one for part in self._slices for one in part.result()]
-
-
-@dataclass(frozen=True)
-class _Ahead:
-    """Reads records ahead of their turn."""
-
-    bound: Bound
-    pool: ThreadPoolExecutor
-    records: Iterator[Record]
-
-    def window(self, size: int) -> _Window:
-        """The next ``size`` records; they are read here and now."""
-        read = list(islice(self.records, size))
-        each = max(1, min(SLICE, -(-len(read) // this_machine().threads)))
-        return _Window(
-            [self.pool.submit(self.bound.encoder.prepare, c) for c in chunks(read, each)]
-        )
+def _are_texts(ready: Sequence[Ready]) -> bool:
+    return all(one.tokens is not None for one in ready)
 
 
 @dataclass(frozen=True)
-class _Batches:
+class _Run:
     """Cuts what is ready into batches, and runs them."""
 
     bound: Bound
     session: Session
     signature: Signature
     rows: int
-    budget: Budget
-
-    def of_texts(self, ready: Sequence[Ready]) -> bool:
-        return all(one.tokens is not None for one in ready)
+    tokens: int
 
     def predictions(self, ready: Sequence[Ready]) -> Iterator[object]:
         found: dict[int, object] = {}
-        waiting: deque[tuple[list[int], Future[Feeds]]] = deque()
         for places in self._cut(ready):
-            feeds = self.bound.encoder.stack(
-                pad([ready[place] for place in places], self.rows, self.signature)
-            )
-            if self.budget.flights == 1:
-                found |= self._told(ready, places, self.session.run(feeds))
-                continue
-            if len(waiting) == self.budget.flights:
-                first, future = waiting.popleft()
-                found |= self._told(ready, first, future.result())
-            waiting.append((places, self.session.submit(feeds)))
-        for places, future in waiting:
-            found |= self._told(ready, places, future.result())
+            batch = pad([ready[place] for place in places], self.rows, self.signature)
+            outputs = self.session.run(self.bound.encoder.stack(batch))
+            records = [ready[place].record for place in places]
+            rows = self.bound.rows(trim(outputs, len(places), len(batch)), records)
+            found |= zip(places, rows, strict=True)
         for place in range(len(ready)):
             yield found.pop(place)
 
     def _cut(self, ready: Sequence[Ready]) -> list[list[int]]:
-        if self.of_texts(ready):
+        if _are_texts(ready):
             fixed = None if self.signature.dynamic_batch else self.rows
-            return cut([one.tokens or 0 for one in ready], self.budget.tokens, fixed)
+            return cut([one.tokens or 0 for one in ready], self.tokens, fixed)
         return list(chunks(range(len(ready)), self.rows))
-
-    def _told(self, ready: Sequence[Ready], places: list[int], outputs: Feeds) -> dict[int, object]:
-        padded = len(places) if self.signature.dynamic_batch else self.rows
-        records = [ready[place].record for place in places]
-        rows = self.bound.rows(trim(outputs, len(places), padded), records)
-        return dict(zip(places, rows, strict=True))

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from onnxpress.errors import EngineError
-from onnxpress.machine import INT8_DOT, Machine
+from onnxpress.machine import Machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 
@@ -67,11 +67,6 @@ class ModelFacts:
         """
         linear = self.weights.get("MatMul", 0) + self.weights.get("Gemm", 0)
         return linear > self.weights.get("Conv", 0)
-
-
-def int8_isa(machine: Machine) -> tuple[tuple[str, ...], ...]:
-    """What ``Form.requires_isa`` is of products of int8 that were made on ``machine``."""
-    return () if machine.saturates else (INT8_DOT,)
 
 
 @dataclass(frozen=True)

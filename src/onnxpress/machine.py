@@ -68,6 +68,11 @@ class Machine:
         return bool(set(INT8_DOT) & set(self.isa))
 
     @property
+    def int8_isa(self) -> tuple[tuple[str, ...], ...]:
+        """What int8 that pays off here needs elsewhere, as ``Form.requires_isa``."""
+        return (INT8_DOT,) if self.fast_int8 else ()
+
+    @property
     def saturates(self) -> bool:
         """Whether this CPU adds two products of int8 in 16 bits: x86 without a dot product."""
         return not self.fast_int8 and self.architecture not in ("arm64", "aarch64")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxpress import bundle, registry
-from onnxpress.batching import ROWS, TOKENS, Budget, predictions
+from onnxpress.batching import ROWS, TOKENS, predictions
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
@@ -61,9 +61,8 @@ class Predictor:
         A batch holds at most ``rows`` inputs, of texts ``tokens`` tokens with their padding.
         Reads one batch ahead, of texts a window of up to 4096, which are sorted by length.
         """
-        records = map(_record, inputs)
-        budget = Budget(rows, tokens)
-        return predictions(self._bound, self._session, self.manifest.signature, records, budget)
+        signature, records = self.manifest.signature, map(_record, inputs)
+        return predictions(self._bound, self._session, signature, records, rows, tokens)
 
     @property
     def pictures(self) -> bool:

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxpress.custom_ops import FLAG, PACKAGES
-from onnxpress.engine import (
-    Availability,
-    Engine,
-    Executed,
-    Form,
-    ModelFacts,
-    Session,
-    int8_isa,
-)
+from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
 from onnxpress.errors import EXTRAS, EngineError, MissingExtra
 from onnxpress.machine import Machine, this_machine
 from onnxpress.settings import Settings
@@ -86,7 +78,7 @@ class OnnxRuntime(Engine):
 
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
         """float32; int8 with activations quantised at run time; int8 QDQ."""
-        settings, isa = Settings("onnxruntime"), int8_isa(machine)
+        settings, isa = Settings("onnxruntime"), machine.int8_isa
         forms = [Form("onnxruntime-float32", "", settings, "float32")]
         if model.mostly_linear:
             forms.append(Form("onnxruntime-int8-dynamic", "", settings, "int8", isa, "dynamic"))

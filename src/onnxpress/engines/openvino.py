@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import (
-    Availability,
-    Engine,
-    Executed,
-    Form,
-    ModelFacts,
-    Session,
-    int8_isa,
-)
+from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
 from onnxpress.errors import EngineError
 from onnxpress.machine import INT8_DOT, Machine, this_machine
 from onnxpress.settings import Settings
@@ -67,7 +59,7 @@ class OpenVino(Engine):
         if not machine.fast_int8 and model.mostly_linear:
             return forms
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
-            dot = int8_isa(machine)
+            dot = machine.int8_isa
             forms.append(Form("openvino-int8-static", "", float32, "int8", dot, "static"))
             if machine.fast_bfloat16:
                 name, isa = "openvino-int8-static-bfloat16", (*dot, BFLOAT16)

@@ -31,11 +31,10 @@ class QuantizeStatic(Pass):
     W_q is int8 per output channel in ``weight_bits`` bits, b_q int32 with scale s_x·s_w;
     ``scales=mse`` seeks the s_w with the least squared error of W_q. ``reduce_range`` is for CPUs
     that add two products in 16 bits: s_w is then the least at which none saturate, which is finer
-    than a bit less for all.
-    ``activations`` is ``uint8`` (asymmetric; fast on both engines), ``int8`` (symmetric; partly
-    float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but both engines multiply in
-    float then; opset 21). Nodes named in ``exclude`` stay float and read float. Scheme of Jacob et
-    al. 2018, arXiv:1712.05877.
+    than a bit less for all. ``activations`` is ``uint8`` (asymmetric; fast on both engines),
+    ``int8`` (symmetric; partly float in ONNX Runtime on x86), ``uint16`` or ``int16`` (finer, but
+    both engines multiply in float then; opset 21). Nodes named in ``exclude`` stay float and read
+    float. Scheme of Jacob et al. 2018, arXiv:1712.05877.
 
     Between convolutions Add, Concat, pooling and LeakyRelu stay in int8 too, and everything reads
     a convolution's quantised result, float operators and the caller too, since ONNX Runtime has no

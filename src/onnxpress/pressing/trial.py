@@ -101,11 +101,13 @@ def _build(
     try:
         if scheme is None:
             recipe = Recipe.parse(form.recipe)
+            rewritten, change = applied(recipe, model, gathered)
         else:
             model, _ = scheme.prepared(model)
             settings = form.settings.with_custom_ops(model.custom_ops)
-            recipe = Search(model, scheme, gathered, settings).best()
-        rewritten, change = applied(recipe, model, gathered)
+            search = Search(model, scheme, gathered, settings)
+            recipe = search.best()
+            rewritten, change = search.build(recipe)
     except EngineError as error:
         return Built(form, None, str(error))
     if not change.changed:

@@ -54,7 +54,7 @@ class Search:
         excluded: Sequence[str] = (),
         progress: Progress = silent,
     ) -> None:
-        self.ready = ready
+        self._ready = ready
         self.helpers: tuple[str, ...] = ()
         self._scheme, self._gathered, self._settings = scheme, gathered, settings
         self._excluded, self._progress = excluded, progress
@@ -72,7 +72,7 @@ class Search:
         end = next((i for i, step in enumerate(steps) if hasattr(step, "exclude")), len(steps))
         text = str(Recipe(steps[:end]))
         if self._begun is None or self._begun[0] != text:
-            self._begun = text, applied(Recipe(steps[:end]), self.ready, self._gathered)
+            self._begun = text, applied(Recipe(steps[:end]), self._ready, self._gathered)
         model, first = self._begun[1]
         quantized, change = applied(Recipe(steps[end:]), model, self._gathered)
         return quantized, Change.all((first, change))
@@ -86,7 +86,7 @@ class Search:
         scheme, plain = self._scheme, self.recipe()
         if "static" not in scheme.parts:
             return plain
-        self._gathered(self.recipe(helpers=HELPERS), self.ready)  # all at once
+        self._gathered(self.recipe(helpers=HELPERS), self._ready)  # all at once
         best = plain
         for helper in PASSES:
             best = self._helped(best, helper, scheme.calibrator)
@@ -127,24 +127,24 @@ class Search:
         """Of what it makes on the engine; infinite where it makes nothing."""
         if str(recipe) not in self._known:
             model, change = self.build(recipe)
-            self._known[str(recipe)] = self.damage(model) if change.changed else math.inf
+            self._known[str(recipe)] = self._damage(model) if change.changed else math.inf
         return self._known[str(recipe)]
 
     def _share_of(self, recipe: Recipe) -> float:
         """The share of the multiply-adds that run in int8; 0 where the engine does not tell."""
-        executed = self.damage.executed(self.build(recipe)[0])
-        return int8_macs_share(executed, macs_per_node(self.ready))
+        executed = self._damage.executed(self.build(recipe)[0])
+        return int8_macs_share(executed, macs_per_node(self._ready))
 
     @functools.cached_property
-    def damage(self) -> Damage:
-        return Damage(self.ready, self._some, self._settings)
+    def _damage(self) -> Damage:
+        return Damage(self._ready, self._some, self._settings)
 
     def _some(self) -> Iterable[Feeds]:
         return itertools.islice(self._gathered.batches(), DAMAGE_BATCHES)
 
     def ranking(self, recipe: Recipe) -> Ranking:
         """Of all layers and tables that ``recipe`` quantises, each alone."""
-        every = (*self._scheme.layers(self.ready), *self._tables)
+        every = (*self._scheme.layers(self._ready), *self._tables)
         quantized = set(every)
         layers = [name for name in every if name not in self._excluded]
 
@@ -154,7 +154,7 @@ class Search:
         return ranked(
             layers,
             only,
-            self.damage,
+            self._damage,
             self._some,
             lambda index: self._progress("measuring layers", index, len(layers)),
         )
