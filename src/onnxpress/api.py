@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from onnxpress import registry
 from onnxpress.calibrator import Calibrator
 from onnxpress.errors import InputError, MissingExtra
 from onnxpress.given import (
@@ -41,7 +40,6 @@ from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
 from onnxpress.samples import Samples
-from onnxpress.settings import Settings
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
 from onnxpress.spelling import read
@@ -68,6 +66,7 @@ from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
 from onnxpress.verbs.verify import Verified, compare
+from onnxpress.wishes import wishes_of
 
 if TYPE_CHECKING:
     from onnxpress.training.aware import Aware  # it imports PyTorch
@@ -294,6 +293,9 @@ def quantize(
     label: str | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
     seed: int = 0,
     custom_ops: str | Path | None = None,
     progress: Progress = silent,
@@ -312,15 +314,16 @@ def quantize(
     takes stay float; a quality that stays below is not an error: see ``Quantized.holds``. With
     ``rank`` the layers are ranked by the damage that each does (minutes for large models).
     """
-    check_at_least_one(threads=threads)
-    engine = engine or ("openvino" if "bfloat16" in scheme.split("+") else "onnxruntime")
+    if settings is None and engine is None and "bfloat16" in scheme.split("+"):
+        engine = "openvino"
+    wishes = wishes_of(engine, threads, provider, session, settings)
+    engine = wishes.of
     wanted = Scheme(scheme, engine, 8 if bits is None else bits, activations, calibrator)
     wanted, saturation = unsaturated(wanted, this_machine(), asked=bits is not None)
     if calibrator is not None:
         read(Calibrator, "calibrators", calibrator)
     if floor is not None and not floor <= 1:
         raise InputError(f"--floor {floor}", "a number of at most 1, such as 0.99")
-    registry.get("engines", engine)  # an unknown name is said before any work
     opened = model_of(model, custom_ops)
     processing = processing_of(preprocess, tokenizer, samples)
     given = Samples.open(samples, label=label, limit=limit, seed=seed, signature=opened.signature)
@@ -332,7 +335,7 @@ def quantize(
         bound,
         data,
         wanted,
-        settings=Settings(engine, threads=threads, custom_ops=opened.custom_ops),
+        settings=wishes.settings.with_custom_ops(opened.custom_ops),
         exclude=exclude,
         ranges=None if ranges is None else Path(ranges),
         floor=floor,
@@ -390,6 +393,9 @@ def measure(
     rounds: int = 50,
     engine: str | None = None,
     threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
     task: str | None = None,
     preprocess: str | Processing | None = None,
     tokenizer: str | Path | None = None,
@@ -406,9 +412,11 @@ def measure(
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
 
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
-    ``engine`` runs ONNX files; a bundle says itself what runs it here.
+    ``engine`` runs ONNX files, and is the only one of a bundle's that is used; ``provider``,
+    ``session`` and ``settings`` say how: see ``wishes.wishes_of``.
     """
-    check_at_least_one(rounds=rounds, threads=threads)
+    check_at_least_one(rounds=rounds)
+    wishes = wishes_of(engine, threads, provider, session, settings)
     if rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     for size in batches:
@@ -417,7 +425,7 @@ def measure(
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
-    named = [thing_of(thing, engine, threads, fitting(options, thing)) for thing in everything]
+    named = [thing_of(thing, wishes, fitting(options, thing)) for thing in everything]
     return bench(
         named,
         samples=lambda signature: Samples.open(
@@ -445,6 +453,9 @@ def press(
     batch: int | None = None,
     engine: str | None = None,
     threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
     rounds: int = 20,
     label: str | None = None,
     limit: int | None = None,
@@ -465,7 +476,8 @@ def press(
     engines find worth trying is built, loaded from its file, scored on samples that calibration
     never saw and timed against the original. With ``output`` the result becomes a bundle there.
     ``floor`` is held at the lower end of the 95 % interval of the quality; without it, it is
-    0.99 or what the samples can prove. ``engine`` alone is tried instead of all. ``fresh``
+    0.99 or what the samples can prove. ``engine`` alone is tried instead of all; ``provider``,
+    ``session`` and ``settings`` go to the forms of that engine (ONNX Runtime). ``fresh``
     uses nothing that an earlier press to ``output`` made; ``dry_run`` only says what would be
     tried.
     """
@@ -477,8 +489,7 @@ def press(
         floor=floor,
         objective=objective,
         batch=batch,
-        engine=engine,
-        threads=threads,
+        wishes=wishes_of(engine, threads, provider, session, settings),
         seed=seed,
         limit=limit,
         label=label,

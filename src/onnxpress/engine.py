@@ -114,6 +114,10 @@ class Session(abc.ABC):
         """The kernels that run, or ``()`` where the engine does not tell."""
         return ()
 
+    def fallbacks(self) -> tuple[str, ...]:
+        """Names of the nodes that run elsewhere than on the provider that was asked for."""
+        return ()
+
     def close(self) -> None:
         """Wait for runs under way, then free what the engine holds. Closing twice is harmless."""
         with self._lock:
@@ -150,6 +154,12 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def available(self) -> Availability:
         """Yes, or why not and what to install. Never raises."""
+
+    def check(self, settings: Settings) -> None:
+        """Raise ``EngineError`` for a provider, device or option that there is not.
+
+        For those who want to know before there is a file to ``open``, which checks as well.
+        """
 
     @abc.abstractmethod
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:

@@ -31,6 +31,7 @@ from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 from onnxpress.verbs.sizes import running_sizes
+from onnxpress.wishes import Wishes
 
 Batches = Callable[[], Iterable[Feeds]]
 T = TypeVar("T")
@@ -56,15 +57,14 @@ def fitting(options: OpenOptions, ref: object) -> OpenOptions:
     return replace(options, checkpoint=None, inputs=()) if str(ref).endswith(".onnx") else options
 
 
-def thing_of(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
+def thing_of(ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
     """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
     if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
-        return Thing.of(ref, engine, threads, options)
-    with predictor.open(ref, threads, options.custom_ops) as opened:
+        return Thing.of(ref, wishes, options)
+    with predictor.opened(ref, wishes, options.custom_ops) as opened:
         form, manifest = opened.form, opened.manifest
     path = Path(ref) / form.file
-    settings = form.settings.with_threads(threads or form.settings.threads)
-    settings = settings.with_custom_ops(options.custom_ops)
+    settings = wishes.over(form.settings).with_custom_ops(options.custom_ops)
     return Thing(
         f"{ref} ({form.name})",
         Artifact(path, settings),

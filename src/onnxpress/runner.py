@@ -90,6 +90,9 @@ class Runner(Protocol):
     def executed(self) -> tuple[Executed, ...]:
         """As ``Session.executed``. What it takes to find out does not count as peak memory."""
 
+    def fallbacks(self) -> tuple[str, ...]:
+        """As ``Session.fallbacks``."""
+
     def peak_rss_bytes(self) -> int | None:
         """The most resident memory its process ever held, interpreter and feeds included.
 
@@ -129,6 +132,9 @@ class InProcess:
 
     def executed(self) -> tuple[Executed, ...]:
         return self._session.executed()
+
+    def fallbacks(self) -> tuple[str, ...]:
+        return self._session.fallbacks()
 
     def peak_rss_bytes(self) -> int | None:
         return None

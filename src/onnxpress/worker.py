@@ -97,6 +97,9 @@ class Worker:
     def executed(self) -> tuple[Executed, ...]:
         return cast(tuple[Executed, ...], self._call("executed"))
 
+    def fallbacks(self) -> tuple[str, ...]:
+        return cast(tuple[str, ...], self._call("fallbacks"))
+
     def peak_rss_bytes(self) -> int | None:
         return cast(int, self._call("peak_rss_bytes"))
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import onnxpress
 from conftest import Shell
-from onnxpress import api
+from onnxpress import api, bundle
 from onnxpress.errors import InputError
 from onnxpress.pressing.result import Pressed
 from onnxpress.pressing.workspace import workspace
@@ -228,6 +228,26 @@ class TestAgain:
                 output=tmp_path / "b", engine="onnxruntime", keep_float=True,
             )  # fmt: skip
             assert isinstance(result, Pressed)
+
+    @pytest.mark.usefixtures("in_process")
+    def test_session_options_go_into_the_bundle(self, tmp_path: Path) -> None:
+        module = torch.nn.Linear(4, 3).eval()
+        samples = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        words = {
+            "samples": samples, "rounds": ROUNDS, "keep_float": True, "output": tmp_path / "b",
+            "inputs": [TensorSpec("x", "float32", ("batch", 4))],
+        }  # fmt: skip
+        api.press(module, session=("enable_mem_pattern=off",), **words)  # type: ignore[arg-type]
+        forms = {form.name: form for form in bundle.read(tmp_path / "b").forms}
+        assert forms["onnxruntime-float32"].settings.options == {"enable_mem_pattern": "off"}
+        assert "enable_mem_pattern" not in forms["openvino-float32"].settings.options
+        with pytest.raises(InputError, match="a bundle may not hold the option CACHE_DIR"):
+            api.press(
+                module,
+                engine="openvino",
+                session={"CACHE_DIR": "x"},
+                **words,  # type: ignore[arg-type]
+            )
 
     def test_two_at_a_time_are_refused(self, project: Project, tmp_path: Path) -> None:
         with (

@@ -13,25 +13,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engines._openvino_options import CPU, GROUP, check, config
 from onnxpress.errors import EngineError
-from onnxpress.machine import INT8_DOT, Machine, this_machine
+from onnxpress.machine import INT8_DOT, Machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import openvino
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 BFLOAT16 = ("AVX512_BF16", "AMX_BF16", "ARM_BF16")
-GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
 
 class OpenVino(Engine):
     """Runs ONNX files with OpenVINO's CPU plug-in."""
 
     bundle_options = frozenset(
-        {GROUP, "ENABLE_HYPER_THREADING", "NUM_STREAMS", "PERFORMANCE_HINT", "SCHEDULING_CORE_TYPE"}
+        {
+            GROUP,
+            "CPU_DENORMALS_OPTIMIZATION",
+            "ENABLE_CPU_PINNING",
+            "ENABLE_HYPER_THREADING",
+            "EXECUTION_MODE_HINT",
+            "INFERENCE_NUM_THREADS",
+            "INFERENCE_PRECISION_HINT",
+            "NUM_STREAMS",
+            "PERFORMANCE_HINT",
+            "PERFORMANCE_HINT_NUM_REQUESTS",
+            "SCHEDULING_CORE_TYPE",
+        }
     )
 
     def available(self) -> Availability:
@@ -71,6 +82,9 @@ class OpenVino(Engine):
                 forms.append(Form(name, "", settings, "int8", (INT8_DOT,), "weight-only"))
         return forms
 
+    def check(self, settings: Settings) -> None:
+        check(settings)
+
     def open(self, artifact: Path, settings: Settings) -> Session:
         return _OpenVinoSession(Path(artifact), settings)
 
@@ -86,6 +100,7 @@ class _OpenVinoSession(Session):
         super().__init__()
         import openvino
 
+        check(settings)
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         try:
             model = openvino.Core().read_model(artifact)
@@ -101,9 +116,8 @@ class _OpenVinoSession(Session):
                         f"openvino cannot load {artifact.name} ('{spec.name}' holds strings)",
                         "numbers",
                     )
-            device = settings.provider or "CPU"
             self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(
-                model, device, _config(settings)
+                model, settings.provider or CPU, config(settings)
             )
         except Exception as error:  # its errors share no base class
             if isinstance(error, EngineError):
@@ -145,23 +159,6 @@ class _OpenVinoSession(Session):
         while not self._idle.empty():
             self._idle.get()
         self._compiled = None
-
-
-def _config(settings: Settings) -> dict[str, str]:
-    if settings.precision not in PRECISIONS:
-        raise EngineError(
-            f"openvino was asked for {settings.precision}", f"one of {', '.join(PRECISIONS)}"
-        )
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": str(settings.threads or this_machine().threads),
-        # Without this hint OpenVINO silently computes float32 models in bfloat16 or float16.
-        "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
-        # Quantises activations of float models with int8 weights unless it is off.
-        GROUP: "0",
-        **settings.options,
-    }
 
 
 def _name(port: openvino.Output) -> str:

@@ -13,7 +13,7 @@ from onnxpress.custom_ops import sha256
 from onnxpress.engine import Engine, Form, ModelFacts
 from onnxpress.errors import InputError, SamplesError, SourceError
 from onnxpress.intervals import MIN_ROUNDS
-from onnxpress.machine import check_threads, this_machine
+from onnxpress.machine import this_machine
 from onnxpress.model import Model, load
 from onnxpress.pressing.workspace import Workspace, key_of
 from onnxpress.processing import Processing
@@ -29,6 +29,7 @@ from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds, seeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
+from onnxpress.wishes import Wishes
 
 KEYED_VERSIONS = ("onnxpress", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
 
@@ -43,8 +44,7 @@ class Request:
     floor: float | None = None
     objective: str = "latency"
     batch: int | None = None
-    engine: str | None = None
-    threads: int | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     seed: int = 0
     limit: int | None = None
     label: str | None = None
@@ -59,7 +59,7 @@ class Request:
             raise InputError(f"--floor {self.floor}", "a number of at most 1, such as 0.99")
         if self.objective not in ("latency", "throughput"):
             raise InputError(f"--objective {self.objective}", "latency or throughput")
-        for name in ("batch", "threads", "rounds"):
+        for name in ("batch", "rounds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}", "a number of at least 1")
@@ -67,7 +67,6 @@ class Request:
             raise InputError(
                 f"--rounds {self.rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing"
             )
-        check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,6 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     """
     if request.task is not None:
         registry.get("tasks", request.task)  # an unknown name is said before any work
-    if request.engine is not None:
-        registry.get("engines", request.engine)
     early = None if _is_random(request.samples) else _samples(request, None)
     progress("reading the model", 0, 0)
     fingerprint = origin.fingerprint()
@@ -123,7 +120,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     if count < 2:
         raise SamplesError(f"there is {count} sample", "at least 2: one to calibrate, one to score")
     calibration, scoring = samples.split(bound.calibrating(count), request.seed)
-    forms, unavailable = _forms(model, request.engine)
+    forms, unavailable = _forms(model, request.wishes.engine)
     return Plan(
         float_path=work.path("float", key),
         float_key=key,

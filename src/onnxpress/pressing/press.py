@@ -10,8 +10,9 @@ from onnxpress import bundle, report
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import NeededOps
 from onnxpress.engine import Engine
+from onnxpress.errors import InputError
 from onnxpress.machine import this_machine
-from onnxpress.predictor import plain
+from onnxpress.predictor import foreign_options, plain
 from onnxpress.pressing.choice import (
     Trial,
     baseline_dict,
@@ -51,6 +52,7 @@ def press(
     """
     if output is not None:
         bundle.refuse_foreign(output)
+        _refuse_foreign_options(request)
     with open_source(ref, request.open_options) as origin, workspace(output) as work:
         prepared = plan(origin, request, work, progress)
         early_floor(request.floor, prepared.bound, len(prepared.scoring))
@@ -79,7 +81,7 @@ def press(
             floor=floor,
             objective=request.objective,
             batch=prepared.batch,
-            threads=request.threads or this_machine().threads,
+            threads=request.wishes.threads or this_machine().threads,
             rounds=request.rounds,
             baseline=baseline_dict(trials.measured, origin.baseline),
             candidates=tuple(judged),
@@ -93,6 +95,17 @@ def press(
         if output is None:  # the files go with the temporary folder
             return _with_files(result, dict.fromkeys(settings))
         return _write(result, output, origin, prepared, work, keep_float=request.keep_float)
+
+
+def _refuse_foreign_options(request: Request) -> None:
+    wishes = request.wishes
+    foreign = foreign_options(wishes.settings) if wishes.options or wishes.provider_options else []
+    if foreign:
+        raise InputError(
+            f"a bundle may not hold the option {foreign[0]}",
+            "none that names a file or loads a library",
+            "give it to 'onnxpress run' and 'onnxpress bench', which take it for the bundle",
+        )
 
 
 def press_plan(ref: object, request: Request, progress: Progress = silent) -> Planned:
@@ -238,6 +251,7 @@ def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
         warnings.append(RANDOM)
     if trials.measured.noisy:
         warnings.append(trials.measured.noisy)
+    warnings += [row.fallen for row in trials.measured.rows if row.fallen]
     warnings += [
         f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()
     ]

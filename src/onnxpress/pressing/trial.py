@@ -150,7 +150,13 @@ def run_trials(
         (prepared.fingerprint, prepared.float_key),
         [(item.form.name, _file_hash(item.path), settings[item.form.name]) for item in candidates],
         prepared.scoring.fingerprint(),
-        (prepared.task, prepared.processing, prepared.batch, request.threads, request.rounds),
+        (
+            prepared.task,
+            prepared.processing,
+            prepared.batch,
+            request.wishes.threads,
+            request.rounds,
+        ),
         this_machine(),
         [version(name) for name in KEYED_VERSIONS],
     )
@@ -227,7 +233,7 @@ def _baseline(
     ref: object, origin: Origin, prepared: Plan, request: Request, progress: Progress
 ) -> tuple[Target | Session, tuple[str, ...]]:
     """The origin by its reference where another process can open it again, else as it is here."""
-    threads = request.threads or this_machine().threads
+    threads = request.wishes.threads or this_machine().threads
     if not isinstance(ref, str | Path):
         return origin.session(threads), ()
     target = OriginRef(str(ref), request.open_options, threads, prepared.fingerprint)
@@ -251,7 +257,8 @@ def timing_feeds(prepared: Plan) -> Feeds:
 
 def settings_of(form: Form, request: Request) -> Settings:
     """The form's settings with the user's library and threads, or this machine's threads."""
-    settings = form.settings.with_threads(request.threads or this_machine().threads)
+    settings = request.wishes.over(form.settings)
+    settings = settings.with_threads(settings.threads or this_machine().threads)
     return settings.with_custom_ops(request.open_options.custom_ops)
 
 

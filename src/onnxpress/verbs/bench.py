@@ -16,7 +16,6 @@ from onnxpress.processing import Processing
 from onnxpress.progress import Progress
 from onnxpress.runner import Artifact, OriginRef, Runner
 from onnxpress.samples import Samples
-from onnxpress.settings import Settings
 from onnxpress.signature import Signature
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.stacking import static_batch
@@ -24,6 +23,7 @@ from onnxpress.task import Task, choose
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.score import RANDOM, score
+from onnxpress.wishes import Wishes
 
 SCORING_ROWS = 8
 
@@ -44,21 +44,19 @@ class Thing:
     processing: Processing | None = None
 
     @classmethod
-    def of(
-        cls, ref: object, engine: str | None, threads: int | None, options: OpenOptions
-    ) -> Thing:
-        """An ONNX file runs on ``engine`` (ONNX Runtime); other references on their framework."""
+    def of(cls, ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
+        """An ONNX file runs as ``wishes`` say; other references on their framework."""
         if not isinstance(ref, str | Path):
             raise InputError(f"a {type(ref).__name__} cannot be benched", "a reference or a file")
         text = str(ref)
         if text.endswith(".onnx"):
             model = load(text)
             library = options.custom_ops
-            settings = Settings(engine or "onnxruntime", threads=threads, custom_ops=library)
+            settings = wishes.settings.with_custom_ops(library)
             target = Artifact(Path(text), settings)
             name = f"{text} on {settings.engine}"
             return cls(name, target, settings.engine, "float32", model.file_bytes)
-        threads = threads or this_machine().threads  # as the engines do
+        threads = wishes.threads or this_machine().threads  # as the engines do
         with open_source(text, options) as origin:
             reference = OriginRef(text, options, threads, origin.fingerprint())
             name = f"{text} ({origin.baseline})"
@@ -158,7 +156,8 @@ def cautions(results: Sequence[Measured], *, random: bool) -> list[str]:
     """Why the results should not be trusted blindly; ``random``: on made-up samples."""
     noise = [result.noisy for result in results if result.noisy]
     notes = [note for result in results for note in result.notes]
-    return list(dict.fromkeys([RANDOM] * random + notes + noise))
+    fallen = [row.fallen for result in results for row in result.rows if row.fallen]
+    return list(dict.fromkeys([RANDOM] * random + notes + fallen + noise))
 
 
 def summary(

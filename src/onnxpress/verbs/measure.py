@@ -196,6 +196,7 @@ def _row(
         load_ms=runner.load_ms,
         peak_rss_bytes=peak,
         size_bytes=candidate.size_bytes,
+        fallbacks=runner.fallbacks(),
     )
 
 

@@ -11,6 +11,9 @@ import numpy as np
 from onnxpress.intervals import ratio_interval, typical
 from onnxpress.task import Quality
 
+TOLD = 5
+"""Names of nodes that a sentence has."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -63,7 +66,8 @@ class Row:
     it. ``throughput_per_s`` counts records: ``batch`` of them per typical call, one at a time.
     ``load_ms`` and ``peak_rss_bytes`` are those of ``Runner``. ``speedup`` is None where the
     baseline failed; the baseline itself has exactly 1 and is no tie. ``quality`` is for those
-    who know the reference to fill in.
+    who know the reference to fill in. ``fallbacks`` are the nodes that run elsewhere than on the
+    provider that was asked for.
     """
 
     name: str
@@ -79,6 +83,12 @@ class Row:
     quality: Quality | None = None
     speedup: Ratio | None = None
     tie: bool = False
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def fallen(self) -> str:
+        """The fallbacks as a sentence; empty where there are none."""
+        return f"{self.name}: {told_fallbacks(self.fallbacks)}" if self.fallbacks else ""
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -95,6 +105,7 @@ class Row:
             "quality": None if self.quality is None else self.quality.to_dict(),
             "speedup": None if self.speedup is None else self.speedup.to_dict(),
             "tie": self.tie,
+            "fallbacks": list(self.fallbacks),
         }
 
     @classmethod
@@ -107,6 +118,7 @@ class Row:
                 "latency_ms": Latency(**data["latency_ms"]),
                 "quality": None if quality is None else Quality(**quality),
                 "speedup": None if speedup is None else Ratio(**speedup),
+                "fallbacks": tuple(data.get("fallbacks", ())),
             }
         )
 
@@ -170,6 +182,12 @@ class Measured:
             round_ms={name: tuple(times) for name, times in data["round_ms"].items()},
             seed=data["seed"],
         )
+
+
+def told_fallbacks(nodes: Sequence[str]) -> str:
+    """How many nodes fell back to the CPU, the first of them by name."""
+    told = ", ".join(nodes[:TOLD]) + (", …" if len(nodes) > TOLD else "")
+    return f"{len(nodes)} nodes fell back to the CPU: {told}"
 
 
 def compare(times: Sequence[float], others: Sequence[float], seed: int) -> Ratio:
