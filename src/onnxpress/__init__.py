@@ -2,8 +2,8 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``quantize_aware``, ``measure``. All names are loaded when they are
-first used; importing onnxpress imports no framework.
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``tune``. All names are loaded when
+they are first used; importing onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _HOME = {
     "quantize": "onnxpress.api",
     "quantize_aware": "onnxpress.api",
     "measure": "onnxpress.api",
+    "tune": "onnxpress.api",
     "load": "onnxpress.model",
     "open": "onnxpress.predictor",
     "Model": "onnxpress.model",
@@ -55,6 +56,7 @@ __all__ = [
     "press",
     "quantize",
     "quantize_aware",
+    "tune",
     "verify",
 ]
 
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
         press,
         quantize,
         quantize_aware,
+        tune,
         verify,
     )
     from onnxpress.errors import OnnxpressError

@@ -11,23 +11,27 @@ import importlib.util
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from onnxpress.calibrator import Calibrator
-from onnxpress.errors import InputError, MissingExtra
+from onnxpress.errors import InputError, MissingExtra, SamplesError
 from onnxpress.given import (
     batches_of,
     bound_of,
     check_at_least_one,
     fitting,
+    is_bundle,
     model_of,
     on,
     open_options,
+    other_engines,
     processing_of,
     recipe_of,
+    rows_of,
     thing_of,
 )
 from onnxpress.intervals import MIN_ROUNDS
@@ -39,11 +43,12 @@ from onnxpress.pressing.press import press_plan
 from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
+from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
 from onnxpress.spelling import read
-from onnxpress.task import choose, unused_labels
+from onnxpress.task import DEFAULT_FLOOR, choose, unused_labels
 from onnxpress.verbs.bench import bench
 from onnxpress.verbs.check import Checked, target_of
 from onnxpress.verbs.check import check as run_check
@@ -65,11 +70,18 @@ from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
+from onnxpress.verbs.score import RANDOM
+from onnxpress.verbs.trials import Job
+from onnxpress.verbs.tune import tune as run_tune
+from onnxpress.verbs.tuned import Tuned
 from onnxpress.verbs.verify import Verified, compare
 from onnxpress.wishes import wishes_of
 
 if TYPE_CHECKING:
     from onnxpress.training.aware import Aware  # it imports PyTorch
+
+OBJECTIVES = ("latency", "throughput")
+CONVERT_FIRST = "make one with 'onnxpress convert'"
 
 
 def convert(
@@ -438,6 +450,76 @@ def measure(
         seconds=seconds,
         progress=progress,
     )
+
+
+def tune(
+    model: str | Path,
+    *,
+    samples: object,
+    objective: str = "latency",
+    budget: float = 60.0,
+    batch: int | None = None,
+    floor: float = DEFAULT_FLOOR,
+    engine: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
+    progress: Progress = silent,
+) -> Tuned:
+    """Search for the settings that run ``model``, an ONNX file or a bundle, fastest here.
+
+    Tried are the installed engines (``engine`` alone, where it is given; that of a bundle's form)
+    and what each lets one choose: threads, streams, spinning, optimisation, memory, precision.
+    ``objective`` is ``latency`` of a call of ``batch`` records (1), or ``throughput`` (batches of
+    16, several at once). ``budget`` is in seconds. No more than ``threads`` are used. Settings of
+    another precision must keep ``floor`` of the quality, all others the very answers.
+    """
+    if objective not in OBJECTIVES:
+        raise InputError(f"--objective {objective}", " or ".join(OBJECTIVES))
+    if not 0 < budget < float("inf"):
+        raise InputError(f"--budget {budget:g}", "a number of seconds above 0")
+    check_at_least_one(batch=batch)
+    wishes = wishes_of(engine, threads, provider, session)
+    processing = processing_of(preprocess, tokenizer, samples)
+    options = open_options((), processing, None, False, custom_ops)
+    if not (is_bundle(model) or str(model).endswith(".onnx")):
+        raise InputError(f"{model} is no ONNX file", "an ONNX file or a bundle", CONVERT_FIRST)
+    thing = thing_of(model, wishes, options)
+    assert isinstance(thing.target, Artifact)
+    opened = model_of(thing.target.path, custom_ops)
+    processing = processing or thing.processing
+    data, note = Samples.open(samples, limit=limit, seed=seed, signature=opened.signature).fitting(
+        opened.signature
+    )
+    bound = bound_of(opened.signature, data, task or thing.task, processing)
+    size = rows_of(opened.signature, objective, batch)
+    records = list(islice(cycle(islice(data, size)), size))
+    if not records:
+        raise SamplesError("there are no samples", "at least one")
+    job = Job(
+        thing.target.path,
+        thing.size_bytes,
+        bound,
+        data,
+        bound.encode(records),
+        size,
+        objective,
+        this_machine().limited(threads),
+        floor,
+    )
+    first = thing.target.settings
+    first = first.with_threads(first.threads or this_machine().threads)
+    alone = engine is not None or is_bundle(model)
+    starts = [first, *([] if alone else other_engines(opened, first))]
+    result = run_tune(job, starts, budget_s=budget, seed=seed, progress=progress)
+    random = (RANDOM,) if data.random else ()
+    return replace(result, warnings=(*random, *([note] if note else []), *result.warnings))
 
 
 def press(

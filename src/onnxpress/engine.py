@@ -48,6 +48,18 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """One thing about an engine's sessions that ``tune`` may try otherwise.
+
+    Each of ``values`` is what it changes, as ``Settings.changed`` takes it; the engine's default is
+    none of them. All must respect the cores that a ``Machine`` grants.
+    """
+
+    name: str
+    values: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What an engine may look at when it says its forms, without opening the graph.
 
@@ -164,6 +176,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
         """What is worth trying here for this model, float32 first."""
+
+    def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
+        """What is worth trying otherwise here, for ``latency`` or ``throughput``."""
+        return ()
 
     @abc.abstractmethod
     def open(self, artifact: Path, settings: Settings) -> Session:

@@ -41,9 +41,10 @@ class Predictor:
         session: Session,
         bound: Bound,
         skipped: Mapping[str, str],
+        requests: int = 1,
     ) -> None:
         self.manifest, self.form, self.skipped = manifest, form, dict(skipped)
-        self._session, self._bound = session, bound
+        self._session, self._bound, self._requests = session, bound, requests
 
     def predict(self, inputs: Sequence[Raw | Record]) -> Any:
         """One prediction per input, in order, as the task decodes them.
@@ -66,8 +67,15 @@ class Predictor:
         A batch holds at most ``rows`` inputs, of texts ``tokens`` tokens with their padding.
         Reads one batch ahead, of texts a window of up to 4096, which are sorted by length.
         """
-        signature, records = self.manifest.signature, map(_record, inputs)
-        return predictions(self._bound, self._session, signature, records, rows, tokens)
+        return predictions(
+            self._bound,
+            self._session,
+            self.manifest.signature,
+            map(_record, inputs),
+            rows,
+            tokens,
+            self._requests,
+        )
 
     @property
     def pictures(self) -> bool:
@@ -143,7 +151,7 @@ def opened(
             except EngineError as error:
                 reason = str(error)
             else:
-                return Predictor(manifest, form, session, bound, skipped)
+                return Predictor(manifest, form, session, bound, skipped, settings.requests)
         skipped[form.name] = reason
     told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
     raise BundleError(f"no form of {folder} runs on this machine ({told})", "one that does")

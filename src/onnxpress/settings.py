@@ -33,6 +33,19 @@ class Settings:
     def with_threads(self, threads: int | None) -> Settings:
         return replace(self, threads=threads)
 
+    def changed(self, changes: Mapping[str, str]) -> Settings:
+        """With other ``threads``, ``requests`` or ``precision``, or with engine options added."""
+        options = {
+            k: v for k, v in changes.items() if k not in ("threads", "requests", "precision")
+        }
+        return replace(
+            self,
+            threads=int(changes.get("threads", self.threads or 0)) or None,
+            requests=int(changes.get("requests", self.requests)),
+            precision=changes.get("precision", self.precision),
+            options={**self.options, **options},
+        )
+
     def with_custom_ops(self, library: Path | None) -> Settings:
         return replace(self, custom_ops=library)
 

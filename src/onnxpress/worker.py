@@ -90,9 +90,13 @@ class Worker:
         return cast(Feeds, self._call("run", feeds))
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
-        return cast(list[float], self._call("time", feeds, seconds, min_calls))
+        return cast(list[float], self._call("time", feeds, seconds, min_calls, requests))
 
     def executed(self) -> tuple[Executed, ...]:
         return cast(tuple[Executed, ...], self._call("executed"))

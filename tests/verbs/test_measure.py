@@ -23,7 +23,7 @@ from onnxpress.verbs.measured import Latency
 
 ROW_KEYS = [
     "name", "engine", "requested", "executed", "batch", "latency_ms", "throughput_per_s",
-    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie", "fallbacks",
 ]  # fmt: skip
 
 SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))
@@ -60,7 +60,11 @@ class Dice:
         return dict(feeds)
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
         self.visits += 1
         self._left -= 1
@@ -71,6 +75,9 @@ class Dice:
 
     def executed(self) -> tuple[Executed, ...]:
         return (Executed("k", "MatMul", "int8"),)
+
+    def fallbacks(self) -> tuple[str, ...]:
+        return ()
 
     def peak_rss_bytes(self) -> int | None:
         return 1

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engine import Availability, Engine, Executed, Form, Knob, ModelFacts, Session
+from onnxpress.engines._onnxruntime_knobs import knobs
 from onnxpress.engines._onnxruntime_options import CPU, session_options
 from onnxpress.engines._onnxruntime_session import fallbacks, inference_session, reason
 from onnxpress.errors import EngineError
@@ -84,6 +85,9 @@ class OnnxRuntime(Engine):
         if any(model.weights.get(op) for op in ("Conv", "MatMul", "Gemm")):
             forms.append(Form("onnxruntime-int8-static", "", settings, "int8", isa, "static"))
         return forms
+
+    def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
+        return knobs(machine, objective)
 
     def check(self, settings: Settings) -> None:
         session_options(settings)

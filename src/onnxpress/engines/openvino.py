@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engine import Availability, Engine, Executed, Form, Knob, ModelFacts, Session
 from onnxpress.engines._openvino_options import CPU, GROUP, check, config
 from onnxpress.errors import EngineError
 from onnxpress.machine import INT8_DOT, Machine
@@ -81,6 +81,25 @@ class OpenVino(Engine):
                 name = f"openvino-int8-weights-group{group}"
                 forms.append(Form(name, "", settings, "int8", (INT8_DOT,), "weight-only"))
         return forms
+
+    def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
+        """Threads, streams, pinning, hyper-threading; bfloat16 where the CPU has it."""
+        usual, *fewer = machine.thread_counts
+        streams = [count for count in range(2, usual + 1) if usual % count == 0]
+        found = [Knob("threads", tuple({"threads": str(count)} for count in fewer))]
+        if objective == "throughput":
+            found.append(
+                Knob(
+                    "runs at once",
+                    tuple({"requests": str(n), "NUM_STREAMS": str(n)} for n in streams),
+                )
+            )
+        if machine.fast_bfloat16:
+            found.append(Knob("precision", ({"precision": "bfloat16"},)))
+        found.append(Knob("pinning", ({"ENABLE_CPU_PINNING": "NO"},)))
+        if machine.logical_cores > machine.cores:
+            found.append(Knob("hyper-threading", ({"ENABLE_HYPER_THREADING": "YES"},)))
+        return [knob for knob in found if knob.values]
 
     def check(self, settings: Settings) -> None:
         check(settings)

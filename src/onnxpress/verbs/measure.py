@@ -52,7 +52,8 @@ class Candidate:
     """Something to measure.
 
     ``target`` is what a worker opens, or a session that is open already and stays so.
-    ``requested`` is the precision that was asked for, ``size_bytes`` the size of the files.
+    ``requested`` is the precision that was asked for, ``size_bytes`` the size of the files,
+    ``requests`` how many calls are timed at once: see ``Runner.time``.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Candidate:
     engine: str
     requested: str
     size_bytes: int
+    requests: int = 1
 
 
 def open_runner(target: Target | Session) -> Runner:
@@ -76,14 +78,16 @@ def measure(
     rounds: int = 20,
     seconds: float | None = None,
     block_ms: float = 60.0,
+    calls: int = LEAST_CALLS,
     seed: int = 0,
     progress: Progress = silent,
     runners: Mapping[str, Runner] | None = None,
 ) -> Measured:
     """Time ``candidates`` on ``feeds``, which hold ``batch`` records, against ``baseline``'s name.
 
-    Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds. There are fewer
-    where ``seconds``, opening and warm-up included, would be exceeded, but at least five.
+    Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds, and at least
+    ``calls`` that count. There are fewer rounds where ``seconds``, opening and warm-up included,
+    would be exceeded, but at least five.
     ``runners``, by candidate name, are used and left open; what has none is opened and closed
     here. A candidate that fails to open or to run is told in ``Measured.failures`` and does not
     stop the others; where it is the baseline, there are no speed-ups. Raises ``InputError``
@@ -107,8 +111,11 @@ def measure(
                 bench.runners[candidate.name] = runner
         for name in list(bench.runners):
             with bench.step(name, "warming up"):
-                _warm_up(bench.runners[name], feeds)
-        blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, random.Random(seed))
+                _warm_up(bench.runners[name], feeds, calls)
+        bench.requests = {candidate.name: candidate.requests for candidate in candidates}
+        blocks = _interleaved(
+            bench, feeds, (rounds, calls), end, block_ms / 1e3, random.Random(seed)
+        )
         rows = {}
         for candidate in candidates:
             if candidate.name in bench.runners:
@@ -135,6 +142,7 @@ class _Bench:
         self._steps, self._done, self._progress = steps, 0, progress
         self.runners: dict[str, Runner] = {}
         self.failures: dict[str, str] = {}
+        self.requests: dict[str, int] = {}
 
     @contextlib.contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
@@ -148,11 +156,11 @@ class _Bench:
             self.runners.pop(name, None)
 
 
-def _warm_up(runner: Runner, feeds: Feeds) -> None:
+def _warm_up(runner: Runner, feeds: Feeds, calls: int) -> None:
     end = time.monotonic() + WARM_LIMIT_S
     before = 0.0
     while time.monotonic() < end:
-        now = statistics.median(runner.time(feeds, WARM_BLOCK_S, LEAST_CALLS))
+        now = statistics.median(runner.time(feeds, WARM_BLOCK_S, calls))
         if abs(now - before) < WARM_CHANGE * before:
             return
         before = now
@@ -161,12 +169,13 @@ def _warm_up(runner: Runner, feeds: Feeds) -> None:
 def _interleaved(
     bench: _Bench,
     feeds: Feeds,
-    rounds: int,
+    least: tuple[int, int],
     end: float | None,
     block_s: float,
     order: random.Random,
 ) -> dict[str, list[list[float]]]:
-    """Candidate → for each round the seconds of the calls that count."""
+    """Candidate → for each round the seconds of the calls that count; ``least`` of both."""
+    rounds, least_calls = least
     blocks: dict[str, list[list[float]]] = {name: [] for name in bench.runners}
     longest = 0.0
     for done in range(rounds):
@@ -175,7 +184,8 @@ def _interleaved(
             break
         for name in order.sample(list(bench.runners), len(bench.runners)):
             with bench.step(name, f"round {done + 1}:"):
-                calls = bench.runners[name].time(feeds, block_s, LEAST_CALLS + 1)
+                runner, requests = bench.runners[name], bench.requests[name]
+                calls = runner.time(feeds, block_s, least_calls + 1, requests)
                 blocks[name].append(calls[1:])
         longest = max(longest, time.monotonic() - started)
     return blocks

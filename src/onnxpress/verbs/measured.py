@@ -54,6 +54,10 @@ class Ratio:
         """Whether the rounds do not tell which one is faster."""
         return self.low <= 1 <= self.high
 
+    def over(self, times: float) -> Ratio:
+        """The same relative to what is ``times`` as fast as the baseline."""
+        return Ratio(self.value / times, self.low / times, self.high / times)
+
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
 
