@@ -550,6 +550,8 @@ def press(
     keep_float: bool = False,
     fresh: bool = False,
     dry_run: bool = False,
+    tune: bool = False,
+    budget: float = 60.0,
     progress: Progress = silent,
 ) -> Pressed | Planned:
     """Find the fastest form of ``source`` that keeps ``floor`` of its quality on ``samples``.
@@ -561,7 +563,7 @@ def press(
     0.99 or what the samples can prove. ``engine`` alone is tried instead of all; ``provider``,
     ``session`` and ``settings`` go to the forms of that engine (ONNX Runtime). ``fresh``
     uses nothing that an earlier press to ``output`` made; ``dry_run`` only says what would be
-    tried.
+    tried. With ``tune`` the best forms are tuned for ``budget`` seconds, see ``tune``.
     """
     processing = processing_of(preprocess, tokenizer, samples)
     request = Request(
@@ -578,6 +580,8 @@ def press(
         rounds=rounds,
         keep_float=keep_float,
         fresh=fresh,
+        tune=tune,
+        budget_s=budget,
         open_options=open_options(inputs, processing, checkpoint, trust, custom_ops),
         export_options=ExportOptions(exporter=exporter),
     )

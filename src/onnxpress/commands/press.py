@@ -47,6 +47,10 @@ def press(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be tried; write nothing.")
     ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Tune threads and session options of the best forms.")
+    ] = False,
+    budget: Annotated[float, typer.Option(help="Seconds to tune, with --tune.")] = 60.0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -90,6 +94,8 @@ def press(
             keep_float=keep_float,
             fresh=fresh,
             dry_run=dry_run,
+            tune=tune,
+            budget=budget,
             progress=progress,
         )
     if as_json:
