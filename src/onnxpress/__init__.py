@@ -2,7 +2,7 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``quantize_aware``, ``measure``. All names are loaded when they are
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``profile``. All names are loaded when they are
 first used; importing onnxpress imports no framework.
 """
 
@@ -23,6 +23,7 @@ _HOME = {
     "verify": "onnxpress.api",
     "inspect": "onnxpress.api",
     "optimize": "onnxpress.api",
+    "profile": "onnxpress.api",
     "quantize": "onnxpress.api",
     "quantize_aware": "onnxpress.api",
     "measure": "onnxpress.api",
@@ -53,6 +54,7 @@ __all__ = [
     "open",
     "optimize",
     "press",
+    "profile",
     "quantize",
     "quantize_aware",
     "verify",
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         measure,
         optimize,
         press,
+        profile,
         quantize,
         quantize_aware,
         verify,

@@ -8,6 +8,7 @@ says how images become tensors; ``tokenizer``, a folder with ``tokenizer.json``,
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,9 +24,11 @@ from onnxpress.given import (
     batches_of,
     bound_of,
     check_at_least_one,
+    file_of,
     fitting,
     model_of,
     on,
+    one_batch,
     open_options,
     processing_of,
     recipe_of,
@@ -45,6 +48,7 @@ from onnxpress.settings import Settings
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
 from onnxpress.spelling import read
+from onnxpress.stacking import static_batch
 from onnxpress.task import choose, unused_labels
 from onnxpress.verbs.bench import bench
 from onnxpress.verbs.check import Checked, target_of
@@ -64,6 +68,8 @@ from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
 from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
+from onnxpress.verbs.profile import profile as run_profile
+from onnxpress.verbs.profiled import Profiled
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
@@ -430,6 +436,47 @@ def measure(
         seconds=seconds,
         progress=progress,
     )
+
+
+def profile(
+    model: str | Path | Model | onnx.ModelProto,
+    *,
+    samples: object = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+    rounds: int = 30,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
+    progress: Progress = silent,
+) -> Profiled:
+    """Where the time of an ONNX model or a bundle goes: by kernel, operator and source module.
+
+    It runs on ``batch`` records of ``samples``, or on random feeds; a bundle's fitting form runs
+    as the bundle says. ``rounds`` are those of the latency without a profiler, and the runs with
+    it. Raises ``EngineError`` where the engine does not run the model or has no profiler.
+    """
+    check_at_least_one(rounds=rounds, threads=threads, batch=batch)
+    processing = processing_of(preprocess, tokenizer, samples)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        thing = file_of(model, engine, threads, custom_ops, Path(folder))
+        batches = one_batch(thing, samples, batch, task, processing, limit, seed)
+        return on(
+            batches,
+            lambda feeds: run_profile(
+                thing.artifact,
+                thing.model,
+                next(iter(feeds())),
+                batch=static_batch(thing.model.signature) or batch or 1,
+                rounds=rounds,
+                requested=thing.requested,
+                progress=progress,
+            ),
+        )
 
 
 def press(

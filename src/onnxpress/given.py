@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +22,10 @@ from onnxpress.processing import Processing
 from onnxpress.recipe import Recipe
 from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
+from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
+from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.tokenizer_files import read_tokenizer
 from onnxpress.verbs.bench import Thing
@@ -74,6 +77,77 @@ def thing_of(ref: object, engine: str | None, threads: int | None, options: Open
         manifest.task,
         manifest.processing,
     )
+
+
+@dataclass(frozen=True)
+class Profilable:
+    """An ONNX file, what it holds and how it runs; a bundle's form has a task and a processing."""
+
+    artifact: Artifact
+    model: Model
+    requested: str = "float32"
+    task: str | None = None
+    processing: Processing | None = None
+
+
+def file_of(
+    ref: object,
+    engine: str | None,
+    threads: int | None,
+    custom_ops: str | Path | None,
+    folder: Path,
+) -> Profilable:
+    """An ONNX file, a bundle's form that fits this machine, or a model, written to ``folder``.
+
+    Raises ``InputError`` for anything else, and for an engine that a bundle's form does not run on.
+    """
+    if isinstance(ref, str | Path) and (Path(ref) / MANIFEST).is_file():
+        thing = thing_of(ref, None, threads, OpenOptions(custom_ops=check_library(custom_ops)))
+        assert isinstance(thing.target, Artifact)
+        if engine not in (None, thing.engine):
+            raise InputError(
+                f"--engine {engine} for {ref}", f"{thing.engine}, on which its form runs here"
+            )
+        opened = model_of(thing.target.path, custom_ops)
+        return Profilable(thing.target, opened, thing.requested, thing.task, thing.processing)
+    if isinstance(ref, str | Path) and Path(ref).is_dir():
+        raise InputError(f"{ref} is a folder", "an ONNX file or a bundle")
+    opened = model_of(ref, custom_ops)
+    settings = Settings(engine or "onnxruntime", threads=threads, custom_ops=opened.custom_ops)
+    registry.get("engines", settings.engine)  # an unknown name is said before any work
+    path = Path(ref) if isinstance(ref, str | Path) else opened.clone().save(folder / "model.onnx")
+    return Profilable(Artifact(path, settings), opened)
+
+
+def one_batch(
+    thing: Profilable,
+    samples: object,
+    batch: int | None,
+    task: str | None,
+    processing: Processing | None,
+    limit: int | None,
+    seed: int,
+) -> Batches:
+    """Feeds of the first ``batch`` samples (1, or what the model is fixed to), or random ones.
+
+    Where there are fewer samples they come again.
+    """
+    signature = thing.model.signature
+    fixed = static_batch(signature)
+    if fixed is not None and batch not in (None, fixed):
+        raise InputError(f"--batch {batch}", f"{fixed}: the model takes no other")
+    rows = fixed or batch or 1
+    if samples is None:
+        if seed < 0:
+            raise InputError(f"--seed {seed}", "a number of at least 0")
+        return RandomFeeds(signature, domains(thing.model), ((rows, seed),), thing.model)
+    data, _ = Samples.open(samples, limit=limit, seed=seed, signature=signature).fitting(signature)
+    records = list(islice(data, rows))
+    if not records:
+        raise SamplesError("there are no samples", "at least one")
+    bound = bound_of(signature, data, task or thing.task, processing, thing.processing)
+    feeds = bound.encode(list(islice(cycle(records), rows)))
+    return lambda: [feeds]
 
 
 def check_at_least_one(**flags: int | None) -> None:

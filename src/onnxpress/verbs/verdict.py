@@ -1,0 +1,71 @@
+"""What a profile says, in a few sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onnxpress.verbs.profiled import Node, Profiled
+
+WORDS = (("conv", "convolution"), ("lstm", "recurrence"), ("gru", "recurrence"),
+         ("rnn", "recurrence"), ("attention", "attention kernel"), ("mha", "attention kernel"))  # fmt: skip
+WORTH = 0.03
+"""The share of the time from which an operator that multiplies nothing is told."""
+LAGS = 0.5
+"""A group of kernels below so much of the others' rate is told."""
+UNTOLD = 0.1
+
+
+def verdict(found: Profiled) -> tuple[str, ...]:
+    """The share and the rate of what multiplies, the slowest that does not, what lags behind."""
+    whole = found.rate(found.nodes)
+    linear = [node for node in found.nodes if node.rate.macs]
+    told = []
+    if linear and whole.ms > 0:
+        rate = found.rate(linear)
+        told.append(
+            f"{rate.share:.0%} of the time is in {_counted(linear)} that reach "
+            f"{rate.peak_share or 0:.0%} of the peak ({rate.gflops or 0:.3g} of "
+            f"{found.peak_gflops:.3g} GFLOP/s in float32)"
+        )
+        told += _lagging(found, linear)
+    others = [one for one in found.by_op if not one.rate.macs and one.rate.share >= WORTH]
+    if others:
+        names = [f"'{one.name}' takes {one.rate.share:.0%}" for one in others[:2]]
+        ending = "multiplies nothing" if len(names) == 1 else "multiply nothing"
+        told.append(f"{' and '.join(names)}, which {ending}")
+    if found.untold_ms > UNTOLD * found.total_ms:
+        told.append(
+            f"{found.untold_ms / found.total_ms:.0%} of a run is spent between kernels "
+            f"({found.untold_ms:.3g} ms)"
+        )
+    return tuple(f"{sentence[0].upper()}{sentence[1:]}." for sentence in told)
+
+
+def _lagging(found: Profiled, linear: Sequence[Node]) -> list[str]:
+    """The kernel that would gain most, were it as fast as all those that multiply are together."""
+    together = found.rate(linear).gflops or 0.0
+    slow = [node for node in linear if (node.rate.gflops or 0.0) < LAGS * together]
+    if not slow:
+        return []
+
+    def gain(node: Node) -> float:
+        return node.rate.ms * (1 - (node.rate.gflops or 0.0) / together)
+
+    worst = max(slow, key=gain)
+    if gain(worst) < WORTH * found.nodes_ms:
+        return []
+    return [
+        f"slow for what it does: {worst.name} ({worst.op}) takes {worst.rate.share:.0%} at "
+        f"{worst.rate.peak_share or 0:.1%} of the peak"
+    ]
+
+
+def _counted(nodes: Sequence[Node]) -> str:
+    """``24 matrix products and 2 convolutions``."""
+    kinds = Counter(
+        next((word for key, word in WORDS if key in node.op.lower()), "matrix product")
+        for node in nodes
+    )
+    told = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.most_common()]
+    return " and ".join(told)
