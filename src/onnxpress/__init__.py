@@ -2,8 +2,8 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``profile``. All names are loaded when they are
-first used; importing onnxpress imports no framework.
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``profile``. All names are loaded when
+they are first used; importing onnxpress imports no framework.
 """
 
 from __future__ import annotations

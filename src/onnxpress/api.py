@@ -473,7 +473,6 @@ def profile(
                 next(iter(feeds())),
                 batch=static_batch(thing.model.signature) or batch or 1,
                 rounds=rounds,
-                requested=thing.requested,
                 progress=progress,
             ),
         )

@@ -85,7 +85,6 @@ class Profilable:
 
     artifact: Artifact
     model: Model
-    requested: str = "float32"
     task: str | None = None
     processing: Processing | None = None
 
@@ -109,7 +108,7 @@ def file_of(
                 f"--engine {engine} for {ref}", f"{thing.engine}, on which its form runs here"
             )
         opened = model_of(thing.target.path, custom_ops)
-        return Profilable(thing.target, opened, thing.requested, thing.task, thing.processing)
+        return Profilable(thing.target, opened, thing.task, thing.processing)
     if isinstance(ref, str | Path) and Path(ref).is_dir():
         raise InputError(f"{ref} is a folder", "an ONNX file or a bundle")
     opened = model_of(ref, custom_ops)

@@ -16,7 +16,7 @@ from onnxpress.settings import Settings
 
 SIDE = 1024
 """Rows, columns and depth of the product: 2.1 GFLOP, larger than caches of the second level."""
-SECONDS, LEAST_CALLS = 0.5, 4
+SECONDS, LEAST_CALLS = 0.3, 3
 """For so long it is run, and so often at least."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from onnxpress.engine import Event
+
+NUMBER = re.compile(r"(?<![^./])\d+(?![^./])")
+"""A part of a module's path that is a number: which of several layers it is."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,9 @@ class Sum:
 class Profiled:
     """Where the time of one model goes. Times are milliseconds of one run of ``batch`` records.
 
-    ``total_ms`` is the median latency without a profiler, ``latency_ms`` all there is to say of
-    it; ``profiled_ms`` is a run with it, whose kernels take ``nodes_ms`` together. ``untold_ms`` is
-    what ``total_ms`` has beyond these: below 0 where the profiler slows the kernels more.
+    ``total_ms`` is the median latency without a profiler and ``rounds_ms`` that of each round;
+    ``profiled_ms`` is one of ``runs`` with it, whose kernels take ``nodes_ms`` together.
+    ``untold_ms`` is what ``total_ms`` has beyond these: below 0 where the profiler slows more.
     """
 
     name: str
@@ -96,9 +100,9 @@ class Profiled:
     batch: int
     shapes: Mapping[str, Sequence[int]]
     total_ms: float
-    latency_ms: Mapping[str, float]
+    rounds_ms: tuple[float, ...]
     profiled_ms: float
-    calls: int
+    runs: int
     method: str
     peak_gflops: float
     nodes: tuple[Node, ...]
@@ -125,6 +129,16 @@ class Profiled:
         """Slowest first; a module has its own kernels alone, not those of modules inside it."""
         return self._sums(lambda node: node.module)
 
+    @property
+    def modules_alike(self) -> tuple[Sum, ...]:
+        """As ``by_module``; modules that differ by a number in their path are one: ``layer.*``."""
+        paths = dict.fromkeys(node.module for node in self.nodes)
+        alike: dict[str, list[str]] = {}
+        for path in paths:
+            alike.setdefault(NUMBER.sub("*", path), []).append(path)
+        names = {path: _joined(group) for group in alike.values() for path in group}
+        return self._sums(lambda node: names[node.module])
+
     def _sums(self, key: Callable[[Node], str]) -> tuple[Sum, ...]:
         groups: dict[str, list[Node]] = {}
         for node in self.nodes:
@@ -146,17 +160,25 @@ class Profiled:
             "batch": self.batch,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "total_ms": self.total_ms,
-            "latency_ms": dict(self.latency_ms),
             "nodes_ms": self.nodes_ms,
             "untold_ms": self.untold_ms,
             "profiled_ms": self.profiled_ms,
-            "calls": self.calls,
+            "rounds_ms": list(self.rounds_ms),
+            "runs": self.runs,
             "method": self.method,
             "peak_gflops": self.peak_gflops,
             "verdict": list(self.verdict),
             "nodes": [node.to_dict() for node in self.nodes],
             "by_op": [one.to_dict() for one in self.by_op],
             "by_module": [one.to_dict() for one in self.by_module],
+            "modules_alike": [one.to_dict() for one in self.modules_alike],
             "environment": dict(self.environment),
             "warnings": list(self.warnings),
         }
+
+
+def _joined(paths: Sequence[str]) -> str:
+    """One path for several that differ by numbers alone: a star where they do."""
+    first, columns = paths[0], [NUMBER.findall(path) for path in paths]
+    differ = iter([len(set(column)) > 1 for column in zip(*columns, strict=True)])
+    return NUMBER.sub(lambda found: "*" if next(differ) else found[0], first)

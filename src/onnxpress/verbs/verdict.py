@@ -7,13 +7,21 @@ from collections.abc import Sequence
 
 from onnxpress.verbs.profiled import Node, Profiled
 
-WORDS = (("conv", "convolution"), ("lstm", "recurrence"), ("gru", "recurrence"),
-         ("rnn", "recurrence"), ("attention", "attention kernel"), ("mha", "attention kernel"))  # fmt: skip
+WORDS = {
+    "conv": "convolution",
+    "lstm": "recurrence",
+    "gru": "recurrence",
+    "rnn": "recurrence",
+    "attention": "attention kernel",
+    "mha": "attention kernel",
+}
+"""Parts of kernels' names, and what such a kernel computes; any other one is a product."""
 WORTH = 0.03
 """The share of the time from which an operator that multiplies nothing is told."""
 LAGS = 0.5
 """A group of kernels below so much of the others' rate is told."""
 UNTOLD = 0.1
+"""The share of a run outside kernels that is told; the run with the profiler must have it too."""
 
 
 def verdict(found: Profiled) -> tuple[str, ...]:
@@ -34,10 +42,10 @@ def verdict(found: Profiled) -> tuple[str, ...]:
         names = [f"'{one.name}' takes {one.rate.share:.0%}" for one in others[:2]]
         ending = "multiplies nothing" if len(names) == 1 else "multiply nothing"
         told.append(f"{' and '.join(names)}, which {ending}")
-    if found.untold_ms > UNTOLD * found.total_ms:
+    between = min(found.total_ms, found.profiled_ms) - found.nodes_ms
+    if between > UNTOLD * found.total_ms:
         told.append(
-            f"{found.untold_ms / found.total_ms:.0%} of a run is spent between kernels "
-            f"({found.untold_ms:.3g} ms)"
+            f"{between / found.total_ms:.0%} of a run is spent between kernels ({between:.3g} ms)"
         )
     return tuple(f"{sentence[0].upper()}{sentence[1:]}." for sentence in told)
 
@@ -64,7 +72,7 @@ def _lagging(found: Profiled, linear: Sequence[Node]) -> list[str]:
 def _counted(nodes: Sequence[Node]) -> str:
     """``24 matrix products and 2 convolutions``."""
     kinds = Counter(
-        next((word for key, word in WORDS if key in node.op.lower()), "matrix product")
+        next((word for key, word in WORDS.items() if key in node.op.lower()), "matrix product")
         for node in nodes
     )
     told = [f"{count} {kind}{'s' * (count > 1)}" for kind, count in kinds.most_common()]
