@@ -7,7 +7,7 @@ Q·Kᵀ, whose sum with the mask, Softmax and product with V are one kernel call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -46,13 +46,15 @@ def attribute(
     graph = _Names(model)
     costs = {layer.node: layer for layer in layers}
     owners = _claimed(kernels, graph)
+    multiply = {index for index, kernel in enumerate(kernels) if COMPUTE.search(kernel.op)}
+    multiply |= {owner for name, owner in owners.items() if costs[name].macs != 0}
     lost = 0
     for name, layer in costs.items():
         if name in owners or layer.macs == 0:
             continue
         owner = _inside(name, graph, owners)
         if owner is None:
-            owner = _downstream(graph.nodes[name], owners, kernels)
+            owner = _downstream(graph.nodes[name], owners, multiply)
         if owner is not None:
             owners[name] = owner
         elif graph.parents[name] is None:
@@ -117,7 +119,7 @@ def _inside(name: str, graph: _Names, owners: Mapping[str, int]) -> int | None:
     return None
 
 
-def _downstream(node: ir.Node, owners: Mapping[str, int], kernels: Sequence[Timed]) -> int | None:
+def _downstream(node: ir.Node, owners: Mapping[str, int], multiply: Collection[int]) -> int | None:
     """The next kernel that multiplies, along nodes that are no kernel's."""
     left, seen = list(_users(node)), {node}
     while left:
@@ -128,7 +130,7 @@ def _downstream(node: ir.Node, owners: Mapping[str, int], kernels: Sequence[Time
         owner = owners.get(str(user.name))
         if owner is None:
             left += _users(user)
-        elif COMPUTE.search(kernels[owner].op):
+        elif owner in multiply:
             return owner
     return None
 
@@ -146,14 +148,22 @@ def _macs(
     graph: _Names,
     owners: Mapping[str, int],
 ) -> int | None:
-    """Of all layers: as often as the kernel ran, those inside a Loop's kernel as it loops."""
+    """Of all layers, as often as the kernel ran; those inside a Loop's kernel as often as it loops.
+
+    None where that, the branch that an If took or a size is not known.
+    """
     total = 0
     for name in names:
         layer, parent = costs[name], graph.parents[name]
+        inside = parent is not None and owners.get(parent) == owners[name]
+        runs = 1
+        if inside and parent is not None and layer.macs != 0:
+            runs = layer.runs // max(1, costs[parent].runs)
+            if runs < 2:  # a Loop of unknown trips counts as one, a branch as taken or not
+                return None
         if layer.macs is None:
             return None
-        inside = parent is not None and owners.get(parent) == owners[name]
-        total += layer.macs * kernel.calls * (layer.runs if inside else 1)
+        total += layer.macs * kernel.calls * runs
     return total
 
 
