@@ -137,7 +137,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> Iterator[None]:
 def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peak in a moment: for tests that are not about how fast the machine is."""
     monkeypatch.setattr("onnxpress.verbs.peak.SECONDS", 0.01)
-    monkeypatch.setattr("onnxpress.verbs.peak.SIDE", 128)
+    monkeypatch.setattr("onnxpress.verbs.peak.SIDES", (128,))
 
 
 @pytest.fixture

@@ -88,8 +88,8 @@ def _milliseconds(value: float) -> str:
 def _total(result: Result) -> str:
     return (
         f"{result['total_ms']:.3g} ms a run without the profiler (median of "
-        f"{len(result['rounds_ms'])} rounds), {result['profiled_ms']:.3g} ms with it, of which "
-        f"kernels take {result['nodes_ms']:.3g} ms ({result['method']}, {result['runs']} runs). "
-        f"Share: of the kernels' time. Peak: {result['peak_gflops']:.3g} GFLOP/s, a float32 "
-        "product of 1024×1024 matrices on the same engine and threads."
+        f"{len(result['rounds_ms'])} rounds), {result['profiled_ms']:.3g} ms with it, kernels "
+        f"{result['nodes_ms']:.3g} ms of it: {result['method']}, {result['runs']} runs. Share: of "
+        f"the kernels' time. Peak: {result['peak_gflops']:.3g} GFLOP/s, "
+        f"{result['peak']}."
     )

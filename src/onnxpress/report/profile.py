@@ -167,8 +167,7 @@ def _conditions(result: Mapping[str, object]) -> tuple[Fact, ...]:
              f"{text(result.get('method'))}"),
         Fact("With the profiler", f"{milliseconds(result.get('profiled_ms'))} a run"),
         Fact("Share", "of the time of all kernels"),
-        Fact("Peak", "the fastest of several float32 products of 1024×1024 matrices, on the same "
-             "engine and threads, measured by the same command"),
+        Fact("Peak", text(result.get("peak"))),
         Fact("CPU", text(machine.get("cpu"))),
         Fact("Instruction sets", text(machine.get("isa"))),
         Fact("Memory", size(machine.get("memory_bytes"))),

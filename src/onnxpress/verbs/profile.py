@@ -160,8 +160,9 @@ def _cautions(found: Profiled, lost: int, unknown: int) -> list[str]:
     cost = found.profiled_ms / found.total_ms - 1
     if cost > COSTLY:
         told.append(
-            f"profiling made a run {cost:.0%} slower ({found.total_ms:.3g} → "
-            f"{found.profiled_ms:.3g} ms): small kernels look slower than they are"
+            f"a run with the profiler took {cost:.0%} longer ({found.total_ms:.3g} → "
+            f"{found.profiled_ms:.3g} ms), by the profiler or by other programs: believe the shares "
+            "more than the milliseconds"
         )
     if cost < -COSTLY:
         told.append(

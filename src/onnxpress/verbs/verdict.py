@@ -31,9 +31,10 @@ def verdict(found: Profiled) -> tuple[str, ...]:
     told = []
     if linear and whole.ms > 0:
         rate = found.rate(linear)
+        reach = "reaches" if len(linear) == 1 else "reach"
         told.append(
-            f"{rate.share:.0%} of the time is in {_counted(linear)} that "
-            f"{'reach' if len(linear) > 1 else 'reaches'} {rate.peak_share or 0:.0%} of the peak ({rate.gflops or 0:.3g} of "
+            f"{rate.share:.0%} of the time is in {_counted(linear)} that {reach} "
+            f"{rate.peak_share or 0:.0%} of the peak ({rate.gflops or 0:.3g} of "
             f"{found.peak_gflops:.3g} GFLOP/s in float32)"
         )
         told += _lagging(found, linear)
