@@ -61,7 +61,8 @@ def _named(row: Result, kind: str, room: int, whole: bool) -> Text:
     if kind != "kernel":
         return Text(name)
     module = row["module"]
-    place = module if module and "/" not in row["name"] else ""
+    told = name == row["name"] and "/" in name
+    place = "" if told else module
     times = f" ×{row['calls']}" if row["calls"] > 1 else ""
     below = f"  {row['op']}{times}"
     return Text.assemble(

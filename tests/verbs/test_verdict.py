@@ -53,11 +53,17 @@ def test_one_product_and_kinds_of_kernels() -> None:
 def test_the_kernel_that_is_slow_for_what_it_does() -> None:
     slow = node("slow_one", "Conv", 2.0, 2_000_000)
     told = verdict(profiled(*products(4, 2.0, 80.0), slow))
-    assert told[1] == ("Slow for what it does: slow_one (Conv) takes 20% at 2.0% of the peak.")
+    assert told[1] == ("Slow for what it does: slow_one (Conv) takes 20% at 2% of the peak.")
     little = node("little", "Conv", 0.1, 100_000)
     assert len(verdict(profiled(*products(4, 2.0, 80.0), little, total_ms=8.2))) == 1, (
         "nothing to gain there"
     )
+
+
+def test_an_operator_that_is_slow_for_what_it_does() -> None:
+    depthwise = [node(f"d{i}", "GroupConvolution", 0.5, 2_500_000) for i in range(4)]
+    told = verdict(profiled(*products(4, 2.0, 80.0), *depthwise))
+    assert told[1] == "Slow for what they do: 4 'GroupConvolution' take 20% at 10% of the peak."
 
 
 def test_time_between_kernels_needs_both_runs_to_have_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from onnxpress.verbs.profiled import Node, Profiled
+from onnxpress.verbs.profiled import Node, Profiled, Rate
 
 WORDS = {
     "conv": "convolution",
@@ -19,7 +19,7 @@ WORDS = {
 WORTH = 0.03
 """The share of the time from which an operator that multiplies nothing is told."""
 LAGS = 0.5
-"""A group of kernels below so much of the others' rate is told."""
+"""What is below so much of the rate of all that multiplies is told."""
 UNTOLD = 0.1
 """The share of a run outside kernels that is told; the run with the profiler must have it too."""
 
@@ -52,21 +52,25 @@ def verdict(found: Profiled) -> tuple[str, ...]:
 
 
 def _lagging(found: Profiled, linear: Sequence[Node]) -> list[str]:
-    """The kernel that would gain most, were it as fast as all those that multiply are together."""
+    """What would gain most, were it as fast as all that multiplies: one kernel or one operator."""
     together = found.rate(linear).gflops or 0.0
-    slow = [node for node in linear if (node.rate.gflops or 0.0) < LAGS * together]
-    if not slow:
-        return []
 
-    def gain(node: Node) -> float:
-        return node.rate.ms * (1 - (node.rate.gflops or 0.0) / together)
+    def gain(rate: Rate) -> float:
+        lag = (rate.gflops or 0.0) / together if together else 1.0
+        return rate.ms * (1 - lag) if lag < LAGS else 0.0
 
-    worst = max(slow, key=gain)
-    if gain(worst) < WORTH * found.nodes_ms:
+    kernels = [(gain(one.rate), f"{one.name} ({one.op}) takes", one.rate) for one in linear]
+    operators = [
+        (gain(one.rate), f"{one.count} '{one.name}' take", one.rate)
+        for one in found.by_op
+        if one.rate.macs and one.count > 1
+    ]
+    most, name, rate = max((*operators, *kernels), key=lambda told: told[0])
+    if most < WORTH * found.nodes_ms:
         return []
     return [
-        f"slow for what it does: {worst.name} ({worst.op}) takes {worst.rate.share:.0%} at "
-        f"{worst.rate.peak_share or 0:.1%} of the peak"
+        f"slow for what {'it does' if name.endswith('s') else 'they do'}: {name} "
+        f"{rate.share:.0%} at {rate.peak_share or 0:.0%} of the peak"
     ]
 
 
