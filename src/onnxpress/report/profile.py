@@ -145,7 +145,7 @@ def _headline(result: Mapping[str, object]) -> tuple[Fact, ...]:
         Fact("One run", milliseconds(total), "without the profiler; median of the rounds"),
         Fact(
             "Kernels", milliseconds(result.get("nodes_ms")),
-            f"{len(nodes):,} of them, {milliseconds(result.get('profiled_ms'))} a run with the profiler",
+            f"{len(nodes):,} of them; a run with the profiler {milliseconds(result.get('profiled_ms'))}",
         ),
         Fact("GFLOP/s", significant(rate), f"of the whole run: {share}" if share else ""),
         Fact("Peak", significant(peak), "GFLOP/s of one large float32 product"),

@@ -161,8 +161,8 @@ def _cautions(found: Profiled, lost: int, unknown: int) -> list[str]:
     if cost > COSTLY:
         told.append(
             f"a run with the profiler took {cost:.0%} longer ({found.total_ms:.3g} → "
-            f"{found.profiled_ms:.3g} ms), by the profiler or by other programs: believe the shares "
-            "more than the milliseconds"
+            f"{found.profiled_ms:.3g} ms), by the profiler or by other programs: believe the "
+            "shares more than the milliseconds"
         )
     if cost < -COSTLY:
         told.append(
