@@ -140,12 +140,13 @@ def _headline(result: Mapping[str, object]) -> tuple[Fact, ...]:
     macs = sum(number(row.get("macs")) or 0.0 for row in nodes)
     total, peak = number(result.get("total_ms")), number(result.get("peak_gflops"))
     rate = 2 * macs / total / 1e6 if total else None
+    with_profiler = milliseconds(result.get("profiled_ms"))
     share = f"{rate / peak * 100:.0f} % of the peak" if rate and peak else ""
     return (
         Fact("One run", milliseconds(total), "without the profiler; median of the rounds"),
         Fact(
             "Kernels", milliseconds(result.get("nodes_ms")),
-            f"{len(nodes):,} of them; a run with the profiler {milliseconds(result.get('profiled_ms'))}",
+            f"{len(nodes):,} of them; a run with the profiler {with_profiler}",
         ),
         Fact("GFLOP/s", significant(rate), f"of the whole run: {share}" if share else ""),
         Fact("Peak", significant(peak), "GFLOP/s of one large float32 product"),
