@@ -47,7 +47,7 @@ def test_a_person_sees_three_tables_of_80_columns_and_a_verdict(shell: Shell, cn
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     for kind in ("kernel", "operator", "module"):
-        (header,) = (line for line in lines if line.startswith(kind))
+        (header,) = (line for line in lines if line.split()[:1] == [kind])
         assert header.split()[-5:] == ["ms", "share", "GFLOP/s", "of", "peak"]
     assert "blocks." in out
     assert "of the peak (" in " ".join(out.split())

@@ -80,7 +80,6 @@ def test_sums_agree(engine: str, zoo_model: Callable[[str], Path]) -> None:
         if node.rate.macs and node.rate.ms:
             assert node.rate.gflops == pytest.approx(2e-6 * node.rate.macs / node.rate.ms)
             assert node.rate.peak_share == pytest.approx(node.rate.gflops / found.peak_gflops)
-    assert found.nodes_ms <= found.profiled_ms * 1.5
     assert len(found.events) >= len(found.nodes)
 
 
