@@ -8,17 +8,17 @@ says how images become tensors; ``tokenizer``, a folder with ``tokenizer.json``,
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from onnxpress.calibrator import Calibrator
-from onnxpress.errors import InputError, MissingExtra, SamplesError
+from onnxpress.errors import InputError, MissingExtra
 from onnxpress.given import (
     batches_of,
     bound_of,
@@ -28,22 +28,20 @@ from onnxpress.given import (
     model_of,
     on,
     open_options,
-    other_engines,
     processing_of,
     recipe_of,
-    rows_of,
     thing_of,
 )
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import this_machine
-from onnxpress.model import Model, peek
+from onnxpress.model import Model, load, peek
 from onnxpress.pressing.plan import Request
 from onnxpress.pressing.press import press as run_press
 from onnxpress.pressing.press import press_plan
 from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
-from onnxpress.runner import Artifact
+from onnxpress.runnable import feeds_of, one_batch, runnable_of, samples_of
 from onnxpress.samples import Samples
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions, Origin, open_source
@@ -67,6 +65,8 @@ from onnxpress.verbs.opset import InOpset
 from onnxpress.verbs.opset import change_opset as run_change_opset
 from onnxpress.verbs.optimize import Optimized
 from onnxpress.verbs.optimize import optimize as run_optimize
+from onnxpress.verbs.profile import profile as run_profile
+from onnxpress.verbs.profiled import Profiled
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
@@ -81,7 +81,6 @@ if TYPE_CHECKING:
     from onnxpress.training.aware import Aware  # it imports PyTorch
 
 OBJECTIVES = ("latency", "throughput")
-CONVERT_FIRST = "make one with 'onnxpress convert'"
 
 
 def convert(
@@ -453,7 +452,7 @@ def measure(
 
 
 def tune(
-    model: str | Path,
+    model: str | Path | Model | onnx.ModelProto,
     *,
     samples: object,
     objective: str = "latency",
@@ -487,39 +486,73 @@ def tune(
     check_at_least_one(batch=batch)
     wishes = wishes_of(engine, threads, provider, session)
     processing = processing_of(preprocess, tokenizer, samples)
-    options = open_options((), processing, None, False, custom_ops)
-    if not (is_bundle(model) or str(model).endswith(".onnx")):
-        raise InputError(f"{model} is no ONNX file", "an ONNX file or a bundle", CONVERT_FIRST)
-    thing = thing_of(model, wishes, options)
-    assert isinstance(thing.target, Artifact)
-    opened = model_of(thing.target.path, custom_ops)
-    processing = processing or thing.processing
-    data, note = Samples.open(samples, limit=limit, seed=seed, signature=opened.signature).fitting(
-        opened.signature
-    )
-    bound = bound_of(opened.signature, data, task or thing.task, processing)
-    size = rows_of(opened.signature, objective, batch)
-    records = list(islice(cycle(islice(data, size)), size))
-    if not records:
-        raise SamplesError("there are no samples", "at least one")
-    job = Job(
-        thing.target.path,
-        thing.size_bytes,
-        bound,
-        data,
-        bound.encode(records),
-        size,
-        objective,
-        this_machine().limited(threads),
-        floor,
-    )
-    first = thing.target.settings
-    first = first.with_threads(first.threads or this_machine().threads)
-    alone = engine is not None or is_bundle(model)
-    starts = [first, *([] if alone else other_engines(opened, first))]
-    result = run_tune(job, starts, budget_s=budget, seed=seed, progress=progress)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        thing = runnable_of(model, wishes, custom_ops, Path(folder))
+        first = thing.artifact.settings
+        first = first.with_threads(first.threads or this_machine().threads)
+        data, note = samples_of(thing.model.signature, samples, limit, seed)
+        bound = thing.bound(data, task, processing)
+        size = thing.rows(batch, usual=1 if objective == "latency" else 16)
+        job = Job(
+            thing.artifact.path,
+            load(thing.artifact.path).file_bytes,
+            bound,
+            data,
+            feeds_of(bound, data, size),
+            size,
+            objective,
+            this_machine().limited(threads),
+            floor,
+        )
+        alone = engine is not None or is_bundle(model)
+        starts = [first, *([] if alone else thing.other_engines(first))]
+        result = run_tune(job, starts, budget_s=budget, seed=seed, progress=progress)
     random = (RANDOM,) if data.random else ()
-    return replace(result, warnings=(*random, *([note] if note else []), *result.warnings))
+    return replace(result, warnings=(*random, *filter(None, [note]), *result.warnings))
+
+
+def profile(
+    model: str | Path | Model | onnx.ModelProto,
+    *,
+    samples: object = None,
+    engine: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
+    batch: int | None = None,
+    rounds: int = 30,
+    task: str | None = None,
+    preprocess: str | Processing | None = None,
+    tokenizer: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    custom_ops: str | Path | None = None,
+    progress: Progress = silent,
+) -> Profiled:
+    """Where the time of an ONNX model or a bundle goes: by kernel, operator and source module.
+
+    It runs on ``batch`` records of ``samples``, or on random feeds; a bundle's fitting form runs
+    as the bundle says. ``rounds`` are those of the latency without a profiler, and the runs with
+    it. Raises ``EngineError`` where the engine does not run the model or has no profiler.
+    """
+    check_at_least_one(rounds=rounds, batch=batch)
+    wishes = wishes_of(engine, threads, provider, session, settings)
+    processing = processing_of(preprocess, tokenizer, samples)
+    with tempfile.TemporaryDirectory(prefix="onnxpress-") as folder:
+        thing = runnable_of(model, wishes, custom_ops, Path(folder))
+        batches = one_batch(thing, samples, batch, task, processing, limit, seed)
+        return on(
+            batches,
+            lambda feeds: run_profile(
+                thing.artifact,
+                thing.model,
+                next(iter(feeds())),
+                batch=thing.rows(batch),
+                rounds=rounds,
+                progress=progress,
+            ),
+        )
 
 
 def press(

@@ -14,18 +14,15 @@ from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
 from onnxpress.custom_ops import check_library
-from onnxpress.engine import Engine, ModelFacts
 from onnxpress.errors import EngineError, InputError, SamplesError
-from onnxpress.machine import check_threads, this_machine
+from onnxpress.machine import check_threads
 from onnxpress.model import Model, load
 from onnxpress.processing import Processing
 from onnxpress.recipe import Recipe
 from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
-from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
-from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.tokenizer_files import read_tokenizer
 from onnxpress.verbs.bench import Thing
@@ -82,32 +79,6 @@ def thing_of(ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
 def is_bundle(ref: object) -> TypeGuard[str | Path]:
     """Whether ``ref`` is the folder of a bundle."""
     return isinstance(ref, str | Path) and (Path(ref) / MANIFEST).is_file()
-
-
-def other_engines(model: Model, first: Settings) -> list[Settings]:
-    """The settings that every other engine that runs ``model`` here begins with."""
-    found = []
-    for name in registry.names("engines"):
-        engine = registry.create(Engine, "engines", name)
-        if name == first.engine or not engine.available().ok:
-            continue
-        facts = ModelFacts(model.signature, model.op_counts(), {})
-        if engine.forms(facts, this_machine()) and (
-            engine.runs_custom_ops or not model.custom_operators
-        ):
-            found.append(Settings(name, threads=first.threads, custom_ops=first.custom_ops))
-    return found
-
-
-def rows_of(signature: Signature, objective: str, asked: int | None) -> int:
-    """Records of a timed call: as asked, one for latency, 16 for throughput.
-
-    The model's own number where it is fixed to one. Raises ``InputError`` where that is another.
-    """
-    fixed = static_batch(signature)
-    if fixed is not None and asked not in (None, fixed):
-        raise InputError(f"--batch {asked}", f"{fixed}: the model takes no other")
-    return fixed or asked or (1 if objective == "latency" else 16)
 
 
 def check_at_least_one(**flags: int | None) -> None:
