@@ -198,6 +198,8 @@ class Session(abc.ABC):
 
 def _native(array: np.ndarray) -> np.ndarray:
     """``array`` as engines read it: in this machine's byte order, a scalar as an array too."""
+    if type(array) is np.ndarray and array.dtype.isnative:  # the usual ones cost nothing
+        return array
     array = np.asarray(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 

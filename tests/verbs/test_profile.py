@@ -164,7 +164,7 @@ def test_a_bundle_runs_as_its_form_says(tmp_path: Path) -> None:
     found = api.profile(tmp_path / "b", rounds=3)
     assert (found.engine, found.threads) == ("openvino", 1)
     assert api.profile(tmp_path / "b", engine="onnxruntime", rounds=3).engine == "onnxruntime"
-    with pytest.raises(BundleError, match="no form of .* it runs on openvino"):
+    with pytest.raises(BundleError, match=r"no form of .* it runs on openvino"):
         api.profile(tmp_path / "b", engine="null")
 
 
