@@ -507,8 +507,8 @@ def tune(
         alone = engine is not None or is_bundle(model)
         starts = [first, *([] if alone else thing.other_engines(first))]
         result = run_tune(job, starts, budget_s=budget, seed=seed, progress=progress)
-    random = (RANDOM,) if data.random else ()
-    return replace(result, warnings=(*random, *filter(None, [note]), *result.warnings))
+    random = RANDOM if data.random and result.quality else ""
+    return replace(result, warnings=(*filter(None, (random, note)), *result.warnings))
 
 
 def profile(
