@@ -8,6 +8,7 @@ says how images become tensors; ``tokenizer``, a folder with ``tokenizer.json``,
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -67,6 +68,7 @@ from onnxpress.verbs.optimize import optimize as run_optimize
 from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
+from onnxpress.verbs.sweep import points_of
 from onnxpress.verbs.verify import Verified, compare
 
 if TYPE_CHECKING:
@@ -387,7 +389,9 @@ def measure(
     samples: object,
     against: object = None,
     batches: Sequence[int] = (1,),
+    lengths: Sequence[int] = (),
     rounds: int = 50,
+    min_quality: float | None = None,
     engine: str | None = None,
     threads: int | None = None,
     task: str | None = None,
@@ -405,14 +409,18 @@ def measure(
 ) -> list[Measured]:
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
 
-    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
-    ``engine`` runs ONNX files; a bundle says itself what runs it here.
+    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``, with
+    ``lengths`` for each of both: texts are then made of exactly so many tokens. ``engine`` runs
+    ONNX files; a bundle says itself what runs it here. What answers wrongly is not timed but told
+    in ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
+    baseline's quality.
     """
     check_at_least_one(rounds=rounds, threads=threads)
     if rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
-    for size in batches:
-        check_at_least_one(batch=size)
+    points = points_of(batches, lengths)
+    if min_quality is not None and not math.isfinite(min_quality):
+        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
     processing = processing_of(preprocess, tokenizer, samples)
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
@@ -425,9 +433,10 @@ def measure(
         ),
         task=task,
         processing=processing,
-        batches=batches,
+        points=points,
         rounds=rounds,
         seconds=seconds,
+        min_quality=min_quality,
         progress=progress,
     )
 

@@ -25,12 +25,12 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
 from onnxpress.task import Bound, Task, choose
 from onnxpress.tokenizer_files import read_tokenizer
-from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 from onnxpress.verbs.sizes import running_sizes
+from onnxpress.verbs.thing import Thing
 
 Batches = Callable[[], Iterable[Feeds]]
 T = TypeVar("T")

@@ -22,7 +22,8 @@ from onnxpress.verbs.measure import Candidate, measure
 from onnxpress.verbs.measured import Latency
 
 ROW_KEYS = [
-    "name", "engine", "requested", "executed", "batch", "latency_ms", "throughput_per_s",
+    "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
+    "throughput_per_s",
     "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
 ]  # fmt: skip
 

@@ -79,9 +79,11 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
     runners: Mapping[str, Runner] | None = None,
+    length: int | None = None,
 ) -> Measured:
     """Time ``candidates`` on ``feeds``, which hold ``batch`` records, against ``baseline``'s name.
 
+    ``length`` is told in the rows: how many tokens each record has, where all have as many.
     Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds. There are fewer
     where ``seconds``, opening and warm-up included, would be exceeded, but at least five.
     ``runners``, by candidate name, are used and left open; what has none is opened and closed
@@ -114,7 +116,8 @@ def measure(
             if candidate.name in bench.runners:
                 with bench.step(candidate.name, "reading"):
                     runner = bench.runners[candidate.name]
-                    rows[candidate.name] = _row(candidate, runner, batch, blocks[candidate.name])
+                    row = _row(candidate, runner, batch, blocks[candidate.name])
+                    rows[candidate.name] = replace(row, length=length)
     medians = {name: tuple(statistics.median(b) * 1e3 for b in blocks[name]) for name in rows}
     return Measured(
         surroundings,

@@ -1,0 +1,56 @@
+"""Thing: something to bench, as people name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxpress.errors import InputError
+from onnxpress.machine import this_machine
+from onnxpress.model import load
+from onnxpress.processing import Processing
+from onnxpress.runner import Artifact, OriginRef
+from onnxpress.settings import Settings
+from onnxpress.source import OpenOptions, open_source
+from onnxpress.verbs.measure import Candidate
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something to bench, by name: a file with settings, or an origin by reference.
+
+    ``task`` and ``processing`` are what the thing itself knows, None where it knows nothing.
+    """
+
+    name: str
+    target: Artifact | OriginRef
+    engine: str
+    requested: str
+    size_bytes: int
+    task: str | None = None
+    processing: Processing | None = None
+
+    @classmethod
+    def of(
+        cls, ref: object, engine: str | None, threads: int | None, options: OpenOptions
+    ) -> Thing:
+        """An ONNX file runs on ``engine`` (ONNX Runtime); other references on their framework."""
+        if not isinstance(ref, str | Path):
+            raise InputError(f"a {type(ref).__name__} cannot be benched", "a reference or a file")
+        text = str(ref)
+        if text.endswith(".onnx"):
+            model = load(text)
+            library = options.custom_ops
+            settings = Settings(engine or "onnxruntime", threads=threads, custom_ops=library)
+            target = Artifact(Path(text), settings)
+            name = f"{text} on {settings.engine}"
+            return cls(name, target, settings.engine, "float32", model.file_bytes)
+        threads = threads or this_machine().threads  # as the engines do
+        with open_source(text, options) as origin:
+            reference = OriginRef(text, options, threads, origin.fingerprint())
+            name = f"{text} ({origin.baseline})"
+            return cls(name, reference, origin.kind, "float32", 0, processing=origin.processing)
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.name, self.target, self.engine, self.requested, self.size_bytes)
