@@ -32,9 +32,7 @@ def bench(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the JSON there.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a report there: one HTML file.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report there: .html or .md.")] = None,
     engine: options.EngineName = None,
     threads: options.Threads = None,
     task: options.TaskName = None,
@@ -56,7 +54,7 @@ def bench(
     Example: onnxpress bench net.onnx int8.onnx --against torch:net.py:make --samples random:32
     """
     from onnxpress import api
-    from onnxpress.report import render_html
+    from onnxpress.report import check_suffix, render
     from onnxpress.verbs import benched
 
     share = options.parse_percent(fail_if_slower, "--fail-if-slower")
@@ -65,6 +63,8 @@ def bench(
     for path, flag in ((output, "--output"), (report, "--report")):
         if path is not None:
             terminal.check_output(path, flag)
+    if report is not None:
+        check_suffix(report)
     with terminal.progress(quiet=quiet, verbose=verbose) as progress:
         results = api.measure(
             things,
@@ -95,7 +95,7 @@ def bench(
         terminal.write_json(output, "bench", data)
     if report is not None:
         page = {"schema_version": SCHEMA_VERSION, "command": "bench", **data}
-        terminal.write_text(report, render_html(page))
+        terminal.write_text(report, render(page, report))
     if as_json:
         terminal.emit_json("bench", data)
     elif not quiet:

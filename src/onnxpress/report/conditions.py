@@ -26,6 +26,7 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     facts = [
         Fact("Objective", text(result.get("objective"))),
         Fact("Batch", text(result.get("batch") or batches)),
+        *_sweep(rows),
         Fact("Threads", text(result.get("threads"))),
         Fact("Rounds", text(result.get("rounds"))),
         Fact("Warm-up", text(warm_up)),
@@ -56,6 +57,20 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     others = ((key, each) for key, each in environment.items() if key not in _NAMED)
     facts += [Fact(_OTHERS.get(key, text(key)), text(each)) for key, each in others]
     return tuple(facts)
+
+
+def _sweep(rows: Rows) -> tuple[Fact, ...]:
+    """What is fixed and what stays open along a sweep."""
+    if not rows.is_sweep:
+        return ()
+    tokens = "of exactly so many tokens, made of the samples' own: repeated or cut, no padding"
+    lengths = f"{', '.join(f'{length:g}' for length in rows.lengths)} tokens"
+    opened = (
+        "the least work first, in processes that stay open from size to size: a peak of memory is "
+        "that of a size and all smaller ones"
+    )
+    found = (Fact("Lengths", lengths, tokens),) if rows.lengths else ()
+    return (*found, Fact("Sweep", opened))
 
 
 def _metrics(rows: Rows) -> str:
