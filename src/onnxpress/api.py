@@ -390,6 +390,7 @@ def measure(
     against: object = None,
     batches: Sequence[int] = (1,),
     lengths: Sequence[int] = (),
+    compiled: bool = False,
     rounds: int = 50,
     min_quality: float | None = None,
     engine: str | None = None,
@@ -411,7 +412,8 @@ def measure(
 
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``, with
     ``lengths`` for each of both: texts are then made of exactly so many tokens. ``engine`` runs
-    ONNX files; a bundle says itself what runs it here. What answers wrongly is not timed but told
+    ONNX files; a bundle says itself what runs it here. ``compiled`` adds the baseline as
+    ``torch.compile`` makes it. What answers wrongly is not timed but told
     in ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
     baseline's quality.
     """
@@ -426,6 +428,8 @@ def measure(
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
     named = [thing_of(thing, engine, threads, fitting(options, thing)) for thing in everything]
+    if compiled:
+        named.insert(1, named[0].compiled())
     return bench(
         named,
         samples=lambda signature: Samples.open(

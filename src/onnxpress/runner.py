@@ -46,13 +46,15 @@ class Artifact:
 class OriginRef:
     """The user's own model by reference, so that another process can open it again.
 
-    ``fingerprint`` is what ``Origin.fingerprint`` said in this process.
+    ``fingerprint`` is what ``Origin.fingerprint`` said in this process. ``compiled`` asks for
+    ``Origin.compiled_session``.
     """
 
     ref: str
     options: OpenOptions
     threads: int | None
     fingerprint: str
+    compiled: bool = False
 
     def __str__(self) -> str:
         return self.ref
@@ -147,7 +149,8 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
     """Open ``target`` until ``stack`` closes; the session and the milliseconds it took.
 
     The time is that of ``Engine.open`` alone, with the engine's package imported already; for an
-    origin that of reading it (the user's code included), with the framework imported already.
+    origin that of reading it (the user's code included, and compiling it where that is asked for),
+    with the framework imported already.
     Raises ``Unrepeatable`` where an origin's fingerprint is not the expected one.
     """
     if isinstance(target, Artifact):
@@ -173,7 +176,8 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
             "seed it, or give the weights with --checkpoint",
         )
     started = time.perf_counter()
-    session = stack.enter_context(origin.session(target.threads))
+    opens = origin.compiled_session if target.compiled else origin.session
+    session = stack.enter_context(opens(target.threads))
     return session, opened_ms + (time.perf_counter() - started) * 1e3
 
 

@@ -92,7 +92,7 @@ def test_who_failed_at_a_size_is_left_out_there() -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict([found(1, {"a": 2.0, "b": 1.0})]).startswith("b is the fastest: 2.00×, 1.9")
+    assert verdict([found(1, {"a": 2.0, "b": 1.0})]).startswith("b is the fastest: 2.00× (1.9")
     assert verdict([found(1, {"a": 1.0, "b": 1.0})]).startswith("a tie: the rounds do not tell b")
     assert verdict([found(1, {"a": 1.0, "b": 2.0})]).startswith("nothing is faster than a; next")
     assert verdict([found(1, {"a": 1.0})]) == "nothing was compared with a"

@@ -22,6 +22,9 @@ def bench(
     length: Annotated[
         str | None, typer.Option(help="Lengths of texts in tokens, such as 16,64,256.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also the baseline as torch.compile makes it.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 50,
     fail_if_slower: Annotated[
         str | None, typer.Option(help="Exit 3 if a thing is slower than the baseline by more.")
@@ -72,6 +75,7 @@ def bench(
             against=against,
             batches=batches,
             lengths=lengths,
+            compiled=compiled,
             rounds=rounds,
             min_quality=min_quality,
             engine=engine,

@@ -94,7 +94,8 @@ def _cores(machine: Mapping[str, object]) -> str:
     quota = number(machine.get("quota"))
     named = {"cores": "physical", "logical_cores": "logical", "affinity": "usable by the process"}
     parts = [f"{text(machine[key])} {name}" for key, name in named.items() if key in machine]
-    parts += [f"container quota {quota:g}"] if quota is not None else []
+    if "quota" in machine:
+        parts.append("no container quota" if quota is None else f"container quota {quota:g}")
     parts += [f"{text(machine['threads'])} compute threads"] if "threads" in machine else []
     return ", ".join(parts) or MISSING
 

@@ -72,13 +72,14 @@ class Place:
 
 def figures(rows: Rows) -> tuple[Figure, ...]:
     """One for each axis that has several sizes, of the smallest and the largest of the other."""
-    found = []
+    found, hues = [], names(rows)
     for axis, fixed in (("batch", "length"), ("length", "batch")):
         others = list(dict.fromkeys(getattr(row, fixed) for row in rows.rows if row.latency_ms))
         for other in others if len(others) <= SHOWN else (others[0], others[-1]):
             line = [r for r in rows.rows if getattr(r, fixed) == other and r.latency_ms]
             if len({getattr(row, axis) for row in line} - {None}) > 1:
-                found.append(_figure(line, axis, fixed if len(others) > 1 else "", other))
+                fixed_told = fixed if len(others) > 1 else ""
+                found.append(_figure(line, hues, axis, fixed_told, other))
     return tuple(found)
 
 
@@ -91,10 +92,12 @@ def names(rows: Rows) -> dict[str, int]:
     return found
 
 
-def _figure(line: Sequence[Row], axis: str, fixed: str, other: float | None) -> Figure:
-    hues = names(Rows(tuple(line), "", None))
-    latency = {name: [_latency(row, axis) for row in _of(line, name)] for name in hues}
-    rate = {name: [_rate(row, axis) for row in _of(line, name)] for name in hues}
+def _figure(
+    line: Sequence[Row], hues: Mapping[str, int], axis: str, fixed: str, other: float | None
+) -> Figure:
+    there = [name for name in hues if _of(line, name)]
+    latency = {name: [_latency(row, axis) for row in _of(line, name)] for name in there}
+    rate = {name: [_rate(row, axis) for row in _of(line, name)] for name in there}
     below = "batch" if axis == "batch" else "tokens of each text"
     what = {"batch": f"batch {other}", "length": f"{other} tokens each"}
     where = f", {what[fixed].replace('.0', '')}" if fixed and other is not None else ""

@@ -105,12 +105,14 @@ def _fastest(result: Measured) -> tuple[str, str]:
     best = min(rows, key=lambda row: row.latency_ms.typical)
     ratio = best.speedup
     assert ratio is not None
-    told = f"{ratio.value:.2f}×, {ratio.low:.2f}–{ratio.high:.2f}"
+    told = f"{ratio.value:.2f}×, 95 % interval {ratio.low:.2f}–{ratio.high:.2f}"
     if ratio.tie:
         return "", f"a tie: the rounds do not tell {best.name} from {result.baseline} ({told})"
     if ratio.high < 1:
         return "", f"nothing is faster than {result.baseline}; next is {best.name} ({told})"
-    return best.name, f"{best.name} is the fastest: {told} the speed of {result.baseline}"
+    told = f"({ratio.low:.2f}–{ratio.high:.2f})"
+    speed = f"{ratio.value:.2f}× {told} the speed of {result.baseline}"
+    return best.name, f"{best.name} is the fastest: {speed}"
 
 
 def _span(points: Sequence[Point]) -> str:

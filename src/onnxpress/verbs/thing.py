@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxpress.errors import InputError
@@ -19,7 +19,8 @@ from onnxpress.verbs.measure import Candidate
 class Thing:
     """Something to bench, by name: a file with settings, or an origin by reference.
 
-    ``task`` and ``processing`` are what the thing itself knows, None where it knows nothing.
+    ``task`` and ``processing`` are what the thing itself knows, None where it knows nothing;
+    ``twin`` is its name as its framework's compiler makes it, empty where there is none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Thing:
     size_bytes: int
     task: str | None = None
     processing: Processing | None = None
+    twin: str = ""
 
     @classmethod
     def of(
@@ -49,7 +51,18 @@ class Thing:
         with open_source(text, options) as origin:
             reference = OriginRef(text, options, threads, origin.fingerprint())
             name = f"{text} ({origin.baseline})"
-            return cls(name, reference, origin.kind, "float32", 0, processing=origin.processing)
+            twin = f"{text} ({origin.compiler})" if origin.compiler else ""
+            known = origin.processing
+            return cls(name, reference, origin.kind, "float32", 0, processing=known, twin=twin)
+
+    def compiled(self) -> Thing:
+        """The same model, compiled. Raises ``InputError`` where its framework has no compiler."""
+        if not self.twin or not isinstance(self.target, OriginRef):
+            raise InputError(
+                f"--compile with {self.name}", "a PyTorch reference as the baseline",
+                "give it with --against, or leave out --compile",
+            )  # fmt: skip
+        return replace(self, name=self.twin, target=replace(self.target, compiled=True), twin="")
 
     @property
     def candidate(self) -> Candidate:
