@@ -415,12 +415,14 @@ def measure(
     ONNX files; a bundle says itself what runs it here. ``compiled`` adds the baseline as
     ``torch.compile`` makes it. What answers wrongly is not timed but told
     in ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
-    baseline's quality.
+    baseline's quality. ``seconds`` bounds the time for each size, down to five rounds.
     """
     check_at_least_one(rounds=rounds, threads=threads)
     if rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     points = points_of(batches, lengths)
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InputError(f"--seconds {seconds:g}", "a number above 0")
     if min_quality is not None and not math.isfinite(min_quality):
         raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
     processing = processing_of(preprocess, tokenizer, samples)

@@ -226,6 +226,8 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
         (["--batch", "0"], "--batch 0; expected"),
         (["--batch", "eight"], "--batch eight; expected batch sizes such as 1,8,32"),
         (["--batch", "100000000000"], "GB for its inputs and outputs alone; expected at most the"),
+        (["--seconds", "0"], "--seconds 0; expected a number above 0"),
+        (["--seconds", "nan"], "--seconds nan; expected a number above 0"),
         (["--compile"], "--compile with net.onnx on onnxruntime; expected a PyTorch reference"),
         (["--report", "b.pdf"], "--report b.pdf; expected a file that ends in .html or .md"),
         (["--length", "0"], "--length 0; expected numbers of tokens such as 16,64,256"),

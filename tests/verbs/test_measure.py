@@ -169,6 +169,23 @@ def test_given_runners_are_visited_once_a_round_and_left_open() -> None:
     assert [done for _, done, _ in told] == list(range(2 * (3 + 7)))
 
 
+def test_long_calls_count_one_by_one() -> None:
+    """Batches of a thousand would take hours otherwise."""
+
+    class Asked(Dice):
+        least: int
+
+        def time(
+            self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        ) -> list[float]:
+            self.least = min_calls
+            return super().time(feeds, seconds, min_calls)
+
+    candidates, runners = dice(base=Asked(0.9, 0, 0), slow=Asked(1.1, 0, 0))
+    measure(candidates, X, baseline="base", batch=1, rounds=5, runners=runners)
+    assert [runner.least for runner in runners.values()] == [3 + 1, 1 + 1]  # the first never counts
+
+
 def test_a_bound_on_the_time_leaves_five_rounds() -> None:
     candidates, runners = dice(base=Dice(0.01, 0, 0))
     measured = measure(candidates, X, baseline="base", batch=1, seconds=0, runners=runners)

@@ -26,6 +26,9 @@ def bench(
         bool, typer.Option("--compile", help="Also the baseline as torch.compile makes it.")
     ] = False,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 50,
+    seconds: Annotated[
+        float | None, typer.Option(help="At most so long for each size; five rounds at least.")
+    ] = None,
     fail_if_slower: Annotated[
         str | None, typer.Option(help="Exit 3 if a thing is slower than the baseline by more.")
     ] = None,
@@ -77,6 +80,7 @@ def bench(
             lengths=lengths,
             compiled=compiled,
             rounds=rounds,
+            seconds=seconds,
             min_quality=min_quality,
             engine=engine,
             threads=threads,

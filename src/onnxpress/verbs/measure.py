@@ -38,7 +38,11 @@ WARM_UP = (
 )
 
 LEAST_ROUNDS, LEAST_CALLS = MIN_ROUNDS, 3
-"""However short the time is: so many rounds, and so many calls of each block that count."""
+"""However short the time is: so many rounds, and so many calls of each block that count (one where
+a call takes longer than ``LONG_S``)."""
+
+LONG_S = 1.0
+"""A call that takes longer counts alone in its block: what disturbs it evens out within it."""
 
 SILENT_S = 600.0
 """A worker that gives no answer for so long has failed."""
@@ -107,10 +111,13 @@ def measure(
                     runner = open_runner(candidate.target)
                     stack.callback(runner.close)
                 bench.runners[candidate.name] = runner
+        least: dict[str, int] = {}
         for name in list(bench.runners):
             with bench.step(name, "warming up"):
-                _warm_up(bench.runners[name], feeds)
-        blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, random.Random(seed))
+                call_s = _warm_up(bench.runners[name], feeds)
+                least[name] = LEAST_CALLS if call_s < LONG_S else 1
+        order = random.Random(seed)
+        blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, least, order)
         rows = {}
         for candidate in candidates:
             if candidate.name in bench.runners:
@@ -151,14 +158,16 @@ class _Bench:
             self.runners.pop(name, None)
 
 
-def _warm_up(runner: Runner, feeds: Feeds) -> None:
+def _warm_up(runner: Runner, feeds: Feeds) -> float:
+    """The median of the last block, in seconds."""
     end = time.monotonic() + WARM_LIMIT_S
     before = 0.0
     while time.monotonic() < end:
         now = statistics.median(runner.time(feeds, WARM_BLOCK_S, LEAST_CALLS))
         if abs(now - before) < WARM_CHANGE * before:
-            return
+            return now
         before = now
+    return before
 
 
 def _interleaved(
@@ -167,6 +176,7 @@ def _interleaved(
     rounds: int,
     end: float | None,
     block_s: float,
+    least: Mapping[str, int],
     order: random.Random,
 ) -> dict[str, list[list[float]]]:
     """Candidate → for each round the seconds of the calls that count."""
@@ -178,7 +188,7 @@ def _interleaved(
             break
         for name in order.sample(list(bench.runners), len(bench.runners)):
             with bench.step(name, f"round {done + 1}:"):
-                calls = bench.runners[name].time(feeds, block_s, LEAST_CALLS + 1)
+                calls = bench.runners[name].time(feeds, block_s, least[name] + 1)
                 blocks[name].append(calls[1:])
         longest = max(longest, time.monotonic() - started)
     return blocks
