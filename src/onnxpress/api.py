@@ -8,7 +8,6 @@ says how images become tensors; ``tokenizer``, a folder with ``tokenizer.json``,
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +23,7 @@ from onnxpress.given import (
     batches_of,
     bound_of,
     check_at_least_one,
+    check_measuring,
     fitting,
     model_of,
     on,
@@ -32,7 +32,6 @@ from onnxpress.given import (
     recipe_of,
     thing_of,
 )
-from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import this_machine
 from onnxpress.model import Model, peek
 from onnxpress.pressing.plan import Request
@@ -391,6 +390,7 @@ def measure(
     batches: Sequence[int] = (1,),
     lengths: Sequence[int] = (),
     compiled: bool = False,
+    end_to_end: bool = False,
     rounds: int = 50,
     min_quality: float | None = None,
     engine: str | None = None,
@@ -413,18 +413,13 @@ def measure(
     The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``, with
     ``lengths`` for each of both: texts are then made of exactly so many tokens. ``engine`` runs
     ONNX files; a bundle says itself what runs it here. ``compiled`` adds the baseline as
-    ``torch.compile`` makes it. What answers wrongly is not timed but told
-    in ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
-    baseline's quality. ``seconds`` bounds the time for each size, down to five rounds.
+    ``torch.compile`` makes it; ``end_to_end`` times from records to predictions. ``seconds`` bounds
+    the time for each size, down to five rounds. What answers wrongly is not timed but told in
+    ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
+    baseline's quality.
     """
-    check_at_least_one(rounds=rounds, threads=threads)
-    if rounds < MIN_ROUNDS:
-        raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
+    check_measuring(rounds, threads, seconds, min_quality)
     points = points_of(batches, lengths)
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise InputError(f"--seconds {seconds:g}", "a number above 0")
-    if min_quality is not None and not math.isfinite(min_quality):
-        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
     processing = processing_of(preprocess, tokenizer, samples)
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
@@ -444,6 +439,7 @@ def measure(
         seconds=seconds,
         min_quality=min_quality,
         progress=progress,
+        end_to_end=end_to_end,
     )
 
 

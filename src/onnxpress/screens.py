@@ -241,7 +241,9 @@ def show_bench(result: Result) -> None:
     for number, (batch, length) in enumerate(points):
         rows = [row for row in result["rows"] if (row["batch"], row["length"]) == (batch, length)]
         tokens = "" if length is None else f" of {length} tokens"
-        out.print(f"batch {batch}{tokens}, {result['rounds']} rounds", style="bold", markup=False)
+        whole = ", from records to predictions" if result["end_to_end"] else ""
+        told = f"batch {batch}{tokens}, {result['rounds']} rounds{whole}"
+        out.print(told, style="bold", markup=False)
         out.print(rows_table([*rows, *([] if number else untimed)]))
     out.print(result["verdict"], style="bold", markup=False)
     for crossover in result["crossovers"][:SHOWN]:

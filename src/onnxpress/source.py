@@ -120,6 +120,13 @@ class Origin(abc.ABC):
         """
         raise SourceError(f"{self.kind} has no compiler of its own", "PyTorch, which has one")
 
+    def pipeline(self, threads: int | None = None) -> Session | None:
+        """The framework's own way from records to predictions, with ``pipeline.SIGNATURE``.
+
+        None where it has none: then ours stands around ``session``.
+        """
+        return None
+
     @abc.abstractmethod
     def export(self, options: ExportOptions) -> Exported:
         """Convert to ONNX. Raises ``SourceError`` where no exporter can."""

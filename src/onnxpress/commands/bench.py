@@ -25,6 +25,9 @@ def bench(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Also the baseline as torch.compile makes it.")
     ] = False,
+    end_to_end: Annotated[
+        bool, typer.Option("--end-to-end", help="Time from records to predictions on all sides.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 50,
     seconds: Annotated[
         float | None, typer.Option(help="At most so long for each size; five rounds at least.")
@@ -79,6 +82,7 @@ def bench(
             batches=batches,
             lengths=lengths,
             compiled=compiled,
+            end_to_end=end_to_end,
             rounds=rounds,
             seconds=seconds,
             min_quality=min_quality,
@@ -98,7 +102,7 @@ def bench(
         )
     missed = benched.missed_gates(results, share, min_quality)
     warnings = benched.cautions(results, random=samples.startswith("random:"))
-    data = benched.summary(results, missed, warnings)
+    data = benched.summary(results, missed, warnings, end_to_end=end_to_end)
     if output is not None:
         terminal.write_json(output, "bench", data)
     if report is not None:

@@ -26,6 +26,7 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     facts = [
         Fact("Objective", text(result.get("objective"))),
         Fact("Batch", text(result.get("batch") or batches)),
+        *_timed(result),
         *_sweep(rows),
         Fact("Threads", text(result.get("threads"))),
         Fact("Rounds", text(result.get("rounds"))),
@@ -57,6 +58,15 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     others = ((key, each) for key, each in environment.items() if key not in _NAMED)
     facts += [Fact(_OTHERS.get(key, text(key)), text(each)) for key, each in others]
     return tuple(facts)
+
+
+def _timed(result: Mapping[str, object]) -> tuple[Fact, ...]:
+    """What lies between the clock's start and end, where the result tells."""
+    if "end_to_end" not in result:
+        return ()
+    if result["end_to_end"]:
+        return (Fact("Timed", "from records to predictions, with pre- and post-processing"),)
+    return (Fact("Timed", "the model alone: from tensors to tensors"),)
 
 
 def _sweep(rows: Rows) -> tuple[Fact, ...]:

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxpress import registry
+from onnxpress.engine import Session
 from onnxpress.errors import EngineError, InputError, SourceError
 from onnxpress.machine import this_machine
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress
-from onnxpress.runner import Runner
+from onnxpress.runner import Artifact, EndToEnd, OriginRef, Runner, Target
 from onnxpress.samples import Samples
-from onnxpress.signature import Signature
+from onnxpress.signature import Feeds, Signature
 from onnxpress.stacking import static_batch
-from onnxpress.task import Bound, Quality, Task, choose
+from onnxpress.task import Quality, Task, choose
 from onnxpress.verbs.alike import check_alike
 from onnxpress.verbs.growth import Growth
 from onnxpress.verbs.measure import Candidate, measure, open_runner
@@ -42,17 +43,26 @@ def bench(
     seconds: float | None,
     min_quality: float | None,
     progress: Progress,
+    end_to_end: bool = False,
 ) -> list[Measured]:
     """The first thing is the baseline, for speed and for quality. One result for each point.
+
+    ``end_to_end`` times from records to predictions instead of the models alone.
 
     Without ``task`` or ``processing``, which flags tell, those of the first thing that knows them
     are used. What answers wrongly is not timed: see ``refusals``.
     """
     if len({thing.name for thing in things}) < len(things):
         raise InputError("the same thing is benched twice", "different models")
+    if end_to_end and any(point.length is not None for point in points):
+        raise InputError("--length with --end-to-end", "texts as they are", "leave one of them out")
     scored = _scored(things, samples, task, processing, points, min_quality, progress)
     timed = [thing.candidate for thing in things if thing.name not in scored.failures]
-    found = _timed(timed, scored.work, points, rounds, seconds, progress)
+    feeds = scored.work.feeds
+    if end_to_end:
+        timed = [replace(each, target=scored.around(each.target)) for each in timed]
+        feeds = scored.work.records
+    found = _timed(timed, feeds, points, rounds, seconds, progress)
     return [
         replace(
             found[point].with_results(scored.qualities, scored.failures),
@@ -68,6 +78,9 @@ class _Scored:
     """What is known before timing; ``failures`` has the reasons of the ``refused`` as well."""
 
     work: Work
+    task: str
+    signature: Signature
+    processing: Processing | None
     note: str
     qualities: Mapping[str, Quality]
     failures: Mapping[str, str]
@@ -75,6 +88,10 @@ class _Scored:
     @property
     def refused(self) -> dict[str, Quality]:
         return {name: each for name, each in self.qualities.items() if name in self.failures}
+
+    def around(self, target: Target | Session) -> EndToEnd:
+        assert isinstance(target, Artifact | OriginRef)
+        return EndToEnd(target, self.task, self.signature, self.processing)
 
 
 def _scored(
@@ -104,7 +121,8 @@ def _scored(
             processing = next((t.processing for t in things if t.processing), None)
         else:
             processing = processing.fitting(data.kind, signature)
-        bound = _bound(task or choose(signature, data.kind), signature, processing)
+        task = task or choose(signature, data.kind)
+        bound = registry.create(Task, "tasks", task).bind(signature, processing)
         memory, seen = this_machine().memory_bytes, Seen()
         Work(bound, data, fixed).check(points, memory)
         qualities, failures = score(
@@ -113,7 +131,8 @@ def _scored(
         work = Work(bound, data, fixed, seen.row_bytes)
         work.check(points, memory)
     wrong = refusals(qualities, seen.broken, baseline, min_quality, random=data.random)
-    return _Scored(work, note, qualities, {**unopened, **failures, **wrong})
+    known = (work, task, signature, processing, note)
+    return _Scored(*known, qualities, {**unopened, **failures, **wrong})
 
 
 def _opened(
@@ -141,7 +160,7 @@ def _opened(
 
 def _timed(
     candidates: Sequence[Candidate],
-    work: Work,
+    feeds: Callable[[Point], Feeds],
     points: Sequence[Point],
     rounds: int,
     seconds: float | None,
@@ -170,7 +189,7 @@ def _timed(
                         stack.callback(runners[each.name].close)
             measured = measure(
                 candidates,
-                work.feeds(point),
+                feeds(point),
                 baseline=baseline,
                 batch=point.batch,
                 length=point.length,
@@ -199,10 +218,6 @@ def _fixed_batch(signatures: Mapping[str, Signature], points: Sequence[Point]) -
         if fixed not in (None, point.batch):
             raise InputError(f"--batch {point.batch}", f"{fixed}: the model takes no other")
     return fixed
-
-
-def _bound(task: str, signature: Signature, processing: Processing | None) -> Bound:
-    return registry.create(Task, "tasks", task).bind(signature, processing)
 
 
 def _tells_classes(signature: Signature) -> bool:

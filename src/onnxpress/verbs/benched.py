@@ -73,7 +73,11 @@ def verdict(results: Sequence[Measured]) -> str:
 
 
 def summary(
-    results: Sequence[Measured], missed: Sequence[str], warnings: Sequence[str]
+    results: Sequence[Measured],
+    missed: Sequence[str],
+    warnings: Sequence[str],
+    *,
+    end_to_end: bool = False,
 ) -> dict[str, object]:
     """All sizes as the one object that ``--json`` prints."""
     failures: dict[str, dict[str, None]] = {}
@@ -85,6 +89,7 @@ def summary(
         "verdict": verdict(results),
         "environment": dict(results[0].environment),
         "baseline": results[0].baseline,
+        "end_to_end": end_to_end,
         "rounds": max(result.rounds for result in results),
         "rows": [row.to_dict() for result in results for row in result.rows],
         "crossovers": [each.to_dict() for each in crossovers(results)],

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onnxpress.errors import InputError, SamplesError
+from onnxpress.pipeline import feeds_of
 from onnxpress.samples import Samples
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Ready
@@ -65,6 +66,11 @@ class Work:
         """The first samples, again from the first one where they do not fill the batch."""
         ready = self._prepared(point)
         return self.bound.encoder.stack(list(itertools.islice(itertools.cycle(ready), point.batch)))
+
+    def records(self, point: Point) -> Feeds:
+        """The same samples as a pipeline takes them; texts as they are, whatever the length."""
+        there = itertools.islice(self.samples, point.batch)
+        return feeds_of(list(itertools.islice(itertools.cycle(list(there)), point.batch)))
 
     def note(self, point: Point) -> str:
         """That samples are repeated; empty where they are not."""
