@@ -265,3 +265,21 @@ def test_a_sweep_over_lengths(texts: Texts, shell: Shell) -> None:
     code, _, err = shell("bench", texts.model, "--samples", "random:4", "--length", "8")
     assert code == 2
     assert "a tokenizer" in err or "--length 8 for samples that are no texts" in err
+
+
+def test_from_texts_to_vectors(texts: Texts, shell: Shell, tmp_path: Path) -> None:
+    """Tokenizing is timed on both sides, which is told; a length in tokens means nothing then."""
+    onnx.save(onnx.load(texts.model), tmp_path / "copy.onnx")
+    words = ["bench", texts.model, "copy.onnx", "--samples", texts.lines, "--tokenizer",
+             texts.tokenizer, "--rounds", "5", "--end-to-end"]  # fmt: skip
+    code, out, _ = shell(*words, "--report", "b.md", "-o", "b.json")
+    assert code == 0
+    assert "batch 1, 5 rounds, from records to predictions" in out
+    assert json.loads((tmp_path / "b.json").read_text())["end_to_end"] is True
+    assert (
+        "from records to predictions, with pre- and post-processing"
+        in (tmp_path / "b.md").read_text()
+    )
+    code, out, err = shell(*words, "--length", "8")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --length with --end-to-end; expected texts as they are")
