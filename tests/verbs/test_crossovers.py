@@ -53,8 +53,16 @@ def test_the_first_size_that_proves_it() -> None:
     }
     assert crossovers(results[::-1]) == (turn,)
     assert verdict(results) == (
-        "the fastest, if faster than a: none at batch 1 to 4, b at batch 8 to 32"
+        "b is the fastest at batch 8, 32: 1.50× the speed of a; "
+        "nothing is proved faster at batch 1, 4"
     )
+
+
+def test_ties_behind_it_are_told_as_well() -> None:
+    (turn,) = crossovers(
+        [found(1, {"a": 1, "b": 2}), found(8, {"a": 2, "b": 1}), found(32, {"a": 4, "b": 4})]
+    )
+    assert turn.text == "from batch 8 on, b is faster than a (a tie at 32)"
 
 
 def test_ties_are_no_crossovers() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from onnxpress.verbs.crossovers import crossovers
@@ -54,22 +53,22 @@ def verdict(results: Sequence[Measured]) -> str:
         return f"nothing was compared with {baseline}"
     if len(results) == 1:
         return won[0][2]
-    names = dict.fromkeys(name for _, name, _ in won)
-    if len(names) == 1:
-        (name,) = names
-        if not name:
-            return f"nothing is faster than {baseline} at any size"
-        ratios = [row.speedup.value for each in results for row in each.rows
-                  if row.name == name and row.speedup]  # fmt: skip
-        speed = f"{min(ratios):.2f}–{max(ratios):.2f}× the speed of {baseline}"
-        return f"{name} is the fastest at every size: {speed}"
-    won.sort(key=lambda each: (each[0].length or 0, each[0].batch))
+    wins: dict[str, list[Point]] = {}
+    for point, name, _ in sorted(won, key=lambda each: (each[0].length or 0, each[0].batch)):
+        wins.setdefault(name, []).append(point)
+    if not any(wins):
+        return f"nothing is faster than {baseline} at any size"
     told = []
-    for name, group in itertools.groupby(won, key=lambda each: each[1]):
-        members = list(group)
-        where = _span([point for point, _, _ in members])
-        told.append(f"{name} at {where}" if name else f"none at {where}")
-    return f"the fastest, if faster than {baseline}: {', '.join(told)}"
+    for name, points in wins.items():
+        where = "every size" if len(wins) == 1 else _places(points, len(won))
+        if name:
+            ratios = [_speedup(each, name) for each in results if _size(each) in points]
+            low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
+            speed = f"{low if low == high else f'{low}–{high}'}× the speed of {baseline}"
+            told.append(f"{name} is the fastest at {where}: {speed}")
+    if "" in wins:
+        told.append(f"nothing is proved faster at {_places(wins[''], len(won))}")
+    return "; ".join(told)
 
 
 def summary(
@@ -120,15 +119,21 @@ def _fastest(result: Measured) -> tuple[str, str]:
     return best.name, f"{best.name} is the fastest: {speed}"
 
 
-def _span(points: Sequence[Point]) -> str:
-    """``batch 8 to 32``: points that follow each other, in words."""
-    lengths = dict.fromkeys(point.length for point in points)
-    parts = []
-    for length in lengths:
-        sizes = [point.batch for point in points if point.length == length]
-        batch = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
-        parts.append(f"batch {batch}" + ("" if length is None else f" of {length} tokens"))
-    return " and ".join(parts)
+def _places(points: Sequence[Point], of: int) -> str:
+    """``batch 8, 32``, or how many of all where they differ in both."""
+    if all(point.length is None for point in points):
+        return f"batch {', '.join(str(point.batch) for point in points)}"
+    return f"{len(points)} of {of} sizes"
+
+
+def _speedup(result: Measured, name: str) -> float:
+    found = next(row.speedup for row in result.rows if row.name == name)
+    assert found is not None
+    return found.value
+
+
+def _size(result: Measured) -> Point | None:
+    return _point(result.rows[0]) if result.rows else None
 
 
 def _point(row: Row) -> Point:

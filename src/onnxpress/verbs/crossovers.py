@@ -61,19 +61,21 @@ def _along(axis: str, one: str, other: str, line: Sequence[Paired], where: str) 
             winners.append(
                 (getattr(point, axis), None if ratio.tie else one if ratio.low > 1 else other)
             )
-    turns: list[tuple[int, str, list[int]]] = []
-    last, ties = None, list[int]()
-    for size, winner in winners:
-        if winner is None:
-            ties.append(size)
-            continue
-        if last is not None and winner != last:
-            turns.append((size, winner, ties))
-        last, ties = winner, []
-    ends = [size for size, _, _ in turns[1:]]
+    proved = [(size, winner) for size, winner in winners if winner is not None]
+    turns = [
+        (before, size, winner)
+        for (before, last), (size, winner) in itertools.pairwise(proved)
+        if winner != last
+    ]
+    ends: list[int | None] = [size for _, size, _ in turns[1:]]
     found = []
-    for (size, winner, tied), end in itertools.zip_longest(turns, ends):
+    for (before, size, winner), end in zip(turns, [*ends, None], strict=False):
         loser = other if winner == one else one
+        tied = [
+            each
+            for each, won in winners
+            if won is None and before < each and (end is None or each < end)
+        ]
         upto = "on" if end is None else f"to below {end}"
         tie = f" (a tie at {', '.join(map(str, tied))})" if tied else ""
         text = f"from {axis} {size} {upto}{where}, {winner} is faster than {loser}{tie}"
