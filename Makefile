@@ -35,6 +35,7 @@ format: $(READY)  ## format and mend what the linter can mend
 docs: $(READY)  ## write anew what docs/ says of passes' docstrings and of benchmarks' figures
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/quantization_tables.py
+	$(BIN)/python docs/providers_page.py
 
 bench: $(READY)  ## every benchmark, one after another
 	@for file in $(sort $(wildcard benchmarks/bench_*.py)); do \

@@ -13,11 +13,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from onnxpress.task import Bound
 
 THREADS = 2
 Embed = Callable[[list[str]], np.ndarray]
@@ -39,29 +42,28 @@ def sentence_transformers(backend: str, what: str) -> Embed:
     return lambda texts: np.asarray(net.encode(texts, show_progress_bar=False))
 
 
-def onnxpress(what: str) -> Embed:
-    """As a bundle's ``predict`` does."""
+def predicting(what: str) -> tuple[Bound, Callable[[Iterable[str]], Iterator[object]]]:
+    """What a file of ours means, and its predictions as a bundle's ``stream`` gives them."""
     from onnxpress import registry
     from onnxpress.batching import predictions
     from onnxpress.engine import Engine
     from onnxpress.given import processing_of
-    from onnxpress.model import load
     from onnxpress.samples import Record
     from onnxpress.settings import Settings
     from onnxpress.task import Task
 
     told = json.loads(what)
-    signature = load(told["file"]).signature
-    processing = processing_of(None, told["tokenizer"], "texts.txt")
-    bound = registry.create(Task, "tasks", "text_embedding").bind(signature, processing)
     settings = Settings(told["engine"], threads=THREADS, options=told["options"])
     session = registry.create(Engine, "engines", told["engine"]).open(Path(told["file"]), settings)
+    processing = processing_of(None, told["tokenizer"], "texts.txt")
+    bound = registry.create(Task, "tasks", "text_embedding").bind(session.signature, processing)
+    return bound, lambda texts: predictions(bound, session, session.signature, map(Record, texts))
 
-    def embed(texts: list[str]) -> np.ndarray:
-        rows = list(predictions(bound, session, signature, map(Record, texts)))
-        return np.asarray(bound.gather(rows))
 
-    return embed
+def onnxpress(what: str) -> Embed:
+    """As a bundle's ``predict`` does."""
+    bound, predict = predicting(what)
+    return lambda texts: np.asarray(bound.gather(list(predict(texts))))
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import onnxpress
-from onnxpress.errors import BundleError, SamplesError
-from onnxpress.predictor import Predictor, plain, records_of, write_lines
+from onnxpress.errors import BundleError, EngineError, SamplesError
+from onnxpress.predictor import Predictor, foreign_options, plain, records_of, write_lines
+from onnxpress.settings import Settings
 from zoo.bundles import write_bundle
 
 
@@ -115,3 +116,25 @@ def test_a_bundle_cannot_make_an_engine_write_files(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="a bundle may not set the option optimized_model_file"):
         onnxpress.open(folder)
     assert not (tmp_path / "written").exists()
+
+
+def test_a_bundle_cannot_make_a_provider_load_a_library(tmp_path: Path) -> None:
+    library = {"backend_path": str(tmp_path / "evil.so"), "vtcm_mb": "8"}
+    settings = Settings("onnxruntime", "QNNExecutionProvider", provider_options=library)
+    assert foreign_options(settings) == ["backend_path"]
+    unknown = Settings("onnxruntime", "VitisAIExecutionProvider", provider_options={"x": "1"})
+    assert foreign_options(unknown) == ["x"]
+    safe = Settings("onnxruntime", options={"execution_mode": "parallel"})
+    assert foreign_options(safe) == []
+
+
+def test_wishes_go_over_the_form(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle")
+    with onnxpress.open(folder, session=("execution_mode=parallel",)) as predictor:
+        assert predictor.fallbacks == ()
+    with onnxpress.open(folder, provider="azure") as predictor:
+        assert predictor.fallbacks, "it takes no node, so the CPU runs them all"
+    with pytest.raises(BundleError, match="it runs on onnxruntime"):
+        onnxpress.open(folder, engine="openvino")
+    with pytest.raises(EngineError, match="no session option 'speed'"):
+        onnxpress.open(folder, session={"speed": "high"})

@@ -2,8 +2,8 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``quantize_aware``, ``measure``. All names are loaded when they are
-first used; importing onnxpress imports no framework.
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``tune``, ``profile``. All names are
+loaded when they are first used; importing onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _HOME = {
     "verify": "onnxpress.api",
     "inspect": "onnxpress.api",
     "optimize": "onnxpress.api",
+    "profile": "onnxpress.api",
     "quantize": "onnxpress.api",
     "quantize_aware": "onnxpress.api",
     "measure": "onnxpress.api",
+    "tune": "onnxpress.api",
     "load": "onnxpress.model",
     "open": "onnxpress.predictor",
     "Model": "onnxpress.model",
@@ -53,8 +55,10 @@ __all__ = [
     "open",
     "optimize",
     "press",
+    "profile",
     "quantize",
     "quantize_aware",
+    "tune",
     "verify",
 ]
 
@@ -69,8 +73,10 @@ if TYPE_CHECKING:
         measure,
         optimize,
         press,
+        profile,
         quantize,
         quantize_aware,
+        tune,
         verify,
     )
     from onnxpress.errors import OnnxpressError

@@ -7,6 +7,7 @@ window runs the next one is prepared on other threads: tokenised, decoded, scale
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,15 +90,16 @@ def predictions(
     records: Iterable[Record],
     rows: int = ROWS,
     tokens: int = TOKENS,
+    requests: int = 1,
 ) -> Iterator[object]:
     """One prediction per record, in order, as ``bound.rows`` has them.
 
-    A batch holds ``rows`` records, or ``tokens`` where they are texts. Reads one window ahead of
-    the one that it yields, but none ahead of the first. Raises ``SamplesError`` naming a bad
-    record, after the predictions of the windows before.
+    A batch holds ``rows`` records, or ``tokens`` where they are texts; ``requests`` of them run at
+    once. Reads one window ahead of the one that it yields, but none ahead of the first. Raises
+    ``SamplesError`` naming a bad record, after the predictions of the windows before.
     """
     source, rows = iter(records), rows_per_batch(signature, rows)
-    run = _Run(bound, session, signature, rows, tokens)
+    run = _Run(bound, session, signature, rows, tokens, requests)
     first = list(islice(source, rows))
     yield from run.predictions(bound.encoder.prepare(first))
     if len(first) < rows:  # few records need no threads
@@ -132,17 +134,33 @@ class _Run:
     signature: Signature
     rows: int
     tokens: int
+    requests: int
 
     def predictions(self, ready: Sequence[Ready]) -> Iterator[object]:
         found: dict[int, object] = {}
-        for places in self._cut(ready):
-            batch = pad([ready[place] for place in places], self.rows, self.signature)
-            outputs = self.session.run(self.bound.encoder.stack(batch))
+        for places, outputs in self._outputs(ready):
             records = [ready[place].record for place in places]
-            rows = self.bound.rows(trim(outputs, len(places), len(batch)), records)
+            padded = len(places) if self.signature.dynamic_batch else self.rows
+            rows = self.bound.rows(trim(outputs, len(places), padded), records)
             found |= zip(places, rows, strict=True)
         for place in range(len(ready)):
             yield found.pop(place)
+
+    def _outputs(self, ready: Sequence[Ready]) -> Iterator[tuple[list[int], Feeds]]:
+        """The places of each batch, and what the model makes of it."""
+        under_way: deque[tuple[list[int], Future[Feeds]]] = deque()
+        for places in self._cut(ready):
+            batch = pad([ready[place] for place in places], self.rows, self.signature)
+            feeds = self.bound.encoder.stack(batch)
+            if self.requests == 1:
+                yield places, self.session.run(feeds)
+                continue
+            if len(under_way) == self.requests:
+                first, future = under_way.popleft()
+                yield first, future.result()
+            under_way.append((places, self.session.submit(feeds)))
+        for places, future in under_way:
+            yield places, future.result()
 
     def _cut(self, ready: Sequence[Ready]) -> list[list[int]]:
         if _are_texts(ready):

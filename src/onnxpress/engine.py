@@ -48,6 +48,18 @@ class Form:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """One thing about an engine's sessions that ``tune`` may try otherwise.
+
+    Each of ``values`` is what it changes, as ``Settings.changed`` takes it; the engine's default is
+    none of them. All must respect the cores that a ``Machine`` grants.
+    """
+
+    name: str
+    values: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What an engine may look at when it says its forms, without opening the graph.
 
@@ -83,6 +95,54 @@ class Executed:
     layers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Timed:
+    """One kernel of a profiled session, with its time in a typical run.
+
+    ``ms`` is its own time in one run, all ``calls`` of it together; what ran inside it (the body
+    of a Loop) has entries of its own and is not counted here. ``layers`` are names of the file's
+    nodes, or of values that nodes make: hints of what it stands for. ``readers`` are the kernels
+    that read what it makes. ``precision`` is the type of its arithmetic, ``implementation`` the
+    engine's own word for its code, ``bytes`` what it reads and writes in one run (None: untold).
+    """
+
+    name: str
+    op: str
+    provider: str
+    ms: float
+    calls: int = 1
+    layers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    precision: str = ""
+    implementation: str = ""
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One execution of the kernel called ``name``, in milliseconds since its run began."""
+
+    name: str
+    start_ms: float
+    ms: float
+    thread: int = 0
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where the time of a session goes: what ``Engine.profile`` gives.
+
+    ``run_ms`` is a typical run with the profiler on, ``runs`` how many counted, ``events`` are
+    those of one run and ``method`` says how ``Timed.ms`` was got.
+    """
+
+    kernels: tuple[Timed, ...]
+    run_ms: float
+    runs: int
+    events: tuple[Event, ...]
+    method: str
+
+
 class Session(abc.ABC):
     """An opened model. A context manager; ``run`` and ``submit`` may be called from any thread."""
 
@@ -114,6 +174,10 @@ class Session(abc.ABC):
         """The kernels that run, or ``()`` where the engine does not tell."""
         return ()
 
+    def fallbacks(self) -> tuple[str, ...]:
+        """Names of the nodes that run elsewhere than on the provider that was asked for."""
+        return ()
+
     def close(self) -> None:
         """Wait for runs under way, then free what the engine holds. Closing twice is harmless."""
         with self._lock:
@@ -134,6 +198,8 @@ class Session(abc.ABC):
 
 def _native(array: np.ndarray) -> np.ndarray:
     """``array`` as engines read it: in this machine's byte order, a scalar as an array too."""
+    if type(array) is np.ndarray and array.dtype.isnative:  # the usual ones cost nothing
+        return array
     array = np.asarray(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -151,13 +217,35 @@ class Engine(abc.ABC):
     def available(self) -> Availability:
         """Yes, or why not and what to install. Never raises."""
 
+    def check(self, settings: Settings) -> None:
+        """Raise ``EngineError`` for a provider, device or option that there is not.
+
+        For those who want to know before there is a file to ``open``, which checks as well.
+        """
+
     @abc.abstractmethod
     def forms(self, model: ModelFacts, machine: Machine) -> Sequence[Form]:
         """What is worth trying here for this model, float32 first."""
 
+    def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
+        """What is worth trying otherwise here, for ``latency`` or ``throughput``."""
+        return ()
+
     @abc.abstractmethod
     def open(self, artifact: Path, settings: Settings) -> Session:
         """Load a file. Raises ``EngineError`` where the engine, provider or an option refuses."""
+
+    def profile(
+        self, artifact: Path, settings: Settings, feeds: Feeds, runs: int, warm_up: int = 3
+    ) -> Timeline:
+        """Where the time goes in ``runs`` runs of a file, after ``warm_up`` that do not count.
+
+        Raises ``EngineError`` where the engine does not tell, or refuses the file or the feeds.
+        """
+        raise EngineError(
+            f"engine {settings.engine} does not tell where its time goes",
+            "an engine with a profiler, such as onnxruntime or openvino",
+        )
 
 
 def require(engine: Engine, name: str) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import onnx
 import onnx_ir as ir
@@ -33,6 +33,7 @@ from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 from onnxpress.verbs.sizes import running_sizes
 from onnxpress.verbs.thing import Thing
+from onnxpress.wishes import Wishes
 
 Batches = Callable[[], Iterable[Feeds]]
 T = TypeVar("T")
@@ -58,15 +59,14 @@ def fitting(options: OpenOptions, ref: object) -> OpenOptions:
     return replace(options, checkpoint=None, inputs=()) if str(ref).endswith(".onnx") else options
 
 
-def thing_of(ref: object, engine: str | None, threads: int | None, options: OpenOptions) -> Thing:
+def thing_of(ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
     """A bundle as the form of it that fits this machine; anything else as ``Thing.of`` says."""
-    if not isinstance(ref, str | Path) or not (Path(ref) / MANIFEST).is_file():
-        return Thing.of(ref, engine, threads, options)
-    with predictor.open(ref, threads, options.custom_ops) as opened:
+    if not is_bundle(ref):
+        return Thing.of(ref, wishes, options)
+    with predictor.opened(ref, wishes, options.custom_ops) as opened:
         form, manifest = opened.form, opened.manifest
     path = Path(ref) / form.file
-    settings = form.settings.with_threads(threads or form.settings.threads)
-    settings = settings.with_custom_ops(options.custom_ops)
+    settings = wishes.over(form.settings).with_custom_ops(options.custom_ops)
     return Thing(
         f"{ref} ({form.name})",
         Artifact(path, settings),
@@ -78,6 +78,11 @@ def thing_of(ref: object, engine: str | None, threads: int | None, options: Open
     )
 
 
+def is_bundle(ref: object) -> TypeGuard[str | Path]:
+    """Whether ``ref`` is the folder of a bundle."""
+    return isinstance(ref, str | Path) and (Path(ref) / MANIFEST).is_file()
+
+
 def check_at_least_one(**flags: int | None) -> None:
     """Raises ``InputError`` that names the first flag below 1, or more threads than there are."""
     check_threads(flags.get("threads"))
@@ -86,11 +91,9 @@ def check_at_least_one(**flags: int | None) -> None:
             raise InputError(f"--{name} {value}", "a number of at least 1")
 
 
-def check_measuring(
-    rounds: int, threads: int | None, seconds: float | None, min_quality: float | None
-) -> None:
+def check_measuring(rounds: int, seconds: float | None, min_quality: float | None) -> None:
     """Raises ``InputError`` that names the flag of ``bench`` that no measurement can use."""
-    check_at_least_one(rounds=rounds, threads=threads)
+    check_at_least_one(rounds=rounds)
     if rounds < MIN_ROUNDS:
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     if seconds is not None and not 0 < seconds < math.inf:

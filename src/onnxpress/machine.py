@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from onnxpress.errors import InputError
@@ -61,6 +61,22 @@ class Machine:
         """How many threads compute usefully here: physical cores within affinity and quota."""
         limit = self.quota if self.quota is not None else math.inf
         return max(1, math.floor(min(self.cores, self.affinity, max(limit, 1))))
+
+    def limited(self, threads: int | None) -> Machine:
+        """As if no more than so many cores were granted."""
+        if threads is None:
+            return self
+        return replace(self, cores=min(self.cores, threads), affinity=min(self.affinity, threads))
+
+    @property
+    def thread_counts(self) -> tuple[int, ...]:
+        """Numbers of threads that are worth trying, the usual one first.
+
+        It is followed by its halves, down to 1, and by all hardware threads that may be used.
+        """
+        counts = [self.threads >> shift for shift in range(self.threads.bit_length())]
+        most = math.floor(min(self.affinity, self.quota if self.quota else math.inf))
+        return tuple(dict.fromkeys((*counts, max(most, self.threads))))
 
     @property
     def fast_int8(self) -> bool:

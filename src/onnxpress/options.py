@@ -85,6 +85,25 @@ Threads = Annotated[
     int | None, typer.Option("--threads", help="Threads for every candidate and the original.")
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="onnxruntime or openvino.")]
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        help="What of the engine runs it: NAME or NAME:key=value,… of ONNX Runtime's providers, "
+        "such as cuda:gpu_mem_limit=2GB (docs/providers.md), or a device of OpenVINO.",
+    ),
+]
+Session = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--session",
+        help="An option of the engine's sessions, KEY=VALUE, such as execution_mode=parallel. "
+        "May be given several times.",
+    ),
+]
+KeptSettings = Annotated[
+    Path | None, typer.Option("--settings", help="Run with the settings that tune wrote there.")
+]
 
 
 def parse_inputs(texts: list[str] | None) -> tuple[TensorSpec, ...]:

@@ -17,10 +17,15 @@ from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
 from onnxpress.errors import BundleError, EngineError, SamplesError, writing
 from onnxpress.machine import this_machine
+from onnxpress.provider import provider_of
 from onnxpress.readers import IMAGE_SUFFIXES, TABLES, frame_rows, is_frame
 from onnxpress.samples import Raw, Record, Samples
+from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Task
+from onnxpress.wishes import Wishes, wishes_of
+
+NONE = Wishes()
 
 
 class Predictor:
@@ -36,9 +41,10 @@ class Predictor:
         session: Session,
         bound: Bound,
         skipped: Mapping[str, str],
+        requests: int = 1,
     ) -> None:
         self.manifest, self.form, self.skipped = manifest, form, dict(skipped)
-        self._session, self._bound = session, bound
+        self._session, self._bound, self._requests = session, bound, requests
 
     def predict(self, inputs: Sequence[Raw | Record]) -> Any:
         """One prediction per input, in order, as the task decodes them.
@@ -61,8 +67,15 @@ class Predictor:
         A batch holds at most ``rows`` inputs, of texts ``tokens`` tokens with their padding.
         Reads one batch ahead, of texts a window of up to 4096, which are sorted by length.
         """
-        signature, records = self.manifest.signature, map(_record, inputs)
-        return predictions(self._bound, self._session, signature, records, rows, tokens)
+        return predictions(
+            self._bound,
+            self._session,
+            self.manifest.signature,
+            map(_record, inputs),
+            rows,
+            tokens,
+            self._requests,
+        )
 
     @property
     def pictures(self) -> bool:
@@ -72,6 +85,11 @@ class Predictor:
     def told(self, prediction: object) -> object:
         """A prediction as ``--json`` and people get it: shares of classes instead of a mask."""
         return self._bound.told(prediction)
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Names of the nodes that run elsewhere than on the provider that was asked for."""
+        return self._session.fallbacks()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         """The model itself: tensors in, tensors out, nothing prepared or decoded."""
@@ -88,15 +106,32 @@ class Predictor:
 
 
 def open(
-    folder: str | Path, threads: int | None = None, custom_ops: str | Path | None = None
+    folder: str | Path,
+    threads: int | None = None,
+    custom_ops: str | Path | None = None,
+    *,
+    engine: str | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
 ) -> Predictor:
     """Open the bundle in ``folder`` with the first form that fits this machine.
 
+    ``threads``, ``provider`` and ``session`` go over the settings of the form, and so do those in
+    the file ``settings`` that ``tune`` wrote; with an ``engine`` only its forms fit.
     ``custom_ops`` is the shared library that the bundle was pressed with, if with one. A form fits
     where its engine is installed, the CPU has its instruction sets and the engine loads the file.
     Raises ``BundleError`` with each form's reason where none does, or where the library is not
     the one that was pressed with.
     """
+    wishes = wishes_of(engine, threads, provider, session, settings)
+    return opened(folder, wishes, custom_ops)
+
+
+def opened(
+    folder: str | Path, wishes: Wishes = NONE, custom_ops: str | Path | None = None
+) -> Predictor:
+    """As ``open``, with wishes that were checked."""
     folder = Path(folder)
     manifest = bundle.read(folder)
     library = check_library(custom_ops)
@@ -106,21 +141,33 @@ def open(
     bound = task.bind(manifest.signature, manifest.processing)
     skipped: dict[str, str] = {}
     for form in manifest.forms:
-        reason = _unfit(form)
+        reason = _unfit(form, wishes)
         if not reason:
             path = bundle.check_file(folder, form)
             engine = registry.create(Engine, "engines", form.settings.engine)
-            settings = form.settings.with_threads(threads or form.settings.threads)
-            settings = settings.with_custom_ops(library)
+            settings = wishes.over(form.settings).with_custom_ops(library)
             try:
                 session = engine.open(path, settings)
             except EngineError as error:
                 reason = str(error)
             else:
-                return Predictor(manifest, form, session, bound, skipped)
+                return Predictor(manifest, form, session, bound, skipped, settings.requests)
         skipped[form.name] = reason
     told = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
     raise BundleError(f"no form of {folder} runs on this machine ({told})", "one that does")
+
+
+def foreign_options(settings: Settings) -> list[str]:
+    """The options that no bundle may set: those that name files or libraries, and unknown ones."""
+    engine = registry.create(Engine, "engines", settings.engine)
+    found = sorted(set(settings.options) - engine.bundle_options)
+    if settings.provider_options:
+        known = provider_of(settings.provider).options or {}
+        kinds = {key: option.kind for key, option in known.items()}
+        found += sorted(
+            key for key in settings.provider_options if kinds.get(key, "path") == "path"
+        )
+    return found
 
 
 def records_of(text: str, *, texts: bool = False) -> list[Record]:
@@ -207,16 +254,18 @@ def plain(value: object) -> object:
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
-def _unfit(form: BundledForm) -> str:
+def _unfit(form: BundledForm, wishes: Wishes) -> str:
+    if wishes.engine not in (None, form.settings.engine):
+        return f"it runs on {form.settings.engine}"
     if form.settings.engine not in registry.names("engines"):
         return f"unknown engine {form.settings.engine}"
     engine = registry.create(Engine, "engines", form.settings.engine)
     state = engine.available()
     if not state.ok:
         return f"{form.settings.engine} is not available; {state.reason}"
-    foreign = set(form.settings.options) - engine.bundle_options
+    foreign = foreign_options(form.settings)
     if foreign:
-        return f"a bundle may not set the option {min(foreign)} of {form.settings.engine}"
+        return f"a bundle may not set the option {foreign[0]} of {form.settings.engine}"
     isa = set(this_machine().isa)
     lacking = [group for group in form.requires_isa if not isa & set(group)]
     return f"the CPU has none of {', '.join(lacking[0])}" if lacking else ""

@@ -36,6 +36,7 @@ CONTRACTS: Mapping[str, str] = {
     "passes": "onnxpress.recipe:Pass",
     "calibrators": "onnxpress.calibrator:Calibrator",
     "engines": "onnxpress.engine:Engine",
+    "providers": "onnxpress.provider:Provider",
     "tasks": "onnxpress.task:Task",
     "checks": "onnxpress.finding:Check",
     "exporters": "onnxpress.exporter:Exporter",

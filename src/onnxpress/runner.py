@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,16 @@ class Runner(Protocol):
         """As ``Session.run``."""
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
         """Seconds of each of consecutive calls: at least ``min_calls``, for about ``seconds``.
+
+        With several ``requests`` so many calls are under way at once, and each counts as the time
+        that all took over their number: what one costs, not how long it takes.
 
         Returns once the process is idle again: the threads of ONNX Runtime spin for 50 ms after
         a run, those of OpenMP for up to 200 ms, and would slow down whoever runs next.
@@ -110,6 +118,9 @@ class Runner(Protocol):
 
     def executed(self) -> tuple[Executed, ...]:
         """As ``Session.executed``. What it takes to find out does not count as peak memory."""
+
+    def fallbacks(self) -> tuple[str, ...]:
+        """As ``Session.fallbacks``."""
 
     def peak_rss_bytes(self) -> int | None:
         """The most resident memory its process ever held, interpreter and feeds included.
@@ -137,19 +148,43 @@ class InProcess:
         return self._session.run(feeds)
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
         calls: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(calls) < min_calls or time.perf_counter() < end:
-            started = time.perf_counter()
-            self._session.run(feeds)
-            calls.append(time.perf_counter() - started)
+        begun = time.perf_counter()
+        if requests > 1:
+            calls = self._overlapped(feeds, begun + seconds, max(min_calls, requests), requests)
+        else:
+            while len(calls) < min_calls or time.perf_counter() < begun + seconds:
+                started = time.perf_counter()
+                self._session.run(feeds)
+                calls.append(time.perf_counter() - started)
         _until_idle()
         return calls
 
+    def _overlapped(
+        self, feeds: Mapping[str, np.ndarray], end: float, min_calls: int, requests: int
+    ) -> list[float]:
+        for future in [self._session.submit(feeds) for _ in range(requests)]:
+            future.result()  # each thread's first call makes what it runs with
+        begun, count = time.perf_counter(), requests
+        under_way = deque(self._session.submit(feeds) for _ in range(requests))
+        while under_way:
+            under_way.popleft().result()
+            if count < min_calls or time.perf_counter() < end:
+                under_way.append(self._session.submit(feeds))
+                count += 1
+        return [(time.perf_counter() - begun) / count] * count
+
     def executed(self) -> tuple[Executed, ...]:
         return self._session.executed()
+
+    def fallbacks(self) -> tuple[str, ...]:
+        return self._session.fallbacks()
 
     def peak_rss_bytes(self) -> int | None:
         return None

@@ -19,6 +19,9 @@ SHOWN = 12
 MANY_SHAPES = 8
 """Where more were compared, they are told together."""
 
+TRIALS = 8
+"""Of the settings that tune tried, without -v."""
+
 Result = Mapping[str, Any]
 """A JSON object; its shape is the command's contract, checked by the tests of each command."""
 
@@ -290,3 +293,52 @@ def spec(told: Result) -> str:
     shape = "…" if told["shape"] is None else ", ".join(map(str, told["shape"]))
     dtype = "string" if told["dtype"] == "object" else told["dtype"]
     return f"{told['name']}: {dtype}[{shape}]"
+
+
+def show_tuned(result: Result, *, verbose: bool) -> None:
+    """The trials that came furthest, what mattered, and the settings that are best."""
+    out = console()
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("settings", overflow="fold")
+    for name in ("× baseline", "95 %", "measured"):
+        table.add_column(name, justify="right", no_wrap=True)
+    timed = [trial for trial in result["trials"] if trial["latency_ms"] is not None]
+    timed.sort(key=lambda trial: trial["speedup"]["value"], reverse=True)
+    for trial in timed if verbose else timed[:TRIALS]:
+        speedup = trial["speedup"]
+        chosen = trial["settings"] == result["best"]
+        table.add_row(
+            Text(f"{trial['name']}{' ✓' if chosen else ''}", style="bold" if chosen else ""),
+            f"{speedup['value']:.2f}",
+            f"{speedup['low']:.2f}-{speedup['high']:.2f}" if trial["changes"] else "",
+            f"{trial['rungs']}×",
+        )
+    out.print(table)
+    refused = [trial for trial in result["trials"] if trial["latency_ms"] is None]
+    for trial in refused if verbose else []:
+        out.print(f"✗ {trial['name']}: {trial['reason']}", style="dim", markup=False)
+    out.print(
+        f"{len(timed)} of {len(result['trials'])} settings timed in {result['spent_s']:.0f} s, "
+        f"batch {result['batch']}, for {result['objective']}"
+        + ("" if verbose else "; -v: all of them"),
+        style="dim",
+        markup=False,
+    )
+    mattered = [effect["text"] for effect in result["mattered"] if not effect["tie"]]
+    out.print("what mattered:" if mattered else "nothing that was tried mattered")
+    for text in mattered:
+        out.print(f"  {text}", markup=False)
+    for warning in result["warnings"]:
+        warn(warning)
+    out.print()
+    speedup = result["speedup"]
+    verdict = "Nothing beats the defaults beyond the noise."
+    if result["improved"]:
+        best = next(t["name"] for t in timed if t["settings"] == result["best"])
+        verdict = (
+            f"{best} is {speedup['value']:.2f}× as fast as the defaults "
+            f"({speedup['low']:.2f}-{speedup['high']:.2f}×)."
+        )
+    out.print(verdict, style="bold", markup=False)
+    if "settings" in result:
+        out.print(f"settings: {result['settings']}", markup=False)

@@ -91,14 +91,21 @@ class Worker:
         return cast(Feeds, self._call("run", feeds))
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
-        return cast(list[float], self._call("time", feeds, seconds, min_calls))
+        return cast(list[float], self._call("time", feeds, seconds, min_calls, requests))
 
     def executed(self) -> tuple[Executed, ...]:
         if self._executed is None:  # engines may open the file again for it
             self._executed = cast(tuple[Executed, ...], self._call("executed"))
         return self._executed
+
+    def fallbacks(self) -> tuple[str, ...]:
+        return cast(tuple[str, ...], self._call("fallbacks"))
 
     def peak_rss_bytes(self) -> int | None:
         return cast(int, self._call("peak_rss_bytes"))

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 ROW = {
     "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
-    "throughput_per_s",
-    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "fallbacks",
 }  # fmt: skip
 
 
@@ -264,3 +264,19 @@ def test_refusals(
     assert err.count("\n") == 1
     assert expected in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_the_provider_leaves_to_the_cpu_is_told(project_onnx: Path, shell: Shell) -> None:
+    words = ("bench", project_onnx, "--samples", "random:6", "--rounds", "5")
+    code, out, err = shell(*words, "--provider", "azure", "--json")
+    assert code == 0
+    result = json.loads(out)
+    (row,) = result["rows"]
+    assert len(row["fallbacks"]) > 3
+    assert any("nodes fell back to the CPU: " in warning for warning in result["warnings"])
+    code, _, err = shell(*words, "--provider", "cuda")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "provider CUDAExecutionProvider is not in this onnxruntime" in err
+    code, _, err = shell(*words, "--session", "speed=high")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "onnxruntime has no session option 'speed'" in err

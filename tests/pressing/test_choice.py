@@ -51,7 +51,7 @@ def trial(
     quality = Quality(low, low, 100, "agreement")
     rows = (row(name, quality, Ratio(*speed), engine),) if speed else ()
     measured = Measured({}, ORIGIN, rows, 5, None, failures={} if speed else {name: "it broke"})
-    (judged,) = judge([Built(form, Path("f.onnx"))], {name: form.settings}, measured, FLOOR)
+    (judged,) = judge([Built(form, Path("f.onnx"))], measured, FLOOR)
     return judged
 
 

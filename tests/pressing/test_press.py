@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from PIL import Image
 
 import onnxpress
 from conftest import Shell
-from onnxpress import api
+from onnxpress import api, bundle
 from onnxpress.errors import InputError
 from onnxpress.pressing.result import Pressed
 from onnxpress.pressing.workspace import workspace
+from onnxpress.settings import Settings
 from onnxpress.signature import TensorSpec
+from onnxpress.verbs.measured import Ratio
+from onnxpress.verbs.trials import Job
+from onnxpress.verbs.tuned import Tuned
 from zoo.project import PREPROCESS, ROUNDS, Project, command, press_words, tensor
 
 
@@ -228,6 +233,57 @@ class TestAgain:
                 output=tmp_path / "b", engine="onnxruntime", keep_float=True,
             )  # fmt: skip
             assert isinstance(result, Pressed)
+
+    @pytest.mark.usefixtures("in_process")
+    def test_session_options_go_into_the_bundle(self, tmp_path: Path) -> None:
+        module = torch.nn.Linear(4, 3).eval()
+        samples = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        words = {
+            "samples": samples, "rounds": ROUNDS, "keep_float": True, "output": tmp_path / "b",
+            "inputs": [TensorSpec("x", "float32", ("batch", 4))],
+        }  # fmt: skip
+        api.press(module, session=("enable_mem_pattern=off",), **words)  # type: ignore[arg-type]
+        forms = {form.name: form for form in bundle.read(tmp_path / "b").forms}
+        assert forms["onnxruntime-float32"].settings.options == {"enable_mem_pattern": "off"}
+        assert "enable_mem_pattern" not in forms["openvino-float32"].settings.options
+        with pytest.raises(InputError, match="a bundle may not hold the option CACHE_DIR"):
+            api.press(
+                module,
+                engine="openvino",
+                session={"CACHE_DIR": "x"},
+                **words,  # type: ignore[arg-type]
+            )
+
+    @pytest.mark.usefixtures("in_process")
+    def test_tuned_settings_are_measured_and_bundled(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What tune finds is what the rows, the report's JSON and the bundle have."""
+        calls, tuned = [], []
+
+        def tune(job: Job, starts: list[Settings], **_: object) -> Tuned:
+            calls.append(job.path)
+            best = starts[0].changed({"threads": "1"})
+            one = Ratio(1.2, 1.1, 1.3)
+            return Tuned(best, starts[0], one, (), (), job.objective, job.batch, None, 1.0, 1.0, {})
+
+        class Slow(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                time.sleep(0.01)
+                return torch.relu(x) * 2 - 1
+
+        monkeypatch.setattr("onnxpress.pressing.tuning.tune", tune)
+        samples = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        for _ in range(2):
+            result = api.press(
+                Slow().eval(), samples=samples, rounds=ROUNDS, output=tmp_path / "b", tune=True,
+                inputs=[TensorSpec("x", "float32", ("batch", 4))],
+            )  # fmt: skip
+            assert isinstance(result, Pressed)
+            forms = {form.name: form for form in bundle.read(tmp_path / "b").forms}
+            assert forms[str(result.chosen)].settings.threads == 1
+            tuned.append(len(calls))
+        assert 1 <= tuned[0] == tuned[1], "the second press finds it done"
 
     def test_two_at_a_time_are_refused(self, project: Project, tmp_path: Path) -> None:
         with (

@@ -54,10 +54,14 @@ class Known(InProcess):
         return {"y": self._answer(feeds["x"])}
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
         self.timed.append(len(feeds["x"]))
-        return super().time(feeds, min(seconds, 0.001), min_calls)
+        return super().time(feeds, min(seconds, 0.001), min_calls, requests)
 
     def close(self) -> None:
         self.closed += 1

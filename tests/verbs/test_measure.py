@@ -23,8 +23,8 @@ from onnxpress.verbs.measured import Latency
 
 ROW_KEYS = [
     "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
-    "throughput_per_s",
-    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "fallbacks",
 ]  # fmt: skip
 
 SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))
@@ -61,7 +61,11 @@ class Dice:
         return dict(feeds)
 
     def time(
-        self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+        self,
+        feeds: Mapping[str, np.ndarray],
+        seconds: float,
+        min_calls: int = 1,
+        requests: int = 1,
     ) -> list[float]:
         self.visits += 1
         self._left -= 1
@@ -72,6 +76,9 @@ class Dice:
 
     def executed(self) -> tuple[Executed, ...]:
         return (Executed("k", "MatMul", "int8"),)
+
+    def fallbacks(self) -> tuple[str, ...]:
+        return ()
 
     def peak_rss_bytes(self) -> int | None:
         return 1
@@ -176,10 +183,14 @@ def test_long_calls_count_one_by_one() -> None:
         least: int
 
         def time(
-            self, feeds: Mapping[str, np.ndarray], seconds: float, min_calls: int = 1
+            self,
+            feeds: Mapping[str, np.ndarray],
+            seconds: float,
+            min_calls: int = 1,
+            requests: int = 1,
         ) -> list[float]:
             self.least = min_calls
-            return super().time(feeds, seconds, min_calls)
+            return super().time(feeds, seconds, min_calls, requests)
 
     candidates, runners = dice(base=Asked(0.9, 0, 0), slow=Asked(1.1, 0, 0))
     measure(candidates, X, baseline="base", batch=1, rounds=5, runners=runners)

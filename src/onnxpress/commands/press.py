@@ -26,6 +26,9 @@ def press(
         str | None, typer.Option("--engine", help="Try this engine only; all that are installed.")
     ] = None,
     threads: options.Threads = None,
+    provider: options.Provider = None,
+    session: options.Session = None,
+    settings: options.KeptSettings = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds of timing.")] = 20,
     label: options.Label = None,
     limit: options.Limit = None,
@@ -44,6 +47,10 @@ def press(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be tried; write nothing.")
     ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Tune threads and session options of the best forms.")
+    ] = False,
+    budget: Annotated[float, typer.Option(help="Seconds to tune, with --tune.")] = 60.0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -72,6 +79,9 @@ def press(
             batch=batch,
             engine=engine,
             threads=threads,
+            provider=provider,
+            session=session or (),
+            settings=settings,
             rounds=rounds,
             label=label,
             limit=limit,
@@ -84,6 +94,8 @@ def press(
             keep_float=keep_float,
             fresh=fresh,
             dry_run=dry_run,
+            tune=tune,
+            budget=budget,
             progress=progress,
         )
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,6 @@ import typer
 
 from onnxpress import options, terminal
 from onnxpress.errors import InputError
-from onnxpress.machine import check_threads
 
 SHOWN = 5
 """How many values of a tensor are printed."""
@@ -34,6 +34,10 @@ def run(
     ] = None,
     custom_ops: options.CustomOps = None,
     threads: options.Threads = None,
+    engine: options.EngineName = None,
+    provider: options.Provider = None,
+    session: options.Session = None,
+    settings: options.KeptSettings = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -45,12 +49,14 @@ def run(
     from onnxpress import predictor
     from onnxpress.readers import IMAGE_SUFFIXES
     from onnxpress.samples import Samples
+    from onnxpress.wishes import wishes_of
 
     if bool(inputs) == bool(input_file):
         given = "inputs and --input-file" if inputs else "no input"
         raise InputError(given, "files or texts to predict on, or --input-file")
-    check_threads(threads)
-    with predictor.open(bundle, threads, custom_ops) as opened:
+    wishes = wishes_of(engine, threads, provider, session or (), settings)
+    with predictor.opened(bundle, wishes, custom_ops) as opened:
+        _warn(opened.fallbacks)
         signature = opened.manifest.signature
         if input_file:
             records = Samples.open(input_file, signature=signature)
@@ -89,6 +95,13 @@ def run(
     for name, result in found:
         terminal.console().print(f"{name}: {_told(result)}", markup=False)
     return 0
+
+
+def _warn(fallbacks: Sequence[str]) -> None:
+    if fallbacks:
+        from onnxpress.verbs.measured import told_fallbacks
+
+        terminal.warn(told_fallbacks(fallbacks))
 
 
 def _told(result: object) -> str:

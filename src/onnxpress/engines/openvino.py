@@ -7,31 +7,52 @@ import importlib.metadata
 import importlib.util
 import queue
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import Availability, Engine, Executed, Form, ModelFacts, Session
+from onnxpress.engine import (
+    Availability,
+    Engine,
+    Executed,
+    Form,
+    Knob,
+    ModelFacts,
+    Session,
+    Timeline,
+)
+from onnxpress.engines._openvino_options import CPU, GROUP, check, config
 from onnxpress.errors import EngineError
-from onnxpress.machine import INT8_DOT, Machine, this_machine
+from onnxpress.machine import INT8_DOT, Machine
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import openvino
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
 BFLOAT16 = ("AVX512_BF16", "AMX_BF16", "ARM_BF16")
-GROUP = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
 
 class OpenVino(Engine):
     """Runs ONNX files with OpenVINO's CPU plug-in."""
 
     bundle_options = frozenset(
-        {GROUP, "ENABLE_HYPER_THREADING", "NUM_STREAMS", "PERFORMANCE_HINT", "SCHEDULING_CORE_TYPE"}
+        {
+            GROUP,
+            "CPU_DENORMALS_OPTIMIZATION",
+            "ENABLE_CPU_PINNING",
+            "ENABLE_HYPER_THREADING",
+            "EXECUTION_MODE_HINT",
+            "INFERENCE_NUM_THREADS",
+            "INFERENCE_PRECISION_HINT",
+            "NUM_STREAMS",
+            "PERFORMANCE_HINT",
+            "PERFORMANCE_HINT_NUM_REQUESTS",
+            "SCHEDULING_CORE_TYPE",
+        }
     )
 
     def available(self) -> Availability:
@@ -71,8 +92,45 @@ class OpenVino(Engine):
                 forms.append(Form(name, "", settings, "int8", (INT8_DOT,), "weight-only"))
         return forms
 
+    def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
+        """Threads, streams, pinning, hyper-threading; bfloat16 where the CPU has it."""
+        usual, *fewer = machine.thread_counts
+        streams = [count for count in range(2, usual + 1) if usual % count == 0]
+        found = [Knob("threads", tuple({"threads": str(count)} for count in fewer))]
+        if objective == "throughput":
+            found.append(
+                Knob(
+                    "runs at once",
+                    tuple({"requests": str(n), "NUM_STREAMS": str(n)} for n in streams),
+                )
+            )
+        if machine.fast_bfloat16:
+            found.append(Knob("precision", ({"precision": "bfloat16"},)))
+        found.append(Knob("pinning", ({"ENABLE_CPU_PINNING": "NO"},)))
+        if machine.logical_cores > machine.cores:
+            found.append(Knob("hyper-threading", ({"ENABLE_HYPER_THREADING": "YES"},)))
+        return [knob for knob in found if knob.values]
+
+    def check(self, settings: Settings) -> None:
+        check(settings)
+
     def open(self, artifact: Path, settings: Settings) -> Session:
         return _OpenVinoSession(Path(artifact), settings)
+
+    def profile(
+        self, artifact: Path, settings: Settings, feeds: Feeds, runs: int, warm_up: int = 3
+    ) -> Timeline:
+        """By OpenVINO's performance counters."""
+        from onnxpress.engines._openvino_profile import timeline
+
+        counting = replace(settings, options={**settings.options, "PERF_COUNT": "YES"})
+        session = _OpenVinoSession(Path(artifact), counting)
+        with session:
+            assert session._compiled is not None
+            try:
+                return timeline(session._compiled, _executed, feeds, runs, warm_up)
+            except RuntimeError as error:
+                raise EngineError(f"openvino failed to run ({_reason(error)})") from error
 
 
 class _OpenVinoSession(Session):
@@ -86,6 +144,7 @@ class _OpenVinoSession(Session):
         super().__init__()
         import openvino
 
+        check(settings)
         self._idle: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         try:
             model = openvino.Core().read_model(artifact)
@@ -101,9 +160,8 @@ class _OpenVinoSession(Session):
                         f"openvino cannot load {artifact.name} ('{spec.name}' holds strings)",
                         "numbers",
                     )
-            device = settings.provider or "CPU"
             self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(
-                model, device, _config(settings)
+                model, settings.provider or CPU, config(settings)
             )
         except Exception as error:  # its errors share no base class
             if isinstance(error, EngineError):
@@ -145,23 +203,6 @@ class _OpenVinoSession(Session):
         while not self._idle.empty():
             self._idle.get()
         self._compiled = None
-
-
-def _config(settings: Settings) -> dict[str, str]:
-    if settings.precision not in PRECISIONS:
-        raise EngineError(
-            f"openvino was asked for {settings.precision}", f"one of {', '.join(PRECISIONS)}"
-        )
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": str(settings.threads or this_machine().threads),
-        # Without this hint OpenVINO silently computes float32 models in bfloat16 or float16.
-        "INFERENCE_PRECISION_HINT": PRECISIONS[settings.precision],
-        # Quantises activations of float models with int8 weights unless it is off.
-        GROUP: "0",
-        **settings.options,
-    }
 
 
 def _name(port: openvino.Output) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxpress.errors import SamplesError
@@ -15,6 +15,8 @@ from onnxpress.verbs.measured import Measured, Row
 from onnxpress.verbs.slower import why_not_faster
 
 EXACT = "float32"
+FINALISTS = 3
+"""How many forms are tuned."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,7 @@ _ROW_KEYS = (
 )  # fmt: skip
 
 
-def judge(
-    built: list[Built], settings: Mapping[str, Settings], measured: Measured, floor: Floor
-) -> list[Trial]:
+def judge(built: list[Built], measured: Measured, floor: Floor) -> list[Trial]:
     """Every form with what was found of it, and whether it may be chosen: ``ok``, or why not."""
     rows = {row.name: row for row in measured.rows}
     floats: dict[str, Row] = {}
@@ -132,7 +132,7 @@ def judge(
             Trial(
                 name=name,
                 file=item.path.name if item.path else None,
-                settings=settings[name],
+                settings=item.form.settings,
                 requested=item.form.requested,
                 requires_isa=item.form.requires_isa,
                 row=row,
@@ -175,6 +175,11 @@ def fastest(trials: list[Trial]) -> Trial | None:
     """
     beating = [trial for trial in trials if beats(trial)]
     return max(beating, key=speedup_of, default=None)
+
+
+def finalists(trials: list[Trial]) -> list[Trial]:
+    """The few fastest that hold the floor and beat the baseline: worth tuning."""
+    return sorted(filter(beats, trials), key=speedup_of, reverse=True)[:FINALISTS]
 
 
 def most_exact(quick: Trial | None, trials: list[Trial], measured: Measured) -> Trial | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from onnxpress.custom_ops import sha256
 from onnxpress.engine import Engine, Form, ModelFacts
 from onnxpress.errors import InputError, SamplesError, SourceError
 from onnxpress.intervals import MIN_ROUNDS
-from onnxpress.machine import check_threads, this_machine
+from onnxpress.machine import this_machine
 from onnxpress.model import Model, load
 from onnxpress.pressing.workspace import Workspace, key_of
 from onnxpress.processing import Processing
@@ -21,6 +22,7 @@ from onnxpress.progress import Progress
 from onnxpress.quantization import weight_counts
 from onnxpress.recipe import Recipe
 from onnxpress.samples import Samples
+from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
 from onnxpress.source import ExportOptions, OpenOptions, Origin
 from onnxpress.stacking import static_batch
@@ -29,6 +31,7 @@ from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds, seeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
+from onnxpress.wishes import Wishes
 
 KEYED_VERSIONS = ("onnxpress", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
 
@@ -43,14 +46,15 @@ class Request:
     floor: float | None = None
     objective: str = "latency"
     batch: int | None = None
-    engine: str | None = None
-    threads: int | None = None
+    wishes: Wishes = field(default_factory=Wishes)
     seed: int = 0
     limit: int | None = None
     label: str | None = None
     rounds: int = 20
     keep_float: bool = False
     fresh: bool = False
+    tune: bool = False
+    budget_s: float = 60.0
     open_options: OpenOptions = field(default_factory=OpenOptions)
     export_options: ExportOptions = field(default_factory=ExportOptions)
 
@@ -59,7 +63,9 @@ class Request:
             raise InputError(f"--floor {self.floor}", "a number of at most 1, such as 0.99")
         if self.objective not in ("latency", "throughput"):
             raise InputError(f"--objective {self.objective}", "latency or throughput")
-        for name in ("batch", "threads", "rounds"):
+        if not 0 < self.budget_s < math.inf:
+            raise InputError(f"--budget {self.budget_s:g}", "a number of seconds above 0")
+        for name in ("batch", "rounds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} {value}", "a number of at least 1")
@@ -67,7 +73,6 @@ class Request:
             raise InputError(
                 f"--rounds {self.rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing"
             )
-        check_threads(self.threads)
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,6 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     """
     if request.task is not None:
         registry.get("tasks", request.task)  # an unknown name is said before any work
-    if request.engine is not None:
-        registry.get("engines", request.engine)
     early = None if _is_random(request.samples) else _samples(request, None)
     progress("reading the model", 0, 0)
     fingerprint = origin.fingerprint()
@@ -123,7 +126,7 @@ def plan(origin: Origin, request: Request, work: Workspace, progress: Progress) 
     if count < 2:
         raise SamplesError(f"there is {count} sample", "at least 2: one to calibrate, one to score")
     calibration, scoring = samples.split(bound.calibrating(count), request.seed)
-    forms, unavailable = _forms(model, request.engine)
+    forms, unavailable = _forms(model, request)
     return Plan(
         float_path=work.path("float", key),
         float_key=key,
@@ -199,7 +202,9 @@ def _float_model(
     return story
 
 
-def _forms(model: Model, only: str | None) -> tuple[tuple[Form, ...], dict[str, str]]:
+def _forms(model: Model, request: Request) -> tuple[tuple[Form, ...], dict[str, str]]:
+    """Those of the engines that are here, as they are run; why the other engines are not."""
+    only = request.wishes.engine
     facts = ModelFacts(model.signature, model.op_counts(), weight_counts(list(model.ir.graph)))
     forms: list[Form] = []
     unavailable, operators = {}, model.custom_operators
@@ -213,12 +218,19 @@ def _forms(model: Model, only: str | None) -> tuple[tuple[Form, ...], dict[str, 
         if offered and operators and not engine.runs_custom_ops:
             unavailable[name] = f"it has no operator {operators[0]}"
         else:
-            forms.extend(offered)
+            forms += [replace(form, settings=_settings(form, request)) for form in offered]
     if not forms:
         told = "; ".join(unavailable.values())
         found = f"engine {only} has no form to try" if only else "no engine is installed"
         raise InputError(found, "onnxruntime or openvino", told)
     return tuple(forms), unavailable
+
+
+def _settings(form: Form, request: Request) -> Settings:
+    """The form's own, with what the user asked for, or this machine's threads."""
+    settings = request.wishes.over(form.settings)
+    settings = settings.with_threads(settings.threads or this_machine().threads)
+    return settings.with_custom_ops(request.open_options.custom_ops)
 
 
 def _batch(request: Request, signature: Signature) -> int:

@@ -10,14 +10,16 @@ from onnxpress import bundle, report
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import NeededOps
 from onnxpress.engine import Engine
+from onnxpress.errors import InputError
 from onnxpress.machine import this_machine
-from onnxpress.predictor import plain
+from onnxpress.predictor import foreign_options, plain
 from onnxpress.pressing.choice import (
     Trial,
     baseline_dict,
     beats,
     early_floor,
     fastest,
+    finalists,
     floor_of,
     judge,
     most_exact,
@@ -28,7 +30,8 @@ from onnxpress.pressing.choice import (
 )
 from onnxpress.pressing.plan import KEYED_VERSIONS, Plan, Request, plan, version
 from onnxpress.pressing.result import Planned, Pressed
-from onnxpress.pressing.trial import ORIGIN, Built, Trials, build, run_trials, settings_of
+from onnxpress.pressing.trial import ORIGIN, Built, Trials, build, run_trials
+from onnxpress.pressing.tuning import tuned_settings
 from onnxpress.pressing.workspace import Workspace, workspace
 from onnxpress.progress import Progress, silent
 from onnxpress.registry import create
@@ -51,6 +54,7 @@ def press(
     """
     if output is not None:
         bundle.refuse_foreign(output)
+        _refuse_foreign_options(request)
     with open_source(ref, request.open_options) as origin, workspace(output) as work:
         prepared = plan(origin, request, work, progress)
         early_floor(request.floor, prepared.bound, len(prepared.scoring))
@@ -59,8 +63,12 @@ def press(
         reference = next(row for row in trials.measured.rows if row.name == ORIGIN)
         assert reference.quality is not None
         floor = floor_of(request.floor, prepared.bound, reference.quality)
-        settings = {item.form.name: settings_of(item.form, request) for item in built}
-        judged = judge(built, settings, trials.measured, floor)
+        judged = judge(built, trials.measured, floor)
+        if request.tune:
+            found = tuned_settings(finalists(judged), prepared, floor, request, work, progress)
+            built = [item.tuned(found) for item in built]
+            trials = run_trials(ref, origin, prepared, built, request, work, progress)
+            judged = judge(built, trials.measured, floor)
         chosen = most_exact(fastest(judged), judged, trials.measured)
         result = Pressed(
             source=_name(ref),
@@ -79,7 +87,7 @@ def press(
             floor=floor,
             objective=request.objective,
             batch=prepared.batch,
-            threads=request.threads or this_machine().threads,
+            threads=request.wishes.threads or this_machine().threads,
             rounds=request.rounds,
             baseline=baseline_dict(trials.measured, origin.baseline),
             candidates=tuple(judged),
@@ -91,8 +99,19 @@ def press(
             quantization=_quantization(chosen, judged, built),
         )
         if output is None:  # the files go with the temporary folder
-            return _with_files(result, dict.fromkeys(settings))
+            return _with_files(result, dict.fromkeys(trial.name for trial in judged))
         return _write(result, output, origin, prepared, work, keep_float=request.keep_float)
+
+
+def _refuse_foreign_options(request: Request) -> None:
+    wishes = request.wishes
+    foreign = foreign_options(wishes.settings) if wishes.options or wishes.provider_options else []
+    if foreign:
+        raise InputError(
+            f"a bundle may not hold the option {foreign[0]}",
+            "none that names a file or loads a library",
+            "give it to 'onnxpress run' and 'onnxpress bench', which take it for the bundle",
+        )
 
 
 def press_plan(ref: object, request: Request, progress: Progress = silent) -> Planned:
@@ -111,7 +130,7 @@ def press_plan(ref: object, request: Request, progress: Progress = silent) -> Pl
                     "recipe": form.recipe,
                     "scheme": form.scheme,
                     "requested": form.requested,
-                    "settings": settings_of(form, request).to_dict(),
+                    "settings": form.settings.to_dict(),
                 }
                 for form in prepared.forms
             ),
@@ -146,12 +165,13 @@ def _write(
             {"schema_version": 1, "command": "press", **result.to_dict()}, folder, stem
         )
         return replace(result, report=paths[0])
+    anywhere = [_on_the_cpu(trial) for trial in forms if trial.settings.provider]
     manifest = Manifest(
         task=result.task,
         signature=prepared.model.signature,
         custom_ops=NeededOps.of(prepared.model.custom_operators, origin.custom_ops),
         processing=prepared.processing,
-        forms=tuple(_bundled(trial) for trial in forms),
+        forms=tuple(_bundled(trial) for trial in (*forms, *anywhere)),
         objective=result.objective,
         chosen=result.chosen,
         provenance={
@@ -169,7 +189,7 @@ def _write(
             "environment": dict(result.environment),
         },
     )
-    files = {trial.name: work.folder / str(trial.file) for trial in forms}
+    files = {trial.name: work.folder / str(trial.file) for trial in (*forms, *anywhere)}
     written = bundle.write(output, manifest, files)
     bundled = {form.name: form.file for form in written.forms}
     done = replace(
@@ -201,6 +221,12 @@ def _ordered(result: Pressed, trials: Mapping[str, Trial]) -> list[Trial]:
     portable = [trials[name] for name in PORTABLE if name in trials and trials[name].row]
     found += [trial for trial in portable if trial.ok]
     return list({trial.name: trial for trial in found or portable}.values())
+
+
+def _on_the_cpu(trial: Trial) -> Trial:
+    """``trial`` as it runs where its provider or device is not."""
+    settings = replace(trial.settings, provider="", provider_options={})
+    return replace(trial, name=f"{trial.name}-cpu", settings=settings)
 
 
 def _bundled(trial: Trial) -> BundledForm:
@@ -238,6 +264,7 @@ def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
         warnings.append(RANDOM)
     if trials.measured.noisy:
         warnings.append(trials.measured.noisy)
+    warnings += [row.fallen for row in trials.measured.rows if row.fallen]
     warnings += [
         f"engine {name} was not tried: {why}" for name, why in prepared.unavailable.items()
     ]

@@ -49,6 +49,11 @@ class Built:
     reason: str = ""
     insight: Mapping[str, object] | None = None
 
+    def tuned(self, settings: Mapping[str, Settings]) -> Built:
+        """With other settings, where there are some under the form's name."""
+        known = settings.get(self.form.name, self.form.settings)
+        return replace(self, form=replace(self.form, settings=known))
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -145,12 +150,17 @@ def run_trials(
 ) -> Trials:
     """Score and time the origin and every built form, or find it done in the workspace."""
     candidates = [item for item in built if item.path is not None]
-    settings = {item.form.name: settings_of(item.form, request) for item in candidates}
     key = key_of(
         (prepared.fingerprint, prepared.float_key),
-        [(item.form.name, _file_hash(item.path), settings[item.form.name]) for item in candidates],
+        [(item.form.name, file_hash(item.path), item.form.settings) for item in candidates],
         prepared.scoring.fingerprint(),
-        (prepared.task, prepared.processing, prepared.batch, request.threads, request.rounds),
+        (
+            prepared.task,
+            prepared.processing,
+            prepared.batch,
+            request.wishes.threads,
+            request.rounds,
+        ),
         this_machine(),
         [version(name) for name in KEYED_VERSIONS],
     )
@@ -160,7 +170,7 @@ def run_trials(
         assert isinstance(measured, dict)
         assert isinstance(warnings, list)
         return Trials(Measured.from_dict(measured), tuple(warnings))
-    trials = _run(ref, origin, prepared, candidates, settings, request, progress)
+    trials = _run(ref, origin, prepared, candidates, request, progress)
     if not trials.measured.failures:  # what failed once may have lacked memory
         kept = {"measured": trials.measured.to_dict(), "warnings": list(trials.warnings)}
         work.write("measured", key, dict(kept))
@@ -172,7 +182,6 @@ def _run(
     origin: Origin,
     prepared: Plan,
     candidates: list[Built],
-    settings: Mapping[str, Settings],
     request: Request,
     progress: Progress,
 ) -> Trials:
@@ -182,8 +191,10 @@ def _run(
     for item in candidates:
         assert item.path is not None
         form, size = item.form, load(item.path).file_bytes
-        target = Artifact(item.path, settings[form.name])
-        timed.append(Candidate(form.name, target, form.settings.engine, form.requested, size))
+        target = Artifact(item.path, form.settings)
+        engine, asked = form.settings.engine, form.requested
+        at_once = form.settings.requests if request.objective == "throughput" else 1
+        timed.append(Candidate(form.name, target, engine, asked, size, at_once))
     qualities, failures = _score(timed, prepared, progress)
     measured = measure(
         [candidate for candidate in timed if candidate.name in qualities],
@@ -227,7 +238,7 @@ def _baseline(
     ref: object, origin: Origin, prepared: Plan, request: Request, progress: Progress
 ) -> tuple[Target | Session, tuple[str, ...]]:
     """The origin by its reference where another process can open it again, else as it is here."""
-    threads = request.threads or this_machine().threads
+    threads = request.wishes.threads or this_machine().threads
     if not isinstance(ref, str | Path):
         return origin.session(threads), ()
     target = OriginRef(str(ref), request.open_options, threads, prepared.fingerprint)
@@ -249,13 +260,8 @@ def timing_feeds(prepared: Plan) -> Feeds:
     return prepared.bound.encode(list(itertools.islice(itertools.cycle(records), prepared.batch)))
 
 
-def settings_of(form: Form, request: Request) -> Settings:
-    """The form's settings with the user's library and threads, or this machine's threads."""
-    settings = form.settings.with_threads(request.threads or this_machine().threads)
-    return settings.with_custom_ops(request.open_options.custom_ops)
-
-
-def _file_hash(path: Path | None) -> str:
+def file_hash(path: Path | None) -> str:
+    """Of the content: SHA-256 in hexadecimal digits."""
     assert path is not None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,7 +42,8 @@ def cautions(results: Sequence[Measured], *, random: bool) -> list[str]:
     noise = [f"{result.noisy}{_where(result, results)}" for result in results if result.noisy]
     if len(noise) > 1:
         noise = [f"{noise[0]}, and so at {len(noise) - 1} more sizes"]
-    return list(dict.fromkeys([RANDOM] * random + notes + noise))
+    fallen = [row.fallen for result in results for row in result.rows if row.fallen]
+    return list(dict.fromkeys([RANDOM] * random + notes + fallen + noise))
 
 
 def verdict(results: Sequence[Measured]) -> str:

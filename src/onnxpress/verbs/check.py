@@ -16,6 +16,7 @@ from onnxpress.finding import ANYWHERE, ARM, X86, Check, Finding, Target
 from onnxpress.machine import ISA_OF_FLAG, this_machine
 from onnxpress.model import Model
 from onnxpress.opsets import newest, newest_ir
+from onnxpress.provider import parse_provider
 from onnxpress.signature import Feeds
 from onnxpress.values import opset
 from onnxpress.verbs.kernels import kernels
@@ -23,16 +24,6 @@ from onnxpress.verbs.observe import observe
 from onnxpress.verbs.opset import in_opset
 
 RUNTIME = "onnxruntime"
-PROVIDERS = (
-    "ACLExecutionProvider", "AzureExecutionProvider", "CANNExecutionProvider",
-    "CPUExecutionProvider", "CUDAExecutionProvider", "CoreMLExecutionProvider",
-    "DmlExecutionProvider", "DnnlExecutionProvider", "JsExecutionProvider",
-    "MIGraphXExecutionProvider", "NnapiExecutionProvider", "NvTensorRTRTXExecutionProvider",
-    "OpenVINOExecutionProvider", "QNNExecutionProvider", "RknpuExecutionProvider",
-    "TensorrtExecutionProvider", "VSINPUExecutionProvider", "VitisAIExecutionProvider",
-    "WebGpuExecutionProvider", "WebNNExecutionProvider", "XnnpackExecutionProvider",
-)  # fmt: skip
-"""As ``onnxruntime.get_all_providers()`` has them; that one adds what is newer."""
 SEVERITY = ("error", "warning", "info")
 ON_ARM = ("NEON", "DOTPROD", "I8MM", "ARM_BF16", "SVE")
 
@@ -107,7 +98,7 @@ def target_of(
     version, asked = installed(), runtime is not None
     if runtime is not None:
         version = _version(runtime)
-    name, options = _provider(provider) if provider else ("", {})
+    name, options = parse_provider(provider) if provider else ("", {})
     machine = this_machine()
     architecture = ARM if machine.architecture in ("arm64", "aarch64") else machine.architecture
     sets: tuple[str, ...] | None = machine.isa or None
@@ -131,23 +122,6 @@ def _version(text: str) -> str:
     if not found:
         raise InputError(f"--runtime {text}", "ONNX Runtime's version, such as onnxruntime==1.16")
     return found[1]
-
-
-def _provider(text: str) -> tuple[str, dict[str, str]]:
-    name, _, rest = text.partition(":")
-    known = sorted({*PROVIDERS, *_all_providers()})
-    called = {item.lower(): item for item in known}
-    called |= {item.lower().removesuffix("executionprovider"): item for item in known}
-    full = called.get(name.strip().lower())
-    if full is None:
-        near = difflib.get_close_matches(name.strip().lower(), called, n=4, cutoff=0.5)
-        told = ", ".join(dict.fromkeys(called[item] for item in near)) or ", ".join(known)
-        raise InputError(f"unknown provider '{name}'", f"one such as {told}")
-    pairs = [pair.partition("=") for pair in re.split(r",(?=\w+=)", rest) if pair]
-    for key, equals, _ in pairs:
-        if not (equals and key.strip()):
-            raise InputError(f"--provider {text}", "NAME or NAME:key=value,…")
-    return full, {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _isa(text: str) -> str:
@@ -198,11 +172,3 @@ def _available() -> Sequence[str]:
     return [
         name for name in onnxruntime.get_available_providers() if name != "CPUExecutionProvider"
     ]
-
-
-def _all_providers() -> Sequence[str]:
-    if importlib.util.find_spec(RUNTIME) is None:
-        return ()
-    import onnxruntime
-
-    return list(onnxruntime.get_all_providers())

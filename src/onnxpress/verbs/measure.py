@@ -56,7 +56,8 @@ class Candidate:
     """Something to measure.
 
     ``target`` is what a worker opens, or a session that is open already and stays so.
-    ``requested`` is the precision that was asked for, ``size_bytes`` the size of the files.
+    ``requested`` is the precision that was asked for, ``size_bytes`` the size of the files,
+    ``requests`` how many calls are timed at once: see ``Runner.time``.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Candidate:
     engine: str
     requested: str
     size_bytes: int
+    requests: int = 1
 
 
 def open_runner(target: Target | Session) -> Runner:
@@ -80,6 +82,7 @@ def measure(
     rounds: int = 20,
     seconds: float | None = None,
     block_ms: float = 60.0,
+    calls: int = LEAST_CALLS,
     seed: int = 0,
     progress: Progress = silent,
     runners: Mapping[str, Runner] | None = None,
@@ -88,7 +91,8 @@ def measure(
     """Time ``candidates`` on ``feeds``, which hold ``batch`` records, against ``baseline``'s name.
 
     ``length`` is told in the rows: how many tokens each record has, where all have as many.
-    Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds. There are fewer
+    Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds, and at least
+    ``calls`` that count (one where a call takes longer than ``LONG_S``). There are fewer rounds
     where ``seconds``, opening and warm-up included, would be exceeded, but at least five.
     ``runners``, by candidate name, are used and left open; what has none is opened and closed
     here. A candidate that fails to open or to run is told in ``Measured.failures`` and does not
@@ -114,8 +118,9 @@ def measure(
         least: dict[str, int] = {}
         for name in list(bench.runners):
             with bench.step(name, "warming up"):
-                call_s = _warm_up(bench.runners[name], feeds)
-                least[name] = LEAST_CALLS if call_s < LONG_S else 1
+                call_s = _warm_up(bench.runners[name], feeds, calls)
+                least[name] = calls if call_s < LONG_S else 1
+        bench.requests = {candidate.name: candidate.requests for candidate in candidates}
         order = random.Random(seed)
         blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, least, order)
         rows = {}
@@ -145,6 +150,7 @@ class _Bench:
         self._steps, self._done, self._progress = steps, 0, progress
         self.runners: dict[str, Runner] = {}
         self.failures: dict[str, str] = {}
+        self.requests: dict[str, int] = {}
 
     @contextlib.contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
@@ -158,12 +164,12 @@ class _Bench:
             self.runners.pop(name, None)
 
 
-def _warm_up(runner: Runner, feeds: Feeds) -> float:
+def _warm_up(runner: Runner, feeds: Feeds, calls: int) -> float:
     """The median of the last block, in seconds."""
     end = time.monotonic() + WARM_LIMIT_S
     before = 0.0
     while time.monotonic() < end:
-        now = statistics.median(runner.time(feeds, WARM_BLOCK_S, LEAST_CALLS))
+        now = statistics.median(runner.time(feeds, WARM_BLOCK_S, calls))
         if abs(now - before) < WARM_CHANGE * before:
             return now
         before = now
@@ -179,7 +185,7 @@ def _interleaved(
     least: Mapping[str, int],
     order: random.Random,
 ) -> dict[str, list[list[float]]]:
-    """Candidate → for each round the seconds of the calls that count."""
+    """Candidate → for each round the seconds of the calls that count, ``least`` of them."""
     blocks: dict[str, list[list[float]]] = {name: [] for name in bench.runners}
     longest = 0.0
     for done in range(rounds):
@@ -188,7 +194,8 @@ def _interleaved(
             break
         for name in order.sample(list(bench.runners), len(bench.runners)):
             with bench.step(name, f"round {done + 1}:"):
-                calls = bench.runners[name].time(feeds, block_s, least[name] + 1)
+                runner, requests = bench.runners[name], bench.requests[name]
+                calls = runner.time(feeds, block_s, least[name] + 1, requests)
                 blocks[name].append(calls[1:])
         longest = max(longest, time.monotonic() - started)
     return blocks
@@ -209,6 +216,7 @@ def _row(
         load_ms=runner.load_ms,
         peak_rss_bytes=peak,
         size_bytes=candidate.size_bytes,
+        fallbacks=runner.fallbacks(),
     )
 
 

@@ -11,6 +11,9 @@ import numpy as np
 from onnxpress.intervals import ratio_interval, typical
 from onnxpress.task import Quality
 
+TOLD = 5
+"""Names of nodes that a sentence has."""
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -51,6 +54,10 @@ class Ratio:
         """Whether the rounds do not tell which one is faster."""
         return self.low <= 1 <= self.high
 
+    def over(self, times: float) -> Ratio:
+        """The same relative to what is ``times`` as fast as the baseline."""
+        return Ratio(self.value / times, self.low / times, self.high / times)
+
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
 
@@ -64,7 +71,8 @@ class Row:
     ``length`` is that of each text in tokens, in a sweep over lengths.
     ``load_ms`` and ``peak_rss_bytes`` are those of ``Runner``. ``speedup`` is None where the
     baseline failed; the baseline itself has exactly 1 and is no tie. ``quality`` is for those
-    who know the reference to fill in.
+    who know the reference to fill in. ``fallbacks`` are the nodes that run elsewhere than on the
+    provider that was asked for.
     """
 
     name: str
@@ -81,6 +89,12 @@ class Row:
     speedup: Ratio | None = None
     tie: bool = False
     length: int | None = None
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def fallen(self) -> str:
+        """The fallbacks as a sentence; empty where there are none."""
+        return f"{self.name}: {told_fallbacks(self.fallbacks)}" if self.fallbacks else ""
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -98,6 +112,7 @@ class Row:
             "quality": None if self.quality is None else self.quality.to_dict(),
             "speedup": None if self.speedup is None else self.speedup.to_dict(),
             "tie": self.tie,
+            "fallbacks": list(self.fallbacks),
         }
 
     @classmethod
@@ -110,6 +125,7 @@ class Row:
                 "latency_ms": Latency(**data["latency_ms"]),
                 "quality": None if quality is None else Quality(**quality),
                 "speedup": None if speedup is None else Ratio(**speedup),
+                "fallbacks": tuple(data.get("fallbacks", ())),
             }
         )
 
@@ -177,6 +193,12 @@ class Measured:
             seed=data["seed"],
             refused={name: Quality(**each) for name, each in data.get("refused", {}).items()},
         )
+
+
+def told_fallbacks(nodes: Sequence[str]) -> str:
+    """How many nodes fell back to the CPU, the first of them by name."""
+    told = ", ".join(nodes[:TOLD]) + (", …" if len(nodes) > TOLD else "")
+    return f"{len(nodes)} nodes fell back to the CPU: {told}"
 
 
 def compare(times: Sequence[float], others: Sequence[float], seed: int) -> Ratio:

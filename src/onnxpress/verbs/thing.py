@@ -10,9 +10,9 @@ from onnxpress.machine import this_machine
 from onnxpress.model import load
 from onnxpress.processing import Processing
 from onnxpress.runner import Artifact, OriginRef
-from onnxpress.settings import Settings
 from onnxpress.source import OpenOptions, open_source
 from onnxpress.verbs.measure import Candidate
+from onnxpress.wishes import Wishes
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,19 @@ class Thing:
     twin: str = ""
 
     @classmethod
-    def of(
-        cls, ref: object, engine: str | None, threads: int | None, options: OpenOptions
-    ) -> Thing:
-        """An ONNX file runs on ``engine`` (ONNX Runtime); other references on their framework."""
+    def of(cls, ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
+        """An ONNX file runs as ``wishes`` say; other references on their framework."""
         if not isinstance(ref, str | Path):
             raise InputError(f"a {type(ref).__name__} cannot be benched", "a reference or a file")
         text = str(ref)
         if text.endswith(".onnx"):
             model = load(text)
             library = options.custom_ops
-            settings = Settings(engine or "onnxruntime", threads=threads, custom_ops=library)
+            settings = wishes.settings.with_custom_ops(library)
             target = Artifact(Path(text), settings)
             name = f"{text} on {settings.engine}"
             return cls(name, target, settings.engine, "float32", model.file_bytes)
-        threads = threads or this_machine().threads  # as the engines do
+        threads = wishes.threads or this_machine().threads  # as the engines do
         with open_source(text, options) as origin:
             reference = OriginRef(text, options, threads, origin.fingerprint())
             name = f"{text} ({origin.baseline})"

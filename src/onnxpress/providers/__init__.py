@@ -1,0 +1,1 @@
+"""One file per execution provider of ONNX Runtime: see ``onnxpress.provider``."""

@@ -1,0 +1,19 @@
+"""ARM CPUs through Arm Compute Library."""
+
+from __future__ import annotations
+
+from onnxpress.provider import Provider
+
+
+class Acl(Provider):
+    """ARM CPUs through Arm Compute Library."""
+
+    title = "ACLExecutionProvider"
+    hardware = "ARM Cortex-A CPUs."
+    needs = "A build with `--use_acl`."
+    use_when = "A vendor's build has it and it measures faster than the CPU provider there."
+    limits = "Few operators, float32 and fixed shapes."
+    source = (
+        "https://onnxruntime.ai/docs/execution-providers/community-maintained/ACL- "
+        "ExecutionProvider.html"
+    )

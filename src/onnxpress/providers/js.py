@@ -1,0 +1,16 @@
+"""GPUs in the browser, from JavaScript."""
+
+from __future__ import annotations
+
+from onnxpress.provider import Provider
+
+
+class Js(Provider):
+    """GPUs in the browser, from JavaScript."""
+
+    title = "JsExecutionProvider"
+    hardware = "What a browser offers."
+    needs = "onnxruntime-web."
+    use_when = "In a browser; WebGPU is its successor."
+    limits = "Not in Python."
+    source = "https://onnxruntime.ai/docs/tutorials/web/ep-webgpu.html"

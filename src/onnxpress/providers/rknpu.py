@@ -1,0 +1,19 @@
+"""Rockchip NPUs."""
+
+from __future__ import annotations
+
+from onnxpress.provider import Provider
+
+
+class Rknpu(Provider):
+    """Rockchip NPUs."""
+
+    title = "RknpuExecutionProvider"
+    hardware = "RK1808 and kin."
+    needs = "A build with `--use_rknpu`."
+    use_when = "A model runs on such a board."
+    limits = "Few operators."
+    source = (
+        "https://onnxruntime.ai/docs/execution-providers/community-maintained/RKNPU- "
+        "ExecutionProvider.html"
+    )

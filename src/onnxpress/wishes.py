@@ -1,0 +1,118 @@
+"""What a user asks of whatever runs a file: threads, a provider, session options, kept settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from onnxpress import registry
+from onnxpress.engine import Engine, require
+from onnxpress.errors import InputError
+from onnxpress.machine import check_threads
+from onnxpress.provider import parse_provider
+from onnxpress.settings import Settings
+
+DEFAULT_ENGINE = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What goes over the settings that something would run with anyway.
+
+    ``engine`` is the only one to use, None for any. All but ``threads`` is for the engine ``of``.
+    ``kept`` are settings that an earlier ``tune`` wrote.
+    """
+
+    engine: str | None = None
+    threads: int | None = None
+    of: str = DEFAULT_ENGINE
+    provider: str = ""
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    kept: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """Of the engine that is asked for, or of the default one."""
+        return self.over(Settings(self.of))
+
+    def over(self, settings: Settings) -> Settings:
+        """``settings`` with what was asked of their engine; options are added."""
+        if settings.engine != self.of:
+            return replace(settings, threads=self.threads or settings.threads)
+        if self.kept is not None:
+            settings = replace(
+                settings,
+                threads=self.kept.threads,
+                precision=self.kept.precision,
+                requests=self.kept.requests,
+                provider=self.kept.provider,
+                provider_options={**settings.provider_options, **self.kept.provider_options},
+                options={**settings.options, **self.kept.options},
+            )
+        return replace(
+            settings,
+            threads=self.threads or settings.threads,
+            provider=self.provider or settings.provider,
+            provider_options={**settings.provider_options, **self.provider_options},
+            options={**settings.options, **self.options},
+        )
+
+
+def wishes_of(
+    engine: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    session: Sequence[str] | Mapping[str, str] = (),
+    settings: str | Path | None = None,
+) -> Wishes:
+    """Flags as wishes, each checked before there is anything to run.
+
+    ``provider`` is ``NAME`` or ``NAME:key=value,…`` of ONNX Runtime, or a device of OpenVINO.
+    ``session`` are options of the engine, ``KEY=VALUE`` each; ``settings`` is a file that ``tune``
+    wrote. Raises ``InputError`` or ``EngineError`` for what the engine does not have.
+    """
+    check_threads(threads)
+    kept = None if settings is None else read_settings(Path(settings))
+    if kept is not None and engine not in (None, kept.engine):
+        raise InputError(
+            f"--engine {engine} with {settings}, which is for {kept.engine}", "one engine"
+        )
+    engine = engine or (kept.engine if kept else None)
+    of = engine or DEFAULT_ENGINE
+    plugin = registry.create(Engine, "engines", of)
+    options = dict(session) if isinstance(session, Mapping) else parse_options(tuple(session))
+    name, provider_options = "", dict[str, str]()
+    if provider:
+        openvino = of == "openvino"  # its devices are AUTO:GPU,CPU or GPU.1
+        name, provider_options = (provider, {}) if openvino else parse_provider(provider)
+    wishes = Wishes(engine, threads, of, name, provider_options, options, kept)
+    if name or options or kept:
+        require(plugin, of)
+        plugin.check(wishes.settings)
+    return wishes
+
+
+def read_settings(path: Path) -> Settings:
+    """Of a file that ``tune`` wrote, or of one with the settings alone. Raises ``InputError``."""
+    expected = "a file that 'onnxpress tune -o' wrote"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Settings.from_dict(data.get("best", data))
+    except OSError as error:
+        raise InputError(f"--settings {path}: {error.strerror}", expected) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"--settings {path} holds no settings", expected) from error
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``("key=value", …)`` as a dict. Raises ``InputError`` for a pair without ``=``."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key.strip()):
+            raise InputError(f"--session {pair}", "KEY=VALUE")
+        options[key.strip()] = value.strip()
+    return options

@@ -1,0 +1,210 @@
+"""Tuning finds what is faster, drops what answers otherwise, and keeps to cores and budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Shell
+from onnxpress import api, registry
+from onnxpress.engine import Engine, Knob, Session
+from onnxpress.errors import EngineError, InputError
+from onnxpress.machine import Machine, this_machine
+from onnxpress.runner import Artifact, InProcess
+from onnxpress.settings import Settings
+from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.verbs.trials import Job
+from onnxpress.verbs.tune import tune
+from onnxpress.verbs.tuned import Tuned
+
+SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))
+X = {"x": np.ones((2, 8), np.float32)}
+KNOBS = (
+    Knob("threads", ({"threads": "1"},)),
+    Knob("wrong", ({"wrong": "1"},)),
+    Knob("broken", ({"broken": "1"},)),
+    Knob("first", ({"first": "1"},)),
+    Knob("second", ({"second": "1"},)),
+    Knob("nothing", ({"nothing": "1"},)),
+)
+
+
+class Asleep(Session):
+    """Takes 8 ms, 16 on one thread; less with options that help; is wrong with one that harms."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        options = settings.options
+        if "broken" in options:
+            raise EngineError("it does not open")
+        self.signature, self._wrong = SIGNATURE, "wrong" in options
+        self._seconds = 0.008 * (2 if settings.threads == 1 else 1) * (0.1 if self._wrong else 1)
+        for name in ("first", "second"):
+            self._seconds *= 0.6 if name in options else 1
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        time.sleep(self._seconds)
+        return {"y": feeds["x"] * (1.2 if self._wrong else 1)}
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(target: Artifact) -> InProcess:
+        return InProcess(Asleep(target.settings))
+
+    def knobs(*_: object) -> Sequence[Knob]:
+        return KNOBS
+
+    monkeypatch.setattr("onnxpress.verbs.trials.open_runner", opened)
+    monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.05)
+    monkeypatch.setattr("onnxpress.engines.onnxruntime.OnnxRuntime.knobs", knobs)
+
+
+def job() -> Job:
+    nothing: object = None  # neither samples nor their meaning are looked at: no other precision
+    return Job(Path("m.onnx"), 0, nothing, nothing, X, 2)  # type: ignore[arg-type]
+
+
+def tuned(budget_s: float = 60.0) -> Tuned:
+    return tune(job(), [Settings("onnxruntime", threads=2)], budget_s=budget_s)
+
+
+@pytest.mark.usefixtures("asleep")
+class TestSearch:
+    def test_what_helps_is_combined(self) -> None:
+        found = tuned()
+        assert found.best.options == {"first": "1", "second": "1"}
+        assert found.best.threads == 2
+        assert found.improved
+        assert 1.8 < found.speedup.low <= found.speedup.value < 3.2  # it is 2.78, less the overhead
+        trials = {trial.name: trial for trial in found.trials}
+        both = next(one for one in found.trials if one.settings == found.best)
+        assert both.rungs >= 2
+        assert trials["onnxruntime, threads=1"].rungs == 1, "bad ones end early"
+
+    def test_what_mattered_is_told_the_greatest_first(self) -> None:
+        effects = {effect.knob: effect for effect in tuned().mattered}
+        assert set(effects) == {"threads", "first", "second", "nothing"}
+        assert next(iter(effects)) == "threads"
+        assert "threads=1 takes " in effects["threads"].text
+        assert "first=1 is " in effects["first"].text
+
+    def test_wrong_answers_are_never_timed(self) -> None:
+        """It would be the fastest by far."""
+        trials = {trial.name: trial for trial in tuned().trials}
+        wrong, broken = trials["onnxruntime, wrong=1"], trials["onnxruntime, broken=1"]
+        assert (wrong.latency_ms, wrong.rungs) == (None, 0)
+        assert wrong.reason == "its answers differ by 0.2 of their size"
+        assert (broken.latency_ms, broken.reason) == (None, "it does not open")
+
+    def test_a_short_budget_is_kept_and_told(self) -> None:
+        found = tuned(budget_s=0.1)
+        assert not found.improved
+        assert found.best == Settings("onnxruntime", threads=2)
+        assert any("give a longer --budget" in warning for warning in found.warnings)
+        assert {trial.reason for trial in found.trials[1:]} == {"the budget was spent"}
+
+
+def test_several_requests_are_timed_by_what_one_costs() -> None:
+    alone = InProcess(Asleep(Settings("x"))).time(X, 0.1)
+    four = InProcess(Asleep(Settings("x"))).time(X, 0.1, requests=4)
+    assert np.median(four) < 0.6 * np.median(alone)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("objective", ["latency", "throughput"])
+def test_knobs_never_take_more_cores_than_there_are(name: str, objective: str) -> None:
+    engine = registry.create(Engine, "engines", name)
+    for cores in (1, 2, 6, 8):
+        machine = replace(
+            this_machine(), cores=cores, logical_cores=cores, affinity=cores, quota=None
+        )
+        start = Settings(name, threads=machine.threads)
+        for knob in engine.knobs(machine, objective):
+            for changes in knob.values:
+                settings = start.changed(changes)
+                inter = int(settings.options.get("inter_op_num_threads", 1))
+                runs = settings.requests if name == "onnxruntime" else 1  # streams share threads
+                assert (settings.threads or 0) * inter * runs <= cores
+                engine.check(settings)
+
+
+def test_one_core_leaves_no_threads_to_try() -> None:
+    machine = replace(this_machine(), cores=8, logical_cores=8, affinity=8, quota=1.0)
+    assert machine.thread_counts == (1,)
+    assert replace(machine, quota=2.5).thread_counts == (2, 1)
+    assert replace(machine, quota=None).limited(4).thread_counts == (4, 2, 1)
+    smt = Machine("cpu", "x86_64", "Linux", 4, 8, 8, None, 0, ())
+    assert smt.thread_counts == (4, 2, 1, 8)
+
+
+class TestCommand:
+    def test_settings_are_written_and_read(
+        self, project_onnx: Path, shell: Shell, tmp_path: Path
+    ) -> None:
+        code, out, _ = shell(
+            "tune",
+            project_onnx,
+            "--samples",
+            "random:8",
+            "--budget",
+            "12",
+            "-o",
+            "s.json",
+            "--json",
+        )
+        assert code == 0
+        result = json.loads(out)
+        assert {"best", "trials", "speedup", "mattered", "baseline"} <= set(result)
+        assert result["best"] == json.loads((tmp_path / "s.json").read_text())["best"]
+        assert result["speedup"]["value"] >= 1, "never slower"
+        assert result["spent_s"] < 20
+        assert any(trial["latency_ms"] for trial in result["trials"])
+        code, out, err = shell(
+            "bench", project_onnx, "--samples", "random:8", "--rounds", "5", "--settings", "s.json",
+            "--json",
+        )  # fmt: skip
+        assert (code, err) == (0, "")
+        assert json.loads(out)["rows"][0]["engine"] == result["best"]["engine"]
+
+    def test_the_table_fits_a_terminal(self, project_onnx: Path, shell: Shell) -> None:
+        code, out, _ = shell("tune", project_onnx, "--samples", "random:4", "--budget", "9")
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= 80
+        assert "onnxruntime, defaults" in out
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone can pin")
+    def test_on_one_core_no_trial_has_two_threads(self, project_onnx: Path) -> None:
+        code = (
+            "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+            "from onnxpress.cli import main; main()"
+        )
+        words = [sys.executable, "-c", code, "tune", str(project_onnx), "--samples", "random:4"]
+        done = subprocess.run(
+            [*words, "--budget", "9", "--json"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        for trial in json.loads(done.stdout)["trials"]:
+            assert trial["settings"]["threads"] == 1
+            assert trial["settings"]["requests"] == 1
+            assert "execution_mode" not in trial["settings"]["options"]
+
+    def test_bad_input_is_one_line(self, project_onnx: Path) -> None:
+        for words, said in (
+            ({"budget": 0}, "--budget 0; expected a number of seconds above 0"),
+            ({"batch": 0}, "--batch 0"),
+            ({"objective": "size"}, "--objective size; expected latency or throughput"),
+        ):
+            with pytest.raises(InputError, match=said):
+                api.tune(project_onnx, samples="random:4", **words)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"is no ONNX file; expected an ONNX file or a bundle"):
+            api.tune("torch:nothing", samples="random:4")
