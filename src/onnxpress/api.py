@@ -23,6 +23,7 @@ from onnxpress.given import (
     batches_of,
     bound_of,
     check_at_least_one,
+    check_measuring,
     fitting,
     is_bundle,
     model_of,
@@ -32,7 +33,6 @@ from onnxpress.given import (
     recipe_of,
     thing_of,
 )
-from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import this_machine
 from onnxpress.model import Model, load, peek
 from onnxpress.pressing.plan import Request
@@ -71,6 +71,7 @@ from onnxpress.verbs.quantize import quantize as run_quantize
 from onnxpress.verbs.quantized import Quantized
 from onnxpress.verbs.schemes import Scheme, unsaturated
 from onnxpress.verbs.score import RANDOM
+from onnxpress.verbs.sweep import points_of
 from onnxpress.verbs.trials import Job
 from onnxpress.verbs.tune import tune as run_tune
 from onnxpress.verbs.tuned import Tuned
@@ -401,7 +402,11 @@ def measure(
     samples: object,
     against: object = None,
     batches: Sequence[int] = (1,),
+    lengths: Sequence[int] = (),
+    compiled: bool = False,
+    end_to_end: bool = False,
     rounds: int = 50,
+    min_quality: float | None = None,
     engine: str | None = None,
     threads: int | None = None,
     provider: str | None = None,
@@ -422,21 +427,25 @@ def measure(
 ) -> list[Measured]:
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
 
-    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``.
-    ``engine`` runs ONNX files, and is the only one of a bundle's that is used; ``provider``,
-    ``session`` and ``settings`` say how: see ``wishes.wishes_of``.
+    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``, with
+    ``lengths`` for each of both: texts are then made of exactly so many tokens. ``engine`` runs
+    ONNX files, and is the only one of a bundle's that is used; ``provider``, ``session`` and
+    ``settings`` say how: see ``wishes.wishes_of``. ``compiled`` adds the baseline as
+    ``torch.compile`` makes it; ``end_to_end`` times from records to predictions. ``seconds`` bounds
+    the time for each size, down to five rounds. What answers wrongly is not timed but told in
+    ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
+    baseline's quality.
     """
-    check_at_least_one(rounds=rounds)
     wishes = wishes_of(engine, threads, provider, session, settings)
-    if rounds < MIN_ROUNDS:
-        raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
-    for size in batches:
-        check_at_least_one(batch=size)
+    check_measuring(rounds, seconds, min_quality)
+    points = points_of(batches, lengths)
     processing = processing_of(preprocess, tokenizer, samples)
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
     others = [thing for thing in things if against is None or str(thing) != str(against)]
     everything = others if against is None else [against, *others]
     named = [thing_of(thing, wishes, fitting(options, thing)) for thing in everything]
+    if compiled:
+        named.insert(1, named[0].compiled())
     return bench(
         named,
         samples=lambda signature: Samples.open(
@@ -444,10 +453,12 @@ def measure(
         ),
         task=task,
         processing=processing,
-        batches=batches,
+        points=points,
         rounds=rounds,
         seconds=seconds,
+        min_quality=min_quality,
         progress=progress,
+        end_to_end=end_to_end,
     )
 
 

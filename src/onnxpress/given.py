@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
 from onnxpress.custom_ops import check_library
 from onnxpress.errors import EngineError, InputError, SamplesError
+from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import check_threads
 from onnxpress.model import Model, load
 from onnxpress.processing import Processing
@@ -25,12 +27,12 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
 from onnxpress.task import Bound, Task, choose
 from onnxpress.tokenizer_files import read_tokenizer
-from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 from onnxpress.verbs.sizes import running_sizes
+from onnxpress.verbs.thing import Thing
 from onnxpress.wishes import Wishes
 
 Batches = Callable[[], Iterable[Feeds]]
@@ -87,6 +89,17 @@ def check_at_least_one(**flags: int | None) -> None:
     for name, value in flags.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}", "a number of at least 1")
+
+
+def check_measuring(rounds: int, seconds: float | None, min_quality: float | None) -> None:
+    """Raises ``InputError`` that names the flag of ``bench`` that no measurement can use."""
+    check_at_least_one(rounds=rounds)
+    if rounds < MIN_ROUNDS:
+        raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InputError(f"--seconds {seconds:g}", "a number above 0")
+    if min_quality is not None and not math.isfinite(min_quality):
+        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
 
 
 def processing_of(
