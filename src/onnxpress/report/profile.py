@@ -1,7 +1,7 @@
 """The page of a ``profile``: bars of time, and how much of each the machine's peak would need.
 
-One HTML file from the dict that ``--json`` prints: styles and pictures inside, no scripts, nothing
-fetched.
+One HTML file from the dict that ``--json`` prints: styles, pictures and the script that sorts its
+table inside, nothing fetched.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxpress.errors import MissingExtra
+from onnxpress.report import sorting
 from onnxpress.report.facts import Fact, timestamp, warnings
 from onnxpress.report.format import MISSING, milliseconds, number, significant, size, text
 from onnxpress.report.rows import mapping, sequence
@@ -66,6 +67,8 @@ def render_profile(result: Mapping[str, object]) -> str:
         count=len(nodes),
         conditions=_conditions(result),
         warnings=warnings(result),
+        script=sorting.script(),
+        script_source=sorting.source(),
     )
     return page.encode("utf-8", "replace").decode("utf-8")
 

@@ -4,7 +4,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const row = group.rows ? group.rows[0] : group, cell = row.cells[column];
     const text = cell.dataset.v ?? cell.textContent.trim();
     if (text === "" || text === "–") return null;
-    const number = Number(text.replaceAll(",", ""));
+    const number = Number(text.replaceAll(",", "").replace(/%$/, ""));
     return Number.isNaN(number) ? text : number;
   };
   const compare = (a, b) =>
