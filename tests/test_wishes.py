@@ -85,6 +85,8 @@ def test_unknown_engines_providers_and_devices_are_refused() -> None:
         wishes_of(provider="cude")
     with pytest.raises(EngineError, match="has no device TPU here; expected one of CPU"):
         wishes_of(engine="openvino", provider="TPU")
+    with pytest.raises(InputError, match=r"--session inter_op_num_threads=100000; expected at mo"):
+        wishes_of(session=("inter_op_num_threads=100000",))
     with pytest.raises(InputError, match="--threads 0"):
         wishes_of(threads=0)
 

@@ -199,9 +199,9 @@ def _read(path: Path) -> str:
         return ""
 
 
-def check_threads(threads: int | None) -> None:
+def check_threads(threads: int | None, flag: str = "--threads ") -> None:
     """Raise ``InputError`` for a number that no engine could use well; None is for the machine."""
     most = MOST_THREADS_PER_CORE * max(this_machine().logical_cores, 1)
     if threads is not None and not 1 <= threads <= most:
         expected = "a number of at least 1" if threads < 1 else f"at most {most} on this machine"
-        raise InputError(f"--threads {threads}", expected)
+        raise InputError(f"{flag}{threads}", expected)

@@ -15,6 +15,8 @@ from onnxpress.provider import parse_provider
 from onnxpress.settings import Settings
 
 DEFAULT_ENGINE = "onnxruntime"
+THREADS = {"intra_op_num_threads", "inter_op_num_threads", "INFERENCE_NUM_THREADS", "NUM_STREAMS"}
+"""Options of engines that start threads: a million of them would stop the machine."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ def wishes_of(
     of = engine or DEFAULT_ENGINE
     plugin = registry.create(Engine, "engines", of)
     options = dict(session) if isinstance(session, Mapping) else parse_options(tuple(session))
+    for key in THREADS & set(options):
+        if options[key].isdecimal() and int(options[key]) > 0:  # 0 is for the engine's own choice
+            check_threads(int(options[key]), f"--session {key}=")
     name, provider_options = "", dict[str, str]()
     if provider:
         openvino = of == "openvino"  # its devices are AUTO:GPU,CPU or GPU.1
