@@ -88,14 +88,11 @@ class Encode(Session):
     signature = SIGNATURE
 
     def __init__(self, way: Way) -> None:
-        # It imports torchvision where there is one, broken or not; this one minds.
-        registry.create(Source, "sources", "sentence_transformers").warm("sentence_transformers")
-        import torch
-        from sentence_transformers import SentenceTransformer
-
         super().__init__()
+        self._model = sentence_transformer(str(way.target))
+        import torch
+
         torch.set_num_threads(way.threads)
-        self._model: Any = SentenceTransformer(str(way.target), device="cpu")
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         texts = feeds[TEXTS].tolist()
@@ -143,6 +140,15 @@ class Remote:
 
     def _ask(self, method: str, *arguments: object) -> Any:
         return self._pool.submit(_answer, method, *arguments).result()
+
+
+def sentence_transformer(model: str) -> Any:
+    """A ``SentenceTransformer`` on the CPU."""
+    # Its package imports torchvision where there is one, even one that cannot be: ours bears that.
+    registry.create(Source, "sources", "sentence_transformers").warm("sentence_transformers")
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(model, device="cpu")
 
 
 def feeds_of(texts: Sequence[str]) -> Feeds:

@@ -1,0 +1,254 @@
+"""Where "ONNX is 48 times faster than PyTorch" comes from: unequal work, taken apart.
+
+    python naive.py MODEL [--processes 5] [--calls 30] [--threads 2] [--json FILE]
+
+The first line times as the tutorial does, each other one with one unfairness less, the last one the
+same work on both sides. Each side has a fresh process every time, since PyTorch's first call comes
+once in a process; ratios are of typical times over pairs of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare import TUTORIAL, described
+from ways import normalised, sentence_transformer
+
+from onnxpress import api
+from onnxpress.errors import InputError
+from onnxpress.machine import this_machine
+from onnxpress.verbs.environment import load_average
+from onnxpress.verbs.measured import Ratio, compare
+
+PADDED = 128
+"""Tokens of ``padding="max_length"``: what paraphrase-multilingual-MiniLM-L12-v2 takes."""
+WARM_UP = 5
+TOLERANCE = 1e-4
+"""How much two numbers of the same normalised vector may differ between both sides."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one side does while its clock runs; as it is here, both do the same."""
+
+    cold: bool = False
+    texts: int = len(TUTORIAL)
+    padded: bool = False
+    gradients: bool = False
+    tokens: bool = True
+    mask: bool = True
+
+
+@dataclass(frozen=True)
+class Unfairness:
+    """``torch`` or ``onnx`` is what that side does otherwise than the other one."""
+
+    what: str
+    torch: Mapping[str, Any] = field(default_factory=dict)
+    onnx: Mapping[str, Any] = field(default_factory=dict)
+
+
+UNFAIR = (
+    Unfairness("PyTorch's first call, warm ONNX", torch={"cold": True}),
+    Unfairness(f"PyTorch padded to {PADDED} tokens", torch={"padded": True}),
+    Unfairness("ONNX with one sentence, not three", onnx={"texts": 1}),
+    Unfairness("PyTorch with gradients", torch={"gradients": True}),
+    Unfairness("ONNX's tokens off the clock", onnx={"tokens": False}),
+    Unfairness("ONNX's mean without the mask", onnx={"mask": False}),
+)
+Side = Callable[[Mapping[str, np.ndarray], Work], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Milliseconds of each process with this unfairness and all below it; "" where none is left."""
+
+    what: str
+    torch_ms: tuple[float, ...]
+    onnx_ms: tuple[float, ...]
+
+    @property
+    def ratio(self) -> Ratio:
+        """How many times as fast ONNX seems."""
+        return compare(self.onnx_ms, self.torch_ms, 0)
+
+
+def works() -> list[tuple[str, Work, Work]]:
+    """With all unfairness first, one less each, and none at last: what PyTorch and ONNX do."""
+    found = []
+    for gone in range(len(UNFAIR) + 1):
+        torch, onnx = dict[str, Any](), dict[str, Any]()
+        for left in UNFAIR[gone:]:
+            torch |= left.torch
+            onnx |= left.onnx
+        what = UNFAIR[gone].what if gone < len(UNFAIR) else ""
+        found.append((what, Work(**torch), Work(**onnx)))
+    return found
+
+
+def embed(side: Side, tokenizer: Any, work: Work) -> tuple[float, np.ndarray]:
+    """Milliseconds on the clock, and the vectors."""
+    how = {"padding": "max_length", "max_length": PADDED} if work.padded else {"padding": True}
+
+    def tokens() -> Mapping[str, np.ndarray]:
+        texts = list(TUTORIAL[: work.texts])
+        return dict(tokenizer(texts, truncation=True, return_tensors="np", **how))
+
+    before = {} if work.tokens else tokens()
+    started = time.perf_counter()
+    feeds = tokens() if work.tokens else before
+    hidden = side(feeds, work)
+    if work.mask:
+        mask = feeds["attention_mask"][:, :, None].astype(np.float32)
+        vectors = normalised((hidden * mask).sum(1) / mask.sum(1))
+    else:
+        vectors = hidden.mean(1)
+    return (time.perf_counter() - started) * 1e3, vectors
+
+
+def torch_side(model: str, threads: int) -> tuple[Side, Any]:
+    """The transformer inside, without what ``SentenceTransformer.encode`` does around it."""
+    package = sentence_transformer(model)
+    import torch
+
+    torch.set_num_threads(threads)
+    net = package[0].auto_model.eval()
+
+    def run(feeds: Mapping[str, np.ndarray], work: Work) -> np.ndarray:
+        with torch.inference_mode(not work.gradients):
+            tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
+            hidden: np.ndarray = net(**tensors).last_hidden_state.detach().numpy()
+        return hidden
+
+    return run, package.tokenizer
+
+
+def onnx_side(file: str, model: str, threads: int) -> tuple[Side, Any]:
+    """ONNX Runtime with its defaults, on the same transformer."""
+    import onnxruntime
+
+    tokenizer = sentence_transformer(model).tokenizer
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(feeds: Mapping[str, np.ndarray], work: Work) -> np.ndarray:
+        hidden: np.ndarray = session.run(["last_hidden_state"], {n: feeds[n] for n in names})[0]
+        return hidden
+
+    return run, tokenizer
+
+
+def times(open_side: Callable[..., tuple[Side, Any]], given: tuple[object, ...],
+          todo: Sequence[Work], calls: int) -> dict[Work, float]:  # fmt: skip
+    """In a fresh process: the first call of all, then the median of interleaved warm ones, in ms."""
+    side, tokenizer = open_side(*given)
+    found = {work: embed(side, tokenizer, work)[0] for work in todo if work.cold}
+    warm = [work for work in todo if not work.cold]
+    rounds = [
+        [embed(side, tokenizer, work)[0] for work in warm] for _ in range(WARM_UP + calls)
+    ][WARM_UP:]
+    return found | {w: statistics.median(t) for w, t in zip(warm, zip(*rounds), strict=True)}
+
+
+def fresh(function: Callable[..., Any], *given: object) -> Any:
+    """What ``function`` gives in a process that did nothing before."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *given).result()
+
+
+def measured(model: str, file: Path, processes: int, calls: int, threads: int) -> list[Line]:
+    """A line for each of ``works``; PyTorch and ONNX in turns."""
+    steps = works()
+    torch, onnx = [], []
+    for _ in range(processes):
+        todo = list(dict.fromkeys(work for _, work, _ in steps))
+        torch.append(fresh(times, torch_side, (model, threads), todo, calls))
+        todo = list(dict.fromkeys(work for _, _, work in steps))
+        onnx.append(fresh(times, onnx_side, (str(file), model, threads), todo, calls))
+    return [
+        Line(what, tuple(each[one] for each in torch), tuple(each[other] for each in onnx))
+        for what, one, other in steps
+    ]
+
+
+def checked(model: str, file: Path, threads: int) -> float:
+    """The least cosine that the mean without the mask has to the right vectors.
+
+    Raises ``InputError`` where equal work does not give equal vectors: nothing is timed then.
+    """
+    side, tokenizer = onnx_side(str(file), model, threads)
+    _, right = embed(*torch_side(model, threads), Work())
+    _, same = embed(side, tokenizer, Work())
+    apart = float(np.abs(right - same).max())
+    if not apart <= TOLERANCE:
+        raise InputError(f"{file.name} differs from PyTorch by {apart:.2g}", f"{TOLERANCE:g}")
+    _, naive = embed(side, tokenizer, Work(mask=False))
+    return float((normalised(naive) * right).sum(1).min())
+
+
+def factors(lines: Sequence[Line]) -> list[float]:
+    """How much each unfairness made of the ratio; times the fair one they are the naive one."""
+    ratios = [line.ratio.value for line in lines]
+    return [before / after for before, after in zip(ratios, ratios[1:], strict=False)]
+
+
+def show(lines: Sequence[Line], cosine: float) -> None:
+    """80 columns wide."""
+    print(f"\n{'what was unequal':34}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}")
+    *unfair, fair = lines
+    for line, after, factor in zip(unfair, lines[1:], factors(lines), strict=True):
+        ratios = f"{line.ratio.value:7.1f}{after.ratio.value:6.1f}{factor:5.2f}×"
+        print(f"{line.what:34}{spread(line.torch_ms):>14}{spread(line.onnx_ms):>13}{ratios}")
+    told = f"{fair.ratio.value:.2f} ({fair.ratio.low:.2f}–{fair.ratio.high:.2f})"
+    print(f"{'the same work on both sides':34}{spread(fair.torch_ms):>14}{spread(fair.onnx_ms):>13}"
+          f"  {told}{' tie' if fair.ratio.tie else ''}")  # fmt: skip
+    made = " × ".join(f"{factor:.2f}" for factor in factors(lines))
+    print(f"\n{unfair[0].ratio.value:.1f} (naive) = {made} × {fair.ratio.value:.2f} (fair)")
+    print(f"without the mask a vector's cosine to the right one is down to {cosine:.4f}")
+
+
+def spread(ms: Sequence[float]) -> str:
+    """Mean ± standard deviation over processes."""
+    return f"{statistics.mean(ms):.2f} ± {statistics.stdev(ms) if len(ms) > 1 else 0:.2f}"
+
+
+def main() -> None:
+    """Print the lines; with ``--json`` write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--processes", type=int, default=5, help="of each side")
+    parser.add_argument("--calls", type=int, default=30, help="warm ones, in each process")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    print(described(this_machine(), options.threads))
+    load = load_average() or 0
+    if load > this_machine().logical_cores + 1:
+        print(f"warning: this machine was busy: {load:.1f} threads were running")
+    with tempfile.TemporaryDirectory() as folder:
+        package = sentence_transformer(options.model)
+        whole = (package[0].auto_model, package.tokenizer)
+        file = api.convert(whole).model.save(Path(folder) / "transformer.onnx")
+        cosine = checked(options.model, file, options.threads)
+        lines = measured(options.model, file, options.processes, options.calls, options.threads)
+    show(lines, cosine)
+    if options.json:
+        told = {"lines": [asdict(line) for line in lines], "factors": factors(lines)}
+        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
