@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 from ways import TEXTS, VECTORS, Remote, Way, feeds_of
 
 from onnxpress import api
@@ -35,7 +34,7 @@ CALIBRATING = 200
 
 
 def ways(model: str, folder: Path, calibrating: Sequence[str], threads: int) -> Iterator[Way]:
-    """The reference, the same model run by PyTorch, and what onnxpress makes of it in ``folder``."""
+    """The reference, the same model run by PyTorch, and what onnxpress makes of it."""
     ref, texts = f"sentence-transformers:{model}", folder / "calibrating.txt"
     texts.write_text("\n".join(calibrating) + "\n", encoding="utf-8")
     with open_source(ref, OpenOptions()) as origin:
@@ -89,7 +88,9 @@ def timed(
     )  # fmt: skip
 
 
-def show(title: str, result: Measured, close: Mapping[str, float], wrong: Mapping[str, str]) -> None:
+def show(
+    title: str, result: Measured, close: Mapping[str, float], wrong: Mapping[str, str]
+) -> None:
     """A line for each way, 80 columns wide."""
     print(f"\n{title}, {result.rounds} rounds")
     print(f"{'':29}{'ms':>8}{'± std':>8}  {'times as fast':18} {'cosine':>7} {'MB':>4}")

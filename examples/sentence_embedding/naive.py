@@ -10,6 +10,7 @@ once in a process; ratios are of typical times over pairs of processes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -151,16 +152,22 @@ def onnx_side(file: str, model: str, threads: int) -> tuple[Side, Any]:
     return run, tokenizer
 
 
-def times(open_side: Callable[..., tuple[Side, Any]], given: tuple[object, ...],
-          todo: Sequence[Work], calls: int) -> dict[Work, float]:  # fmt: skip
-    """In a fresh process: the first call of all, then the median of interleaved warm ones, in ms."""
+def times(
+    open_side: Callable[..., tuple[Side, Any]],
+    given: tuple[object, ...],
+    todo: Sequence[Work],
+    calls: int,
+) -> dict[Work, float]:
+    """In a fresh process: its first call, then the median of interleaved warm ones, in ms."""
     side, tokenizer = open_side(*given)
     found = {work: embed(side, tokenizer, work)[0] for work in todo if work.cold}
     warm = [work for work in todo if not work.cold]
-    rounds = [
-        [embed(side, tokenizer, work)[0] for work in warm] for _ in range(WARM_UP + calls)
-    ][WARM_UP:]
-    return found | {w: statistics.median(t) for w, t in zip(warm, zip(*rounds), strict=True)}
+    rounds = [[embed(side, tokenizer, work)[0] for work in warm] for _ in range(WARM_UP + calls)][
+        WARM_UP:
+    ]
+    return found | {
+        w: statistics.median(t) for w, t in zip(warm, zip(*rounds, strict=True), strict=True)
+    }
 
 
 def fresh(function: Callable[..., Any], *given: object) -> Any:
@@ -202,12 +209,14 @@ def checked(model: str, file: Path, threads: int) -> float:
 def factors(lines: Sequence[Line]) -> list[float]:
     """How much each unfairness made of the ratio; times the fair one they are the naive one."""
     ratios = [line.ratio.value for line in lines]
-    return [before / after for before, after in zip(ratios, ratios[1:], strict=False)]
+    return [before / after for before, after in itertools.pairwise(ratios)]
 
 
 def show(lines: Sequence[Line], cosine: float) -> None:
     """80 columns wide."""
-    print(f"\n{'what was unequal':34}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}")
+    print(
+        f"\n{'what was unequal':34}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}"
+    )
     *unfair, fair = lines
     for line, after, factor in zip(unfair, lines[1:], factors(lines), strict=True):
         ratios = f"{line.ratio.value:7.1f}{after.ratio.value:6.1f}{factor:5.2f}×"

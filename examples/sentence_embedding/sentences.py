@@ -38,7 +38,9 @@ def docstrings() -> Iterator[str]:
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         tree = ast.parse(file.read_bytes())
-        yield from filter(None, (ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, kinds)))
+        yield from filter(
+            None, (ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, kinds))
+        )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -142,13 +143,18 @@ class Remote:
         return self._pool.submit(_answer, method, *arguments).result()
 
 
+def sentence_library() -> Any:
+    """The package ``sentence_transformers``, imported as onnxpress does.
+
+    By itself it imports torchvision where there is one, even one that cannot be.
+    """
+    registry.create(Source, "sources", "sentence_transformers").warm("sentence_transformers")
+    return importlib.import_module("sentence_transformers")
+
+
 def sentence_transformer(model: str) -> Any:
     """A ``SentenceTransformer`` on the CPU."""
-    # Its package imports torchvision where there is one, even one that cannot be: ours bears that.
-    registry.create(Source, "sources", "sentence_transformers").warm("sentence_transformers")
-    from sentence_transformers import SentenceTransformer
-
-    return SentenceTransformer(model, device="cpu")
+    return sentence_library().SentenceTransformer(model, device="cpu")
 
 
 def feeds_of(texts: Sequence[str]) -> Feeds:
