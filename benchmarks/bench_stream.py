@@ -51,6 +51,7 @@ def child(what: str, count: int) -> None:
 
 
 def main() -> None:
+    """Print the marks of both runs, and the ratio of their rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--engine", default="onnxruntime")

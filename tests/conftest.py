@@ -128,9 +128,16 @@ def in_process(monkeypatch: pytest.MonkeyPatch, quick: None) -> Iterator[None]:
             session = target if isinstance(target, Session) else open_target(target, stack)[0]
             return InProcess(session)
 
-        for verb in ("verbs.measure", "verbs.comparison", "pressing.trial"):
+        for verb in ("verbs.measure", "verbs.comparison", "verbs.profile", "pressing.trial"):
             monkeypatch.setattr(f"onnxpress.{verb}.open_runner", opened)
         yield
+
+
+@pytest.fixture
+def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peak in a moment: for tests that are not about how fast the machine is."""
+    monkeypatch.setattr("onnxpress.verbs.peak.SECONDS", 0.01)
+    monkeypatch.setattr("onnxpress.verbs.peak.SIDES", (128,))
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         (["press", "m.onnx", "--samples", "random:8", "--threads", "100000"], "--threads 100000"),
         (["press", "m.onnx", "--samples", "random:8", "--rounds", "4"], "--rounds 4; expected at"),
         (["bench", "m.onnx", "--samples", "random:8", "--rounds", "3"], "--rounds 3; expected at"),
+        (["profile", "m.onnx", "--rounds", "0"], "--rounds 0; expected a number of at least 1"),
         (["convert", "m.onnx", "--input", "x:float32[2]"], "--input with an ONNX file"),
         (["optimize", "m.onnx", "--json=yes"], "--json"),
         (["inspect", "none.onnx"], "none.onnx does not exist; expected an ONNX file"),
@@ -151,7 +152,7 @@ def test_the_version_is_the_packages(run: Run) -> None:
 @pytest.mark.parametrize(
     "words", [["inspect", "m.onnx"], ["doctor"], ["optimize", "m.onnx"], ["check", "m.onnx"],
               ["diff", "m.onnx", "m.onnx"], ["verify", "m.onnx", "m.onnx"],
-              ["run", "bundle", "x.npz"]]
+              ["run", "bundle", "x.npz"], ["profile", "m.onnx", "--rounds", "3"]]
 )  # fmt: skip
 def test_json_is_one_object_and_nothing_else(words: list[str], run: Run, tmp_path: Path) -> None:
     import numpy as np

@@ -65,6 +65,27 @@ def test_fixed_lengths_and_prefixes(text: TextProcessing) -> None:
     assert text.open().encode([""])["input_ids"].tolist() == [[2, 3]]
 
 
+def test_texts_of_exactly_so_many_tokens(text: TextProcessing) -> None:
+    """Their own tokens again and again, or cut, between those that begin and end every text."""
+    encoder = text.open()
+    (own,) = encoder.tokens(["the cat eats bread"])
+    middle = own.ids[1:-1].tolist()
+    for length in (3, 6, 11, text.max_length):
+        made, nothing = encoder.sized(["the cat eats bread", ""], length)
+        assert nothing is None
+        assert made is not None
+        assert made.ids[0] == own.ids[0]
+        assert made.ids[-1] == own.ids[-1]
+        expected = (middle * length)[: length - 2]
+        assert made.ids[1:-1].tolist() == expected
+        assert made.mask.tolist() == [1] * length
+        assert len(made.types) == length
+    with pytest.raises(InputError, match=f"--length 999; expected at most {text.max_length} "):
+        encoder.sized(["the cat"], 999)
+    with pytest.raises(InputError, match="--length 2; expected at least 3: 2 tokens begin and end"):
+        encoder.sized(["the cat"], 2)
+
+
 def test_without_the_library(text: TextProcessing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     with pytest.raises(MissingExtra, match=r"onnxpress\[text\]"):

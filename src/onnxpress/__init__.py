@@ -2,8 +2,8 @@
 
 ``press`` does the whole job and ``open`` runs what it wrote. Each step is a function too:
 ``convert``, ``change_opset``, ``export``, ``verify``, ``inspect``, ``check``, ``diff``,
-``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``tune``. All names are loaded when
-they are first used; importing onnxpress imports no framework.
+``optimize``, ``quantize``, ``quantize_aware``, ``measure``, ``tune``, ``profile``. All names are
+loaded when they are first used; importing onnxpress imports no framework.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _HOME = {
     "verify": "onnxpress.api",
     "inspect": "onnxpress.api",
     "optimize": "onnxpress.api",
+    "profile": "onnxpress.api",
     "quantize": "onnxpress.api",
     "quantize_aware": "onnxpress.api",
     "measure": "onnxpress.api",
@@ -54,6 +55,7 @@ __all__ = [
     "open",
     "optimize",
     "press",
+    "profile",
     "quantize",
     "quantize_aware",
     "tune",
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
         measure,
         optimize,
         press,
+        profile,
         quantize,
         quantize_aware,
         tune,

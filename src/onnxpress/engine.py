@@ -95,6 +95,54 @@ class Executed:
     layers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Timed:
+    """One kernel of a profiled session, with its time in a typical run.
+
+    ``ms`` is its own time in one run, all ``calls`` of it together; what ran inside it (the body
+    of a Loop) has entries of its own and is not counted here. ``layers`` are names of the file's
+    nodes, or of values that nodes make: hints of what it stands for. ``readers`` are the kernels
+    that read what it makes. ``precision`` is the type of its arithmetic, ``implementation`` the
+    engine's own word for its code, ``bytes`` what it reads and writes in one run (None: untold).
+    """
+
+    name: str
+    op: str
+    provider: str
+    ms: float
+    calls: int = 1
+    layers: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
+    precision: str = ""
+    implementation: str = ""
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One execution of the kernel called ``name``, in milliseconds since its run began."""
+
+    name: str
+    start_ms: float
+    ms: float
+    thread: int = 0
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where the time of a session goes: what ``Engine.profile`` gives.
+
+    ``run_ms`` is a typical run with the profiler on, ``runs`` how many counted, ``events`` are
+    those of one run and ``method`` says how ``Timed.ms`` was got.
+    """
+
+    kernels: tuple[Timed, ...]
+    run_ms: float
+    runs: int
+    events: tuple[Event, ...]
+    method: str
+
+
 class Session(abc.ABC):
     """An opened model. A context manager; ``run`` and ``submit`` may be called from any thread."""
 
@@ -150,6 +198,8 @@ class Session(abc.ABC):
 
 def _native(array: np.ndarray) -> np.ndarray:
     """``array`` as engines read it: in this machine's byte order, a scalar as an array too."""
+    if type(array) is np.ndarray and array.dtype.isnative:  # the usual ones cost nothing
+        return array
     array = np.asarray(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -184,6 +234,18 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def open(self, artifact: Path, settings: Settings) -> Session:
         """Load a file. Raises ``EngineError`` where the engine, provider or an option refuses."""
+
+    def profile(
+        self, artifact: Path, settings: Settings, feeds: Feeds, runs: int, warm_up: int = 3
+    ) -> Timeline:
+        """Where the time goes in ``runs`` runs of a file, after ``warm_up`` that do not count.
+
+        Raises ``EngineError`` where the engine does not tell, or refuses the file or the feeds.
+        """
+        raise EngineError(
+            f"engine {settings.engine} does not tell where its time goes",
+            "an engine with a profiler, such as onnxruntime or openvino",
+        )
 
 
 def require(engine: Engine, name: str) -> None:

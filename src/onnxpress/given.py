@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,26 +15,24 @@ from onnxpress import predictor, registry
 from onnxpress.batching import rows_per_batch
 from onnxpress.bundle import MANIFEST
 from onnxpress.custom_ops import check_library
-from onnxpress.engine import Engine, ModelFacts
 from onnxpress.errors import EngineError, InputError, SamplesError
-from onnxpress.machine import check_threads, this_machine
+from onnxpress.intervals import MIN_ROUNDS
+from onnxpress.machine import check_threads
 from onnxpress.model import Model, load
 from onnxpress.processing import Processing
 from onnxpress.recipe import Recipe
 from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
-from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.source import OpenOptions, Origin
-from onnxpress.stacking import static_batch
 from onnxpress.task import Bound, Task, choose
 from onnxpress.tokenizer_files import read_tokenizer
-from onnxpress.verbs.bench import Thing
 from onnxpress.verbs.convert import BATCHES
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import sample_feeds, seeds
 from onnxpress.verbs.optimize import RECIPES
 from onnxpress.verbs.sizes import running_sizes
+from onnxpress.verbs.thing import Thing
 from onnxpress.wishes import Wishes
 
 Batches = Callable[[], Iterable[Feeds]]
@@ -84,38 +83,23 @@ def is_bundle(ref: object) -> TypeGuard[str | Path]:
     return isinstance(ref, str | Path) and (Path(ref) / MANIFEST).is_file()
 
 
-def other_engines(model: Model, first: Settings) -> list[Settings]:
-    """The settings that every other engine that runs ``model`` here begins with."""
-    found = []
-    for name in registry.names("engines"):
-        engine = registry.create(Engine, "engines", name)
-        if name == first.engine or not engine.available().ok:
-            continue
-        facts = ModelFacts(model.signature, model.op_counts(), {})
-        if engine.forms(facts, this_machine()) and (
-            engine.runs_custom_ops or not model.custom_operators
-        ):
-            found.append(Settings(name, threads=first.threads, custom_ops=first.custom_ops))
-    return found
-
-
-def rows_of(signature: Signature, objective: str, asked: int | None) -> int:
-    """Records of a timed call: as asked, one for latency, 16 for throughput.
-
-    The model's own number where it is fixed to one. Raises ``InputError`` where that is another.
-    """
-    fixed = static_batch(signature)
-    if fixed is not None and asked not in (None, fixed):
-        raise InputError(f"--batch {asked}", f"{fixed}: the model takes no other")
-    return fixed or asked or (1 if objective == "latency" else 16)
-
-
 def check_at_least_one(**flags: int | None) -> None:
     """Raises ``InputError`` that names the first flag below 1, or more threads than there are."""
     check_threads(flags.get("threads"))
     for name, value in flags.items():
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}", "a number of at least 1")
+
+
+def check_measuring(rounds: int, seconds: float | None, min_quality: float | None) -> None:
+    """Raises ``InputError`` that names the flag of ``bench`` that no measurement can use."""
+    check_at_least_one(rounds=rounds)
+    if rounds < MIN_ROUNDS:
+        raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InputError(f"--seconds {seconds:g}", "a number above 0")
+    if min_quality is not None and not math.isfinite(min_quality):
+        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
 
 
 def processing_of(

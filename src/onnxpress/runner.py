@@ -22,11 +22,14 @@ import numpy as np
 from onnxpress import registry
 from onnxpress.engine import Engine, Executed, Session, require
 from onnxpress.errors import SourceError
+from onnxpress.pipeline import Pipeline
+from onnxpress.processing import Processing
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature
+from onnxpress.task import Task
 
 if TYPE_CHECKING:
-    from onnxpress.source import OpenOptions
+    from onnxpress.source import OpenOptions, Origin
 
 QUIET_S, QUIET_LIMIT_S = 0.02, 0.5
 """A process is idle once it used next to no CPU for the first; the second bounds the wait."""
@@ -47,19 +50,37 @@ class Artifact:
 class OriginRef:
     """The user's own model by reference, so that another process can open it again.
 
-    ``fingerprint`` is what ``Origin.fingerprint`` said in this process.
+    ``fingerprint`` is what ``Origin.fingerprint`` said in this process. ``compiled`` asks for
+    ``Origin.compiled_session``.
     """
 
     ref: str
     options: OpenOptions
     threads: int | None
     fingerprint: str
+    compiled: bool = False
 
     def __str__(self) -> str:
         return self.ref
 
 
-Target = Artifact | OriginRef
+@dataclass(frozen=True)
+class EndToEnd:
+    """A target with what stands before and behind it: its session is a pipeline.
+
+    An origin's own where it has one; else what ``task`` makes of ``signature`` and ``processing``.
+    """
+
+    target: Artifact | OriginRef
+    task: str
+    signature: Signature
+    processing: Processing | None
+
+    def __str__(self) -> str:
+        return str(self.target)
+
+
+Target = Artifact | OriginRef | EndToEnd
 
 
 class Unrepeatable(SourceError):
@@ -182,9 +203,12 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
     """Open ``target`` until ``stack`` closes; the session and the milliseconds it took.
 
     The time is that of ``Engine.open`` alone, with the engine's package imported already; for an
-    origin that of reading it (the user's code included), with the framework imported already.
+    origin that of reading it (the user's code included, and compiling it where that is asked for),
+    with the framework imported already.
     Raises ``Unrepeatable`` where an origin's fingerprint is not the expected one.
     """
+    if isinstance(target, EndToEnd):
+        return _open_pipeline(target, stack)
     if isinstance(target, Artifact):
         engine = registry.create(Engine, "engines", target.settings.engine)
         require(engine, target.settings.engine)
@@ -193,6 +217,32 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
         session = stack.enter_context(engine.open(target.path, target.settings))
         return session, (time.perf_counter() - started) * 1e3
 
+    origin, opened_ms = _open_origin(target, stack)
+    started = time.perf_counter()
+    opens = origin.compiled_session if target.compiled else origin.session
+    session = stack.enter_context(opens(target.threads))
+    return session, opened_ms + (time.perf_counter() - started) * 1e3
+
+
+def _open_pipeline(target: EndToEnd, stack: contextlib.ExitStack) -> tuple[Session, float]:
+    """What tokenizers and the like take to open counts as well."""
+    inner = target.target
+    if isinstance(inner, OriginRef) and not inner.compiled:
+        origin, opened_ms = _open_origin(inner, stack)
+        started = time.perf_counter()
+        own = origin.pipeline(inner.threads)
+        session = own or origin.session(inner.threads)
+    else:
+        own = None
+        session, opened_ms = open_target(inner, stack)
+        started = time.perf_counter()
+    if own is None:
+        task = registry.create(Task, "tasks", target.task)
+        own = Pipeline(session, task.bind(target.signature, target.processing))
+    return stack.enter_context(own), opened_ms + (time.perf_counter() - started) * 1e3
+
+
+def _open_origin(target: OriginRef, stack: contextlib.ExitStack) -> tuple[Origin, float]:
     from onnxpress.source import Source, open_source
 
     kind = target.ref.partition(":")[0].replace("-", "_")
@@ -207,9 +257,7 @@ def open_target(target: Target, stack: contextlib.ExitStack) -> tuple[Session, f
             "the same weights and code",
             "seed it, or give the weights with --checkpoint",
         )
-    started = time.perf_counter()
-    session = stack.enter_context(origin.session(target.threads))
-    return session, opened_ms + (time.perf_counter() - started) * 1e3
+    return origin, opened_ms
 
 
 def peak_rss_bytes() -> int:

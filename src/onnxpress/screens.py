@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -232,14 +232,27 @@ def show_quantized(result: Result) -> None:
         warn(f"the quality is below the floor {result['floor']:g}")
 
 
-def show_bench(results: Sequence[Result]) -> None:
-    """A table per batch size; the first row of each is the baseline."""
+def show_bench(result: Result) -> None:
+    """A table per point of the sweep, what has no time below the first; then the verdict."""
     out = console()
-    for result in results:
-        rows = result["rows"]
-        if rows:
-            out.print(f"batch {rows[0]['batch']}, {result['rounds']} rounds", style="bold")
-            out.print(rows_table(rows))
+    untimed = [
+        {"name": name, "ok": False, "latency_ms": None, "quality": result["refused"].get(name)}
+        for name in result["failures"]
+        if all(row["name"] != name for row in result["rows"])
+    ]
+    points = dict.fromkeys((row["batch"], row["length"]) for row in result["rows"])
+    for number, (batch, length) in enumerate(points):
+        rows = [row for row in result["rows"] if (row["batch"], row["length"]) == (batch, length)]
+        tokens = "" if length is None else f" of {length} tokens"
+        whole = ", from records to predictions" if result["end_to_end"] else ""
+        told = f"batch {batch}{tokens}, {result['rounds']} rounds{whole}"
+        out.print(told, style="bold", markup=False)
+        out.print(rows_table([*rows, *([] if number else untimed)]))
+    out.print(result["verdict"], style="bold", markup=False)
+    for crossover in result["crossovers"][:SHOWN]:
+        out.print(crossover["text"], markup=False)
+    if len(result["crossovers"]) > SHOWN:
+        out.print(f"and {len(result['crossovers']) - SHOWN} more; --json tells them all")
 
 
 def show_doctor(result: Result, *, verbose: bool = False) -> None:

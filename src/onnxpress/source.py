@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from onnxpress import registry
 from onnxpress.engine import Session
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, SourceError
 from onnxpress.processing import Processing
 from onnxpress.signature import Feeds, Signature, TensorSpec
 
@@ -86,6 +86,8 @@ class Origin(abc.ABC):
     processing: Processing | None = None
     custom_ops: Path | None = None
     """The shared library that the ONNX model needs."""
+    compiler: str = ""
+    """What ``compiled_session`` runs on, such as ``PyTorch compiled``; empty where none does."""
 
     @property
     def example(self) -> Feeds | None:
@@ -110,6 +112,20 @@ class Origin(abc.ABC):
     @abc.abstractmethod
     def session(self, threads: int | None = None) -> Session:
         """The reference itself, on the feeds of the exported model."""
+
+    def compiled_session(self, threads: int | None = None) -> Session:
+        """As ``session``, but compiled by the framework's own compiler before this returns.
+
+        Raises ``SourceError`` where that fails, or the framework has none.
+        """
+        raise SourceError(f"{self.kind} has no compiler of its own", "PyTorch, which has one")
+
+    def pipeline(self, threads: int | None = None) -> Session | None:
+        """The framework's own way from records to predictions, with ``pipeline.SIGNATURE``.
+
+        None where it has none: then ours stands around ``session``.
+        """
+        return None
 
     @abc.abstractmethod
     def export(self, options: ExportOptions) -> Exported:

@@ -70,6 +70,13 @@ class Encoder(abc.ABC):
         """What can be done before a batch is known. Raises ``SamplesError`` naming the record."""
         return [Ready(record, record.value) for record in records]
 
+    def sized(self, records: Sequence[Record], length: int) -> list[Ready]:
+        """Texts as ``length`` tokens each, repeated or cut; those without any are left out.
+
+        Raises ``InputError`` where records are no texts, or the model takes no such length.
+        """
+        raise InputError(f"--length {length} for samples that are no texts", "texts, a line each")
+
     @abc.abstractmethod
     def stack(self, ready: Sequence[Ready]) -> Feeds:
         """One batch of feeds. Raises ``SamplesError`` naming the record."""

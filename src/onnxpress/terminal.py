@@ -127,7 +127,7 @@ def rows_table(rows: Sequence[Mapping[str, object]], chosen: str | None = None) 
         marker = "►" if row["name"] == chosen else " " if row.get("ok", True) else "✗"
         style = "bold green" if row["name"] == chosen else "" if row.get("ok", True) else "dim"
         latency = row.get("latency_ms")
-        cells = _cells(latency, row) if isinstance(latency, Mapping) else ("–",) * 5
+        cells = _cells(latency, row) if isinstance(latency, Mapping) else _untimed(row)
         table.add_row(marker, str(row["name"]), *cells, style=style)
     return table
 
@@ -140,6 +140,10 @@ def _cells(latency: Mapping[str, float], row: Mapping[str, object]) -> tuple[str
         _quality(row.get("quality")),
         _megabytes(row.get("size_bytes")),
     )
+
+
+def _untimed(row: Mapping[str, object]) -> tuple[str, ...]:
+    return "–", "–", "–", _quality(row.get("quality")), _megabytes(row.get("size_bytes"))
 
 
 def _three_digits(value: float, digits: int = 3) -> str:

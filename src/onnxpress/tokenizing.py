@@ -182,6 +182,37 @@ class TextEncoder:
             for e in encodings
         ]
 
+    def sized(self, texts: Sequence[str], length: int) -> list[Tokens | None]:
+        """Of each text, exactly ``length`` tokens: what is between special ones, repeated or cut.
+
+        None for a text without any token of its own. Raises ``InputError`` where ``length``
+        is more than ``max_length``, or leaves no room beside the special tokens.
+        """
+        how, made = self.processing, list[Tokens | None]()
+        if length > how.max_length:
+            raise InputError(
+                f"--length {length}", f"at most {how.max_length} tokens, as the model takes"
+            )
+        for e in self._tokenizer.encode_batch([how.prefix + text for text in texts]):
+            own = [at for at, special in enumerate(e.special_tokens_mask) if not special]
+            if not own:
+                made.append(None)
+                continue
+            first, behind = own[0], len(e.ids) - own[-1] - 1
+            room = length - first - behind
+            if room < 1:
+                raise InputError(
+                    f"--length {length}",
+                    f"at least {first + behind + 1}: {first + behind} tokens begin and end a text",
+                )
+            middle = np.resize(np.arange(first, len(e.ids) - behind), room)
+            order = np.concatenate(
+                [np.arange(first), middle, np.arange(len(e.ids) - behind, len(e.ids))]
+            )
+            parts = (np.array(part, np.int64) for part in (e.ids, e.attention_mask, e.type_ids))
+            made.append(Tokens(*(part[order] for part in parts)))
+        return made
+
     def stack(self, texts: Sequence[Tokens], length: int | None = None) -> Feeds:
         """int64 (texts, longest) each, or (texts, ``length``), as long as the model takes.
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 
 from conftest import Shell
 from onnxpress import api
@@ -20,8 +22,9 @@ from zoo.project import PREPROCESS, SIDE, Project
 pytestmark = pytest.mark.usefixtures("quick")
 
 ROW = {
-    "name", "engine", "requested", "executed", "batch", "latency_ms", "throughput_per_s",
-    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie", "fallbacks",
+    "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
+    "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "fallbacks",
 }  # fmt: skip
 
 
@@ -39,6 +42,17 @@ def bundle(project_onnx: Path, tmp_path: Path) -> Path:
     )
     write(tmp_path / "bundle", manifest, {form.name: project_onnx for form in forms})
     return tmp_path / "bundle"
+
+
+def write_wrong(model: Path, path: Path) -> None:
+    """The model with the weights of its last layer forgotten."""
+    wrong = onnx.load(model)
+    gemm = next(node for node in wrong.graph.node if node.op_type == "Gemm")
+    for weight in wrong.graph.initializer:
+        if weight.name == gemm.input[1]:
+            array = onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(array), weight.name))
+    onnx.save(wrong, path)
 
 
 def test_a_bundle_and_the_original(
@@ -88,9 +102,8 @@ def test_files_at_several_batches(project_onnx: Path, shell: Shell, tmp_path: Pa
 
 def test_gates(project: Project, project_onnx: Path, shell: Shell, tmp_path: Path) -> None:
     """A model that repeats its work and one that forgot its weights."""
-    import onnx
-
-    slow, wrong = onnx.load(project_onnx), onnx.load(project_onnx)
+    slow = onnx.load(project_onnx)
+    write_wrong(project_onnx, tmp_path / "wrong.onnx")
     conv = next(node for node in slow.graph.node if node.op_type == "Conv")
     previous = conv.output[0]
     work = []
@@ -110,23 +123,83 @@ def test_gates(project: Project, project_onnx: Path, shell: Shell, tmp_path: Pat
     for node in reversed([*work, zero, last]):
         slow.graph.node.insert(where, node)
     onnx.save(slow, tmp_path / "slow.onnx")
-    gemm = next(node for node in wrong.graph.node if node.op_type == "Gemm")
-    for weight in wrong.graph.initializer:
-        if weight.name == gemm.input[1]:
-            array = onnx.numpy_helper.to_array(weight)
-            weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(array), weight.name))
-    onnx.save(wrong, tmp_path / "wrong.onnx")
     words = ["bench", project_onnx, "slow.onnx", "wrong.onnx", "--samples", project.images,
              "--preprocess", PREPROCESS, "--limit", "100", "--rounds", "6", "--json"]  # fmt: skip
     code, out, _ = shell(*words)
-    assert code == 0
-    assert json.loads(out)["missed"] == []
+    assert code == 3
+    result = json.loads(out)
+    assert [row["name"].partition(" ")[0] for row in result["rows"]] == [
+        str(project_onnx), "slow.onnx",
+    ]  # fmt: skip
+    why = result["failures"]["wrong.onnx on onnxruntime"]
+    assert why.startswith("its outputs are wrong: quality 0.")
+    assert why.endswith("n=100); it was not timed")
+    assert result["refused"]["wrong.onnx on onnxruntime"]["value"] < 0.5
+    assert result["missed"] == [f"wrong.onnx on onnxruntime was refused: {why}"]
     code, out, _ = shell(*words, "--fail-if-slower", "10%", "--min-quality", "0.9")
     assert code == 3
     missed = json.loads(out)["missed"]
     assert any(line.startswith("slow.onnx on onnxruntime takes ") for line in missed)
-    assert any(line.startswith("wrong.onnx on onnxruntime has quality ") for line in missed)
+    assert any("at worst, below 0.9; it was not timed" in line for line in missed)
     assert len(missed) == 2
+
+
+def test_what_is_not_timed_is_seen(
+    project: Project, project_onnx: Path, shell: Shell, tmp_path: Path
+) -> None:
+    """In the table, in the report and among the warnings; the exit code is 3."""
+    write_wrong(project_onnx, tmp_path / "wrong.onnx")
+    code, out, err = shell(
+        "bench", project_onnx, "wrong.onnx", "--samples", project.images, "--preprocess",
+        PREPROCESS, "--limit", "60", "--rounds", "5", "--report", "b.html",
+    )  # fmt: skip
+    assert code == 3
+    (line,) = [line for line in out.splitlines() if "wrong.onnx" in line]
+    assert line.startswith("✗")
+    assert "warning: wrong.onnx on onnxruntime was refused: its outputs are wrong" in err
+    page = (tmp_path / "b.html").read_text()
+    assert "its outputs are wrong: quality 0." in page
+    assert "not measured" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "dtype", "found"),
+    [
+        ("picture", ("n", 3, SIDE, SIDE), "float32", "odd.onnx on onnxruntime takes picture:"),
+        ("input", ("n", 3, SIDE, SIDE), "float64", "takes input: float64["),
+        ("input", ("n", 3, SIDE), "float32", f"takes input: float32[n, 3, {SIDE}]"),
+        ("input", ("n", 3, SIDE, SIDE + 1), "float32", f"{SIDE}, {SIDE + 1}]"),
+    ],
+)
+def test_other_inputs_are_bad_input(
+    name: str,
+    dims: tuple[object, ...],
+    dtype: str,
+    found: str,
+    project_onnx: Path,
+    shell: Shell,
+    tmp_path: Path,
+) -> None:
+    """Told before anything is scored or timed, with what was expected and what to do."""
+    helper, kind = onnx.helper, getattr(TensorProto, {"float32": "FLOAT"}.get(dtype, "DOUBLE"))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [name], ["single"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["single"], ["flat"]),
+            helper.make_node("ReduceMean", ["flat"], ["logits"], axes=[1], keepdims=1),
+        ],
+        "odd",
+        [helper.make_tensor_value_info(name, kind, list(dims))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1])],
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "odd.onnx")
+    code, out, err = shell("bench", project_onnx, "odd.onnx", "--samples", "random:4")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert found in err
+    assert "; expected input: float32[" in err
+    assert "bench models of the same inputs" in err
 
 
 def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
@@ -151,6 +224,17 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     [
         (["--batch", "-1"], "--batch -1; expected batch sizes such as 1,8,32"),
         (["--batch", "0"], "--batch 0; expected"),
+        (["--batch", "eight"], "--batch eight; expected batch sizes such as 1,8,32"),
+        (["--batch", "100000000000"], "GB for its inputs and outputs alone; expected at most the"),
+        (["--seconds", "0"], "--seconds 0; expected a number above 0"),
+        (["--seconds", "nan"], "--seconds nan; expected a number above 0"),
+        (["--compile"], "--compile with net.onnx on onnxruntime; expected a PyTorch reference"),
+        (["--report", "b.pdf"], "--report b.pdf; expected a file that ends in .html or .md"),
+        (["--length", "0"], "--length 0; expected numbers of tokens such as 16,64,256"),
+        (["--length", "16"], "--length 16 for samples that are no texts; expected texts"),
+        (["--against", "none:net"], "unknown source 'none'"),
+        (["--against", "torch:none.py:make"], "none.py does not exist; expected a Python file"),
+        (["--fail-if-slower", "x%"], "--fail-if-slower x%; expected a share such as 5% or 0.05"),
         (["--rounds", "0"], "--rounds 0; expected a number of at least 1"),
         (["--threads", "-2"], "--threads -2; expected a number of at least 1"),
         (["--fail-if-slower", "nan"], "--fail-if-slower nan; expected a share"),

@@ -242,3 +242,44 @@ def test_opset_alone_compares_nothing(texts: Texts, shell: Shell) -> None:
     code, _, err = shell("opset", texts.model, "--tokenizer", texts.tokenizer)
     assert (code, err.count("\n")) == (2, 1)
     assert "--samples or --tokenizer without --to" in err
+
+
+def test_a_sweep_over_lengths(texts: Texts, shell: Shell) -> None:
+    """Each point has texts of exactly so many tokens; what no text can be is refused at once."""
+    words = ["bench", texts.model, "--samples", texts.lines, "--tokenizer", texts.tokenizer]
+    code, out, err = shell(*words, "--length", "4,24", "--batch", "1,64", "--rounds", "5", "--json")
+    assert code == 0
+    result = json.loads(out)
+    sizes = [(row["batch"], row["length"]) for row in result["rows"]]
+    assert sizes == [(1, 4), (1, 24), (64, 4), (64, 24)]
+    assert f"a batch of 64 repeats the {COUNT} samples that there are" in result["warnings"]
+    assert result["crossovers"] == []
+    assert result["verdict"] == f"nothing was compared with {texts.model} on onnxruntime"
+    for length, said in (
+        ("25", "--length 25; expected at most 24 tokens, as the model takes"),
+        ("2", "--length 2; expected at least 3: 2 tokens begin and end a text"),
+    ):
+        code, out, err = shell(*words, "--length", f"8,{length}")
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {said}")
+    code, _, err = shell("bench", texts.model, "--samples", "random:4", "--length", "8")
+    assert code == 2
+    assert "a tokenizer" in err or "--length 8 for samples that are no texts" in err
+
+
+def test_from_texts_to_vectors(texts: Texts, shell: Shell, tmp_path: Path) -> None:
+    """Tokenizing is timed on both sides, which is told; a length in tokens means nothing then."""
+    onnx.save(onnx.load(texts.model), tmp_path / "copy.onnx")
+    words = ["bench", texts.model, "copy.onnx", "--samples", texts.lines, "--tokenizer",
+             texts.tokenizer, "--rounds", "5", "--end-to-end"]  # fmt: skip
+    code, out, _ = shell(*words, "--report", "b.md", "-o", "b.json")
+    assert code == 0
+    assert "batch 1, 5 rounds, from records to predictions" in out
+    assert json.loads((tmp_path / "b.json").read_text())["end_to_end"] is True
+    assert (
+        "from records to predictions, with pre- and post-processing"
+        in (tmp_path / "b.md").read_text()
+    )
+    code, out, err = shell(*words, "--length", "8")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --length with --end-to-end; expected texts as they are")

@@ -22,8 +22,9 @@ from onnxpress.verbs.measure import Candidate, measure
 from onnxpress.verbs.measured import Latency
 
 ROW_KEYS = [
-    "name", "engine", "requested", "executed", "batch", "latency_ms", "throughput_per_s",
-    "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie", "fallbacks",
+    "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
+    "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
+    "fallbacks",
 ]  # fmt: skip
 
 SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))
@@ -173,6 +174,27 @@ def test_given_runners_are_visited_once_a_round_and_left_open() -> None:
     assert not any(runner.closed for runner in runners.values())
     assert told[0] == ("opening base", 0, 2 * (3 + 7))
     assert [done for _, done, _ in told] == list(range(2 * (3 + 7)))
+
+
+def test_long_calls_count_one_by_one() -> None:
+    """Batches of a thousand would take hours otherwise."""
+
+    class Asked(Dice):
+        least: int
+
+        def time(
+            self,
+            feeds: Mapping[str, np.ndarray],
+            seconds: float,
+            min_calls: int = 1,
+            requests: int = 1,
+        ) -> list[float]:
+            self.least = min_calls
+            return super().time(feeds, seconds, min_calls, requests)
+
+    candidates, runners = dice(base=Asked(0.9, 0, 0), slow=Asked(1.1, 0, 0))
+    measure(candidates, X, baseline="base", batch=1, rounds=5, runners=runners)
+    assert [runner.least for runner in runners.values()] == [3 + 1, 1 + 1]  # the first never counts
 
 
 def test_a_bound_on_the_time_leaves_five_rounds() -> None:

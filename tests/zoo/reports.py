@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 HOSTILE = '<script>alert("1")</script>\u202e|`*_\x1b[31m\nمرحبا 模型 é🚀'
 
@@ -288,6 +289,28 @@ def bench(*batches: int) -> Json:
     }
 
 
+def lengths(batches: Sequence[int] = (1, 32), sizes: Sequence[int] = (16, 64, 256)) -> Json:
+    """A sweep over both, with a candidate whose latency grows faster than the others'."""
+    result = bench(*batches)
+    rows = []
+    for length in sizes:
+        for number, raw in enumerate(result["rows"]):
+            power = 1.2 if number % 5 == 2 else 0.9
+            factor = (length / 16) ** power * raw["batch"] ** 0.8
+            latency = {key: value * factor for key, value in raw["latency_ms"].items()}
+            rate = raw["batch"] * 1e3 / latency["p50"]
+            rows.append({**raw, "length": length, "latency_ms": latency, "throughput_per_s": rate})
+    told = "from length 64 on, PyTorch eager is faster than openvino-float32 (a tie at 32)"
+    turn = {"axis": "length", "faster": "PyTorch eager", "slower": "openvino-float32", "at": 64}
+    quality = {"value": 0.031, "low": -0.1, "n": 64, "metric": "Spearman"}
+    return result | {
+        "verdict": "openvino-bfloat16 is the fastest at every size: 2.0–3.0× as fast",
+        "rows": rows,
+        "crossovers": [{**turn, "text": told}],
+        "refused": {"broken.onnx": quality},
+    }
+
+
 def sparse() -> Json:
     return {"verdict": None, "candidates": [{"name": "x"}], "baseline": None, "journal": None}
 
@@ -330,4 +353,5 @@ RESULTS = {
     "alone": alone,
     "bench": lambda: bench(1),
     "sweep": lambda: bench(1, 8, 32),
+    "lengths": lengths,
 }

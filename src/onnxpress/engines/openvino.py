@@ -7,12 +7,22 @@ import importlib.metadata
 import importlib.util
 import queue
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxpress.engine import Availability, Engine, Executed, Form, Knob, ModelFacts, Session
+from onnxpress.engine import (
+    Availability,
+    Engine,
+    Executed,
+    Form,
+    Knob,
+    ModelFacts,
+    Session,
+    Timeline,
+)
 from onnxpress.engines._openvino_options import CPU, GROUP, check, config
 from onnxpress.errors import EngineError
 from onnxpress.machine import INT8_DOT, Machine
@@ -106,6 +116,21 @@ class OpenVino(Engine):
 
     def open(self, artifact: Path, settings: Settings) -> Session:
         return _OpenVinoSession(Path(artifact), settings)
+
+    def profile(
+        self, artifact: Path, settings: Settings, feeds: Feeds, runs: int, warm_up: int = 3
+    ) -> Timeline:
+        """By OpenVINO's performance counters."""
+        from onnxpress.engines._openvino_profile import timeline
+
+        counting = replace(settings, options={**settings.options, "PERF_COUNT": "YES"})
+        session = _OpenVinoSession(Path(artifact), counting)
+        with session:
+            assert session._compiled is not None
+            try:
+                return timeline(session._compiled, _executed, feeds, runs, warm_up)
+            except RuntimeError as error:
+                raise EngineError(f"openvino failed to run ({_reason(error)})") from error
 
 
 class _OpenVinoSession(Session):

@@ -16,7 +16,21 @@ from onnxpress.errors import InputError
 from onnxpress.report.html import render_html
 from onnxpress.report.markdown import render_markdown
 
-__all__ = ["render_html", "render_json", "render_markdown", "write"]
+__all__ = ["check_suffix", "render", "render_html", "render_json", "render_markdown", "write"]
+
+_FORMATS = {".html": render_html, ".htm": render_html, ".md": render_markdown}
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ``InputError`` where the file's name tells of no format that a report has."""
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(f"--report {path}", "a file that ends in .html or .md")
+
+
+def render(result: Mapping[str, object], path: Path) -> str:
+    """The report in the format that the file's name tells of. Raises as ``check_suffix``."""
+    check_suffix(path)
+    return _FORMATS[path.suffix.lower()](result)
 
 
 def write(result: Mapping[str, object], folder: Path, stem: str = "report") -> tuple[Path, ...]:

@@ -42,6 +42,27 @@ def latency_axis(values: Sequence[float], left: float, right: float) -> Axis:
     return Axis(pixel, tuple((pixel(tick), f"{tick:,.12g}") for tick in ticks), is_log)
 
 
+def log_axis(values: Sequence[float], start: float, end: float) -> Axis:
+    """Positive values from pixel ``start`` to ``end``, which may lie above it, by their logarithm.
+
+    Of values that all are equal the axis spans a factor of two.
+    """
+    low, high = math.log10(min(values)), math.log10(max(values))
+    if high - low < 1e-9:
+        low, high = low - 0.15, high + 0.15
+    inset = _INSET / 2 if end > start else -_INSET / 2
+    scale = (high - low) / (end - start - 2 * inset)
+
+    def pixel(value: float) -> float:
+        return start + inset + (math.log10(value) - low) / scale
+
+    first, last = 10 ** (low - inset * scale), 10 ** (high + inset * scale)
+    ticks = _log_ticks(first, last)
+    if len(ticks) < 3:
+        ticks = _nice(first, last, 5)
+    return Axis(pixel, tuple((pixel(tick), f"{tick:,.12g}") for tick in ticks), is_log=True)
+
+
 def quality_axis(
     values: Sequence[float], lows: Sequence[float], floor: float | None, top: float, bottom: float
 ) -> Axis:

@@ -26,6 +26,8 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     facts = [
         Fact("Objective", text(result.get("objective"))),
         Fact("Batch", text(result.get("batch") or batches)),
+        *_timed(result),
+        *_sweep(rows),
         Fact("Threads", text(result.get("threads"))),
         Fact("Rounds", text(result.get("rounds"))),
         Fact("Warm-up", text(warm_up)),
@@ -58,6 +60,29 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
+def _timed(result: Mapping[str, object]) -> tuple[Fact, ...]:
+    """What lies between the clock's start and end, where the result tells."""
+    if "end_to_end" not in result:
+        return ()
+    if result["end_to_end"]:
+        return (Fact("Timed", "from records to predictions, with pre- and post-processing"),)
+    return (Fact("Timed", "the model alone: from tensors to tensors"),)
+
+
+def _sweep(rows: Rows) -> tuple[Fact, ...]:
+    """What is fixed and what stays open along a sweep."""
+    if not rows.is_sweep:
+        return ()
+    tokens = "of exactly so many tokens, made of the samples' own: repeated or cut, no padding"
+    lengths = f"{', '.join(f'{length:g}' for length in rows.lengths)} tokens"
+    opened = (
+        "the least work first, in processes that stay open from size to size: a peak of memory is "
+        "that of a size and all smaller ones"
+    )
+    found = (Fact("Lengths", lengths, tokens),) if rows.lengths else ()
+    return (*found, Fact("Sweep", opened))
+
+
 def _metrics(rows: Rows) -> str:
     """The distinct metrics and sample counts of the candidates."""
     found: dict[str, None] = {}
@@ -79,7 +104,8 @@ def _cores(machine: Mapping[str, object]) -> str:
     quota = number(machine.get("quota"))
     named = {"cores": "physical", "logical_cores": "logical", "affinity": "usable by the process"}
     parts = [f"{text(machine[key])} {name}" for key, name in named.items() if key in machine]
-    parts += [f"container quota {quota:g}"] if quota is not None else []
+    if "quota" in machine:
+        parts.append("no container quota" if quota is None else f"container quota {quota:g}")
     parts += [f"{text(machine['threads'])} compute threads"] if "threads" in machine else []
     return ", ".join(parts) or MISSING
 

@@ -64,7 +64,7 @@ def headline(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
         row = next(iter(holding or measured), None)
         term = "Fastest that holds the floor" if holding else "Fastest, not chosen"
         term = term if "chosen" in result else "Fastest"
-    if row is None or len(rows.batches) > 1:
+    if row is None or rows.is_sweep:
         return ()
     return (
         Fact(term, row.name, row.details),
@@ -108,6 +108,11 @@ def warnings(result: Mapping[str, object]) -> tuple[str, ...]:
     """What to be wary of; in a ``bench`` also the gates that were missed."""
     found = (*sequence(result.get("warnings")), *sequence(result.get("missed")))
     return tuple(text(each) for each in found)
+
+
+def crossovers(result: Mapping[str, object]) -> tuple[str, ...]:
+    """Where one candidate of a sweep overtakes another, in words."""
+    return tuple(text(mapping(each).get("text")) for each in sequence(result.get("crossovers")))
 
 
 def usage(result: Mapping[str, object]) -> tuple[str, str] | None:

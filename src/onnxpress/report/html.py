@@ -1,4 +1,4 @@
-"""The report as one HTML file: styles and pictures inside, no scripts, nothing fetched.
+"""The report as one HTML file: styles, pictures and one script inside, nothing fetched.
 
 The template escapes every value; a content security policy in the page forbids whatever could
 still be smuggled in.
@@ -12,12 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnxpress.errors import MissingExtra
-from onnxpress.report import pareto
+from onnxpress.report import curves, pareto, sorting
 from onnxpress.report.conditions import conditions
-from onnxpress.report.facts import headline, samples, timestamp, usage, verdict, warnings
+from onnxpress.report.facts import (
+    crossovers,
+    headline,
+    samples,
+    timestamp,
+    usage,
+    verdict,
+    warnings,
+)
 from onnxpress.report.format import (
     MISSING,
     mean_and_deviation,
+    number,
     quality,
     significant,
     size,
@@ -37,10 +46,11 @@ WIDE, NARROW = (912, 520), (368, 420)
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the table and the smaller one below it."""
+    """A number of the table and the smaller one below it; ``sort`` is what rows are sorted by."""
 
     main: str
     sub: str = ""
+    sort: float | None = None
 
 
 def render_html(result: Mapping[str, object]) -> str:
@@ -56,6 +66,11 @@ def render_html(result: Mapping[str, object]) -> str:
         headline=headline(result, rows),
         rows=rows,
         pictures=pictures(rows),
+        figures=curves.figures(rows),
+        curves=curves.names(rows),
+        crossovers=crossovers(result),
+        script=sorting.script(),
+        script_source=sorting.source(),
         engines=pareto.engines(pareto.points(rows)),
         conditions=conditions(result, rows),
         conversion=conversion(result),
@@ -89,16 +104,22 @@ def cells(row: Row, rows: Rows) -> tuple[Cell, ...]:
         value, low = "1", "by definition"
     found = (
         Cell(
-            significant(row.latency_ms), mean_and_deviation(spread.get("mean"), spread.get("std"))
+            significant(row.latency_ms),
+            mean_and_deviation(spread.get("mean"), spread.get("std")),
+            row.latency_ms,
         ),
-        Cell(significant(spread.get("p95")), significant(spread.get("p99"))),
-        Cell(ratio, interval),
-        Cell(value, low),
-        Cell(size(row.size_bytes)),
-        Cell(significant(row.throughput_per_s)),
-        Cell(significant(row.load_ms), size(row.peak_rss_bytes)),
+        Cell(
+            significant(spread.get("p95")),
+            significant(spread.get("p99")),
+            number(spread.get("p95")),
+        ),
+        Cell(ratio, interval, 1.0 if row.is_baseline else number(row.speedup.get("value"))),
+        Cell(value, low, 1.0 if value == "1" else row.value),
+        Cell(size(row.size_bytes), "", row.size_bytes),
+        Cell(significant(row.throughput_per_s), "", row.throughput_per_s),
+        Cell(significant(row.load_ms), size(row.peak_rss_bytes), row.load_ms),
     )
-    return tuple(Cell(MISSING) if each == Cell(MISSING, MISSING) else each for each in found)
+    return tuple(Cell(MISSING) if (c.main, c.sub) == (MISSING, MISSING) else c for c in found)
 
 
 @functools.cache

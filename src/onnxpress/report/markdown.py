@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from onnxpress.report import pareto
+from onnxpress.report import curves, pareto
 from onnxpress.report.conditions import conditions
-from onnxpress.report.facts import Fact, headline, samples, timestamp, usage, verdict, warnings
+from onnxpress.report.facts import (
+    Fact,
+    crossovers,
+    headline,
+    samples,
+    timestamp,
+    usage,
+    verdict,
+    warnings,
+)
 from onnxpress.report.format import (
     MISSING,
     mean_and_deviation,
@@ -24,6 +33,8 @@ from onnxpress.report.rows import Row, Rows, read_rows
 
 _SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 INT8 = "What int8 did"
+SWEEP = "Where one overtakes another"
+FRONTIER = "The Pareto frontier of quality against latency"
 _KEYS = {
     "Conversion": "conversion",
     "Journal of the passes": "journal",
@@ -39,8 +50,9 @@ def render_markdown(result: Mapping[str, object]) -> str:
     where = (escape(each) for each in known if each != MISSING)
     table = _grid(("Verified with shapes", "Largest difference", "Answer"), cases(result), "lrl")
     sections = {
+        SWEEP: ("\n".join(f"- {escape(each)}" for each in crossovers(result)), _sweep(rows)),
         "Every form, fastest first": (_table(rows), "\n".join(_reasons(rows))),
-        "The Pareto frontier of quality against latency": ("\n".join(_frontier(rows)),),
+        FRONTIER: ("\n".join(_frontier(rows)),),
         INT8: _int8(result, rows),
         "How it was measured": (_facts(conditions(result, rows)),),
         "Conversion": (_facts(conversion(result)), table),
@@ -54,8 +66,10 @@ def render_markdown(result: Mapping[str, object]) -> str:
         " · ".join((f"onnxpress {escape(text(result.get('command'), 20))}", *where)),
         _facts(headline(result, rows)),
     ]
+    unneeded = {FRONTIER} if rows.is_sweep else {SWEEP}
+    unneeded |= set() if sections[INT8] else {INT8}
     for title, parts in sections.items():
-        if title == INT8 and not parts:
+        if title in unneeded:
             continue
         if _KEYS.get(title) in {None, *result}:
             blocks += [f"## {title}", *(parts if any(parts) else ("Nothing was recorded.",))]
@@ -103,6 +117,25 @@ def _cells(row: Row, rows: Rows, scored: bool) -> tuple[str, ...]:
         size(row.peak_rss_bytes),
         ", ".join(row.marks) or MISSING,
     )
+
+
+def _sweep(rows: Rows) -> str:
+    """A line per size and a column per candidate: the latency, and records per second."""
+    names = list(curves.names(rows))
+    sizes = dict.fromkeys((row.batch, row.length) for row in rows.rows if row.latency_ms)
+    lines = []
+    for batch, length in sizes:
+        known = {r.name: r for r in rows.rows if (r.batch, r.length) == (batch, length)}
+        found = (known.get(name) for name in names)
+        told = (MISSING if r is None else _speed(r) for r in found)
+        lines.append((text(batch), *((text(length),) if rows.lengths else ()), *told))
+    head = ("Batch", *(("Tokens",) if rows.lengths else ()), *map(escape, names))
+    table = _grid(head, lines, "r" * len(head))
+    return f"{table}\n\nMedian latency in ms, and records per second." if table else ""
+
+
+def _speed(row: Row) -> str:
+    return f"{significant(row.latency_ms)} ({significant(row.throughput_per_s)}/s)"
 
 
 def _reasons(rows: Rows) -> Iterable[str]:

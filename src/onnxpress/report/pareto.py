@@ -63,8 +63,8 @@ class Picture:
 
 
 def points(rows: Rows) -> tuple[Point, ...]:
-    """The rows that can be drawn, in order of latency; none where their batches differ."""
-    if len(rows.batches) > 1:
+    """The rows that can be drawn, in order of latency; none of a sweep."""
+    if rows.is_sweep:
         return ()
     found = []
     for row in rows.rows:

@@ -21,7 +21,8 @@ class Row:
     """One measured (or failed) form.
 
     ``number`` counts from 1 in order of latency and is the key between table and picture.
-    ``latency_ms`` is the statistic that ``Rows.statistic`` names.
+    ``latency_ms`` is the statistic that ``Rows.statistic`` names, ``length`` the tokens of each
+    text in a sweep over lengths.
     """
 
     number: int
@@ -40,6 +41,8 @@ class Row:
     speedup: Mapping[str, object]
     marks: tuple[str, ...]
     reason: str
+    batch: float | None = None
+    length: float | None = None
 
     @property
     def value(self) -> float | None:
@@ -60,13 +63,18 @@ class Row:
 class Rows:
     """All rows by latency, the unmeasured last; ``statistic`` is one of ``STATISTICS``.
 
-    A ``bench`` may have several ``batches``: then each one's rows stand together.
+    A ``bench`` may have several ``batches`` and ``lengths``: then each one's rows stand together.
     """
 
     rows: tuple[Row, ...]
     statistic: str
     floor: float | None
     batches: tuple[float, ...] = ()
+    lengths: tuple[float, ...] = ()
+
+    @property
+    def is_sweep(self) -> bool:
+        return len(self.batches) > 1 or len(self.lengths) > 1
 
     @property
     def baseline(self) -> Row | None:
@@ -90,19 +98,25 @@ def read_rows(result: Mapping[str, object]) -> Rows:
         (name for name in STATISTICS if all(_latency(each, name) for each in measured)), "mean"
     )
     floor = number(result.get("floor"))
-    batches = sorted({batch for each, _ in raw if (batch := number(each.get("batch"))) is not None})
+    batches, lengths = (_sizes([each for each, _ in raw], key) for key in ("batch", "length"))
 
-    def place(index: int) -> tuple[float, float]:
-        batch = number(raw[index][0].get("batch")) if len(batches) > 1 else 0
+    def place(index: int) -> tuple[float, float, float]:
+        batch, length = (number(raw[index][0].get(key)) for key in ("batch", "length"))
+        if len(batches) < 2:
+            batch = 0
         latency = _latency(spreads[index], statistic)
-        return math.inf if batch is None else batch, latency or math.inf
+        return math.inf if batch is None else batch, length or 0, latency or math.inf
 
     order = sorted(range(len(raw)), key=place)
     rows = (
         _row(result, *raw[index], position, statistic, floor)
         for position, index in enumerate(order, 1)
     )
-    return Rows(tuple(rows), statistic, floor, tuple(batches))
+    return Rows(tuple(rows), statistic, floor, batches, lengths)
+
+
+def _sizes(raw: Sequence[Mapping[str, object]], key: str) -> tuple[float, ...]:
+    return tuple(sorted({size for each in raw if (size := number(each.get(key))) is not None}))
 
 
 def _raw_rows(result: Mapping[str, object]) -> list[tuple[Mapping[str, object], bool]]:
@@ -115,8 +129,11 @@ def _raw_rows(result: Mapping[str, object]) -> list[tuple[Mapping[str, object], 
         for each in map(mapping, sequence(found))
         if each
     ]
-    failures = mapping(result.get("failures")).items()
-    return raw + [({"name": name, "reason": why, "ok": False}, False) for name, why in failures]
+    failures, refused = mapping(result.get("failures")), mapping(result.get("refused"))
+    for name, why in failures.items():
+        row = {"name": name, "reason": why, "ok": False, "quality": refused.get(name)}
+        raw.append((row, False))
+    return raw
 
 
 def mapping(value: object) -> Mapping[str, object]:
@@ -161,6 +178,8 @@ def _row(
         speedup=mapping(raw.get("speedup")),
         marks=_marks(raw, is_baseline, is_chosen, latency, quality, floor),
         reason="" if text(raw.get("reason")) == MISSING else text(raw.get("reason")),
+        batch=_positive(raw.get("batch")),
+        length=_positive(raw.get("length")),
     )
 
 
@@ -200,6 +219,7 @@ def _details(raw: Mapping[str, object], settings: Mapping[str, object], batch: o
     parts += [f"hint {hint}"] if hint not in {MISSING, "float32"} else []
     parts += [f"{text(key)}={text(each)}" for key, each in mapping(settings.get("options")).items()]
     parts += [f"batch {text(raw['batch'])}"] if raw.get("batch") not in (None, batch) else []
+    parts += [f"{text(raw['length'])} tokens"] if raw.get("length") is not None else []
     return " · ".join(part for part in parts if part and part != MISSING)
 
 
@@ -207,6 +227,11 @@ def _precision(requested: str, executed: str) -> str:
     if requested in (executed, MISSING):
         return executed
     return f"{requested} asked" + ("" if executed == MISSING else f", {executed} executed")
+
+
+def _positive(value: object) -> float | None:
+    found = number(value)
+    return found if found is not None and found > 0 else None
 
 
 def _latency(spread: Mapping[str, object], statistic: str) -> float | None:

@@ -52,16 +52,18 @@ class TextInput(Encoder):
         """Tokens of texts; mappings of input name → array are ready tensors and are kept."""
         if all(isinstance(record.value, Mapping) for record in records):
             return super().prepare(records)
-        texts = []
-        for record in records:
-            if not isinstance(record.value, str):
-                what = f"record '{record.name}'" if record.name else "a record"
-                raise SamplesError(f"{what} is a {type(record.value).__name__}", "a text")
-            texts.append(record.value)
         return [
             Ready(record, tokens, self._length or len(tokens.ids))
-            for record, tokens in zip(records, self._encoder.tokens(texts), strict=True)
+            for record, tokens in zip(records, self._encoder.tokens(_texts(records)), strict=True)
         ]
+
+    def sized(self, records: Sequence[Record], length: int) -> list[Ready]:
+        if any(isinstance(record.value, Mapping) for record in records):
+            return super().sized(records, length)
+        if self._length not in (None, length):
+            raise InputError(f"--length {length}", f"{self._length}: the model takes no other")
+        made = zip(records, self._encoder.sized(_texts(records), length), strict=True)
+        return [Ready(record, tokens, length) for record, tokens in made if tokens is not None]
 
     def stack(self, ready: Sequence[Ready]) -> Feeds:
         """Texts padded to the longest of the batch."""
@@ -76,3 +78,13 @@ class TextInput(Encoder):
         """Of each text, among ``length`` tokens; none of a ready tensor."""
         texts = [record.value if isinstance(record.value, str) else "" for record in records]
         return self._encoder.words(texts, length)
+
+
+def _texts(records: Sequence[Record]) -> list[str]:
+    texts = []
+    for record in records:
+        if not isinstance(record.value, str):
+            what = f"record '{record.name}'" if record.name else "a record"
+            raise SamplesError(f"{what} is a {type(record.value).__name__}", "a text")
+        texts.append(record.value)
+    return texts

@@ -1,66 +1,35 @@
-"""Scores and times models of any kind side by side, for several batch sizes."""
+"""Scores and times models of any kind side by side, for several batches and lengths of texts."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxpress import registry
-from onnxpress.errors import InputError
+from onnxpress.engine import Session
+from onnxpress.errors import EngineError, InputError, SourceError
 from onnxpress.machine import this_machine
-from onnxpress.model import load
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress
-from onnxpress.runner import Artifact, OriginRef, Runner
+from onnxpress.runner import Artifact, EndToEnd, OriginRef, Runner, Target
 from onnxpress.samples import Samples
-from onnxpress.signature import Signature
-from onnxpress.source import OpenOptions, open_source
+from onnxpress.signature import Feeds, Signature
 from onnxpress.stacking import static_batch
-from onnxpress.task import Task, choose
+from onnxpress.task import Quality, Task, choose
+from onnxpress.verbs.alike import check_alike
+from onnxpress.verbs.growth import Growth
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
-from onnxpress.verbs.score import RANDOM, score
-from onnxpress.wishes import Wishes
+from onnxpress.verbs.refusal import Seen, refusals
+from onnxpress.verbs.score import score
+from onnxpress.verbs.sweep import Point, Work
+from onnxpress.verbs.thing import Thing
 
 SCORING_ROWS = 8
-
-
-@dataclass(frozen=True)
-class Thing:
-    """Something to bench, by name: a file with settings, or an origin by reference.
-
-    ``task`` and ``processing`` are what the thing itself knows, None where it knows nothing.
-    """
-
-    name: str
-    target: Artifact | OriginRef
-    engine: str
-    requested: str
-    size_bytes: int
-    task: str | None = None
-    processing: Processing | None = None
-
-    @classmethod
-    def of(cls, ref: object, wishes: Wishes, options: OpenOptions) -> Thing:
-        """An ONNX file runs as ``wishes`` say; other references on their framework."""
-        if not isinstance(ref, str | Path):
-            raise InputError(f"a {type(ref).__name__} cannot be benched", "a reference or a file")
-        text = str(ref)
-        if text.endswith(".onnx"):
-            model = load(text)
-            library = options.custom_ops
-            settings = wishes.settings.with_custom_ops(library)
-            target = Artifact(Path(text), settings)
-            name = f"{text} on {settings.engine}"
-            return cls(name, target, settings.engine, "float32", model.file_bytes)
-        threads = wishes.threads or this_machine().threads  # as the engines do
-        with open_source(text, options) as origin:
-            reference = OriginRef(text, options, threads, origin.fingerprint())
-            name = f"{text} ({origin.baseline})"
-            return cls(name, reference, origin.kind, "float32", 0, processing=origin.processing)
 
 
 def bench(
@@ -69,110 +38,186 @@ def bench(
     samples: Callable[[Signature], Samples],
     task: str | None,
     processing: Processing | None,
-    batches: Sequence[int],
+    points: Sequence[Point],
     rounds: int,
     seconds: float | None,
+    min_quality: float | None,
     progress: Progress,
+    end_to_end: bool = False,
 ) -> list[Measured]:
-    """The first thing is the baseline, for speed and for quality.
+    """The first thing is the baseline, for speed and for quality. One result for each point.
+
+    ``end_to_end`` times from records to predictions instead of the models alone.
 
     Without ``task`` or ``processing``, which flags tell, those of the first thing that knows them
-    are used.
+    are used. What answers wrongly is not timed: see ``refusals``.
     """
     if len({thing.name for thing in things}) < len(things):
         raise InputError("the same thing is benched twice", "different models")
+    if end_to_end and any(point.length is not None for point in points):
+        raise InputError("--length with --end-to-end", "texts as they are", "leave one of them out")
+    scored = _scored(things, samples, task, processing, points, min_quality, progress)
+    timed = [thing.candidate for thing in things if thing.name not in scored.failures]
+    feeds = scored.work.feeds
+    if end_to_end:
+        timed = [replace(each, target=scored.around(each.target)) for each in timed]
+        feeds = scored.work.records
+    found = _timed(timed, feeds, points, rounds, seconds, progress)
+    return [
+        replace(
+            found[point].with_results(scored.qualities, scored.failures),
+            refused=scored.refused,
+            notes=tuple(note for note in (scored.note, scored.work.note(point)) if note),
+        )
+        for point in points
+    ]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What is known before timing; ``failures`` has the reasons of the ``refused`` as well."""
+
+    work: Work
+    task: str
+    signature: Signature
+    processing: Processing | None
+    note: str
+    qualities: Mapping[str, Quality]
+    failures: Mapping[str, str]
+
+    @property
+    def refused(self) -> dict[str, Quality]:
+        return {name: each for name, each in self.qualities.items() if name in self.failures}
+
+    def around(self, target: Target | Session) -> EndToEnd:
+        assert isinstance(target, Artifact | OriginRef)
+        return EndToEnd(target, self.task, self.signature, self.processing)
+
+
+def _scored(
+    things: Sequence[Thing],
+    samples: Callable[[Signature], Samples],
+    task: str | None,
+    processing: Processing | None,
+    points: Sequence[Point],
+    min_quality: float | None,
+    progress: Progress,
+) -> _Scored:
+    """Open everything once, see that it can be compared, and score it."""
+    baseline = things[0].name
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onnxpress-")))
-        runners: dict[str, Runner] = {}
-        for thing in things:
-            progress(f"opening {thing.name}", len(runners), len(things))
-            runner = open_runner(thing.target)
-            stack.callback(runner.close)
-            runners[thing.name] = runner
-        signatures = [runner.signature for runner in runners.values()]
-        signature = next((s for s in signatures if _known(s)), signatures[0])
-        fixed = next((s for s in map(static_batch, signatures) if s is not None), None)
-        for batch in batches:
-            if fixed not in (None, batch):
-                raise InputError(f"--batch {batch}", f"{fixed}: the model takes no other")
+        runners, unopened = _opened(things, stack, progress)
+        signatures = {name: runner.signature for name, runner in runners.items()}
+        check_alike(signatures, baseline)
+        fixed = _fixed_batch(signatures, points)
+        every = list(signatures.values())
+        signature = next((s for s in every if _known(s)), every[0])
         # An origin's own signature does not tell how many classes it has; a file's does.
-        told = next((s for s in signatures if _tells_classes(s)), signature)
+        told = next((s for s in every if _tells_classes(s)), signature)
         data, note = samples(signature).fitting(told)
         task = task or next((t.task for t in things if t.task), None)
         if processing is None:
             processing = next((t.processing for t in things if t.processing), None)
         else:
             processing = processing.fitting(data.kind, signature)
-        bound = registry.create(Task, "tasks", task or choose(signature, data.kind)).bind(
-            signature, processing
+        task = task or choose(signature, data.kind)
+        bound = registry.create(Task, "tasks", task).bind(signature, processing)
+        memory, seen = this_machine().memory_bytes, Seen()
+        Work(bound, data, fixed).check(points, memory)
+        qualities, failures = score(
+            runners, baseline, bound, data, folder, SCORING_ROWS, progress, watch=seen.watch
         )
-        baseline = things[0].name
-        qualities, failures = score(runners, baseline, bound, data, folder, SCORING_ROWS, progress)
-        candidates = [
-            Candidate(t.name, t.target, t.engine, t.requested, t.size_bytes) for t in things
-        ]
-    # Timed in fresh processes, so that their peak memory is that of running alone.
-    results = []
-    for batch in batches:
-        records = [record for _, record in zip(range(batch), data, strict=False)]
-        records = [records[i % len(records)] for i in range(batch)]
-        measured = measure(
-            [c for c in candidates if c.name not in failures],
-            bound.encode(records),
-            baseline=baseline,
-            batch=batch,
-            rounds=rounds,
-            seconds=seconds,
-            progress=progress,
-        )
-        found = measured.with_results(qualities, failures)
-        results.append(replace(found, notes=(note,) if note else ()))
-    return results
+        work = Work(bound, data, fixed, seen.row_bytes)
+        work.check(points, memory)
+    wrong = refusals(qualities, seen.broken, baseline, min_quality, random=data.random)
+    known = (work, task, signature, processing, note)
+    return _Scored(*known, qualities, {**unopened, **failures, **wrong})
 
 
-def missed_gates(
-    results: Sequence[Measured], fail_if_slower: float | None, min_quality: float | None
-) -> list[str]:
-    """One line for each row that misses a gate.
+def _opened(
+    things: Sequence[Thing], stack: ExitStack, progress: Progress
+) -> tuple[dict[str, Runner], dict[str, str]]:
+    """The runners by name, and why others have none. Raises where there is nothing to compare."""
+    runners: dict[str, Runner] = {}
+    failures: dict[str, str] = {}
+    first: Exception | None = None
+    for index, thing in enumerate(things):
+        progress(f"opening {thing.name}", index, len(things))
+        try:
+            runner = open_runner(thing.target)
+        except (EngineError, SourceError) as error:
+            if thing is things[0]:
+                raise
+            failures[thing.name], first = str(error), first or error
+            continue
+        stack.callback(runner.close)
+        runners[thing.name] = runner
+    if first is not None and len(runners) == 1:
+        raise first
+    return runners, failures
 
-    It is slower than the baseline by more than the share, beyond the noise; or its quality, at
-    the lower end of its interval, is below ``min_quality``.
+
+def _timed(
+    candidates: Sequence[Candidate],
+    feeds: Callable[[Point], Feeds],
+    points: Sequence[Point],
+    rounds: int,
+    seconds: float | None,
+    progress: Progress,
+) -> dict[Point, Measured]:
+    """The least work first, in processes that stay open from point to point.
+
+    They are fresh, so that scoring is not in their peak memory. What failed at a point is opened
+    anew for the next one.
     """
-    least = None if fail_if_slower is None else 1 / (1 + fail_if_slower)
-    missed = []
-    for result in results:
-        for row in result.rows:
-            if row.name == result.baseline:
+    found: dict[Point, Measured] = {}
+    growth, runners = Growth(this_machine().memory_bytes), dict[str, Runner]()
+    baseline = candidates[0].name
+    with ExitStack() as stack:
+        for point in sorted(points, key=lambda point: point.work):
+            why = growth.refusal(point)
+            if why:
+                last = next(reversed(found.values()))
+                failures = {each.name: why for each in candidates}
+                found[point] = Measured(last.environment, baseline, (), 0, None, failures)
                 continue
-            if least is not None and row.speedup and row.speedup.high < least:
-                missed.append(f"{row.name} takes {1 / row.speedup.value:.2f}× the baseline's time")
-            if min_quality is not None and row.quality and row.quality.low < min_quality:
-                missed.append(f"{row.name} has quality {row.quality.low:.4f} at worst")
-        missed += [f"{name} failed: {why}" for name, why in result.failures.items()]
-    return list(dict.fromkeys(missed))
+            for each in candidates if len(points) > 1 else ():
+                if each.name not in runners:
+                    with contextlib.suppress(EngineError, SourceError):  # ``measure`` tells it
+                        runners[each.name] = open_runner(each.target)
+                        stack.callback(runners[each.name].close)
+            measured = measure(
+                candidates,
+                feeds(point),
+                baseline=baseline,
+                batch=point.batch,
+                length=point.length,
+                rounds=rounds,
+                seconds=seconds,
+                progress=progress,
+                runners=runners,
+            )
+            growth.add(point, measured)
+            found[point] = _told_at(point, measured) if len(points) > 1 else measured
+            for name in measured.failures:
+                failed = runners.pop(name, None)
+                if failed is not None:
+                    failed.close()
+    return found
 
 
-def cautions(results: Sequence[Measured], *, random: bool) -> list[str]:
-    """Why the results should not be trusted blindly; ``random``: on made-up samples."""
-    noise = [result.noisy for result in results if result.noisy]
-    notes = [note for result in results for note in result.notes]
-    fallen = [row.fallen for result in results for row in result.rows if row.fallen]
-    return list(dict.fromkeys([RANDOM] * random + notes + fallen + noise))
+def _told_at(point: Point, measured: Measured) -> Measured:
+    failures = {name: f"{point}: {why}" for name, why in measured.failures.items()}
+    return replace(measured, failures=failures)
 
 
-def summary(
-    results: Sequence[Measured], missed: Sequence[str], warnings: Sequence[str]
-) -> dict[str, object]:
-    """All batch sizes as the one object that ``--json`` prints."""
-    return {
-        "environment": dict(results[0].environment),
-        "baseline": results[0].baseline,
-        "rounds": results[0].rounds,
-        "rows": [row.to_dict() for result in results for row in result.rows],
-        "failures": {name: why for result in results for name, why in result.failures.items()},
-        "missed": list(missed),
-        "warnings": list(warnings),
-    }
+def _fixed_batch(signatures: Mapping[str, Signature], points: Sequence[Point]) -> int | None:
+    fixed = next((b for b in map(static_batch, signatures.values()) if b is not None), None)
+    for point in points:
+        if fixed not in (None, point.batch):
+            raise InputError(f"--batch {point.batch}", f"{fixed}: the model takes no other")
+    return fixed
 
 
 def _tells_classes(signature: Signature) -> bool:

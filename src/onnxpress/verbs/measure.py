@@ -38,7 +38,11 @@ WARM_UP = (
 )
 
 LEAST_ROUNDS, LEAST_CALLS = MIN_ROUNDS, 3
-"""However short the time is: so many rounds, and so many calls of each block that count."""
+"""However short the time is: so many rounds, and so many calls of each block that count (one where
+a call takes longer than ``LONG_S``)."""
+
+LONG_S = 1.0
+"""A call that takes longer counts alone in its block: what disturbs it evens out within it."""
 
 SILENT_S = 600.0
 """A worker that gives no answer for so long has failed."""
@@ -82,12 +86,14 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
     runners: Mapping[str, Runner] | None = None,
+    length: int | None = None,
 ) -> Measured:
     """Time ``candidates`` on ``feeds``, which hold ``batch`` records, against ``baseline``'s name.
 
+    ``length`` is told in the rows: how many tokens each record has, where all have as many.
     Each of the ``rounds`` gives each candidate about ``block_ms`` milliseconds, and at least
-    ``calls`` that count. There are fewer rounds where ``seconds``, opening and warm-up included,
-    would be exceeded, but at least five.
+    ``calls`` that count (one where a call takes longer than ``LONG_S``). There are fewer rounds
+    where ``seconds``, opening and warm-up included, would be exceeded, but at least five.
     ``runners``, by candidate name, are used and left open; what has none is opened and closed
     here. A candidate that fails to open or to run is told in ``Measured.failures`` and does not
     stop the others; where it is the baseline, there are no speed-ups. Raises ``InputError``
@@ -109,19 +115,21 @@ def measure(
                     runner = open_runner(candidate.target)
                     stack.callback(runner.close)
                 bench.runners[candidate.name] = runner
+        least: dict[str, int] = {}
         for name in list(bench.runners):
             with bench.step(name, "warming up"):
-                _warm_up(bench.runners[name], feeds, calls)
+                call_s = _warm_up(bench.runners[name], feeds, calls)
+                least[name] = calls if call_s < LONG_S else 1
         bench.requests = {candidate.name: candidate.requests for candidate in candidates}
-        blocks = _interleaved(
-            bench, feeds, (rounds, calls), end, block_ms / 1e3, random.Random(seed)
-        )
+        order = random.Random(seed)
+        blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, least, order)
         rows = {}
         for candidate in candidates:
             if candidate.name in bench.runners:
                 with bench.step(candidate.name, "reading"):
                     runner = bench.runners[candidate.name]
-                    rows[candidate.name] = _row(candidate, runner, batch, blocks[candidate.name])
+                    row = _row(candidate, runner, batch, blocks[candidate.name])
+                    rows[candidate.name] = replace(row, length=length)
     medians = {name: tuple(statistics.median(b) * 1e3 for b in blocks[name]) for name in rows}
     return Measured(
         surroundings,
@@ -156,26 +164,28 @@ class _Bench:
             self.runners.pop(name, None)
 
 
-def _warm_up(runner: Runner, feeds: Feeds, calls: int) -> None:
+def _warm_up(runner: Runner, feeds: Feeds, calls: int) -> float:
+    """The median of the last block, in seconds."""
     end = time.monotonic() + WARM_LIMIT_S
     before = 0.0
     while time.monotonic() < end:
         now = statistics.median(runner.time(feeds, WARM_BLOCK_S, calls))
         if abs(now - before) < WARM_CHANGE * before:
-            return
+            return now
         before = now
+    return before
 
 
 def _interleaved(
     bench: _Bench,
     feeds: Feeds,
-    least: tuple[int, int],
+    rounds: int,
     end: float | None,
     block_s: float,
+    least: Mapping[str, int],
     order: random.Random,
 ) -> dict[str, list[list[float]]]:
-    """Candidate → for each round the seconds of the calls that count; ``least`` of both."""
-    rounds, least_calls = least
+    """Candidate → for each round the seconds of the calls that count, ``least`` of them."""
     blocks: dict[str, list[list[float]]] = {name: [] for name in bench.runners}
     longest = 0.0
     for done in range(rounds):
@@ -185,7 +195,7 @@ def _interleaved(
         for name in order.sample(list(bench.runners), len(bench.runners)):
             with bench.step(name, f"round {done + 1}:"):
                 runner, requests = bench.runners[name], bench.requests[name]
-                calls = runner.time(feeds, block_s, least_calls + 1, requests)
+                calls = runner.time(feeds, block_s, least[name] + 1, requests)
                 blocks[name].append(calls[1:])
         longest = max(longest, time.monotonic() - started)
     return blocks

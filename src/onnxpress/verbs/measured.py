@@ -68,6 +68,7 @@ class Row:
 
     ``requested`` and ``executed`` are precisions, the latter as ``verbs.executed.summary`` puts
     it. ``throughput_per_s`` counts records: ``batch`` of them per typical call, one at a time.
+    ``length`` is that of each text in tokens, in a sweep over lengths.
     ``load_ms`` and ``peak_rss_bytes`` are those of ``Runner``. ``speedup`` is None where the
     baseline failed; the baseline itself has exactly 1 and is no tie. ``quality`` is for those
     who know the reference to fill in. ``fallbacks`` are the nodes that run elsewhere than on the
@@ -87,6 +88,7 @@ class Row:
     quality: Quality | None = None
     speedup: Ratio | None = None
     tie: bool = False
+    length: int | None = None
     fallbacks: tuple[str, ...] = ()
 
     @property
@@ -101,6 +103,7 @@ class Row:
             "requested": self.requested,
             "executed": self.executed,
             "batch": self.batch,
+            "length": self.length,
             "latency_ms": self.latency_ms.to_dict(),
             "throughput_per_s": self.throughput_per_s,
             "load_ms": self.load_ms,
@@ -134,7 +137,8 @@ class Measured:
     ``failures`` tells by name why a candidate has no row. ``noisy`` is a warning where the
     machine was too busy to trust the times, else None. ``round_ms`` holds by name the median
     latency of each of the ``rounds``: medians, so that one stray call does not move a ratio.
-    ``notes`` tell of what the user should know.
+    ``notes`` tell of what the user should know, ``refused`` by name the quality of what was scored
+    and, since it is too low, not timed.
     """
 
     environment: Mapping[str, object]
@@ -146,6 +150,7 @@ class Measured:
     round_ms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     seed: int = 0
     notes: tuple[str, ...] = ()
+    refused: Mapping[str, Quality] = field(default_factory=dict)
 
     def with_results(
         self, qualities: Mapping[str, Quality], failures: Mapping[str, str]
@@ -170,6 +175,7 @@ class Measured:
             "failures": dict(self.failures),
             "round_ms": {name: list(times) for name, times in self.round_ms.items()},
             "seed": self.seed,
+            "refused": {name: quality.to_dict() for name, quality in self.refused.items()},
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -185,6 +191,7 @@ class Measured:
             failures=data["failures"],
             round_ms={name: tuple(times) for name, times in data["round_ms"].items()},
             seed=data["seed"],
+            refused={name: Quality(**each) for name, each in data.get("refused", {}).items()},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,6 +22,9 @@ from onnxpress.task import Bound, Quality, Scored
 RANDOM = "quality was measured on random inputs: it says little about real ones"
 """What every result says that leans on made-up samples."""
 
+
+Watch = Callable[[str, Feeds, Feeds], None]
+"""Is shown each batch of a runner's outputs: its name, what it answers, what the reference does."""
 
 T = TypeVar("T")
 
@@ -51,6 +54,8 @@ def score(
     folder: Path,
     rows: int,
     progress: Progress = silent,
+    *,
+    watch: Watch | None = None,
 ) -> tuple[dict[str, Quality], dict[str, str]]:
     """The quality of every runner, and the reason for each one that failed.
 
@@ -70,7 +75,8 @@ def score(
     for records in chunks(samples, size):
         padded = pad(records, size, signature)
         feeds = bound.encode(padded)
-        for name, runner in runners.items():
+        expected: Feeds = {}
+        for name, runner in {reference: runners[reference], **runners}.items():
             if name in failures:
                 continue
             try:
@@ -81,7 +87,10 @@ def score(
                 failures[name] = str(error)
                 continue
             if name == reference:
+                expected = outputs
                 broken.add(outputs)
+            if watch is not None:
+                watch(name, outputs, expected)
             answers[name].add(bound.condensed(outputs, feeds))
         labels.add([bound.truth(record) for record in records])
         done += len(records)

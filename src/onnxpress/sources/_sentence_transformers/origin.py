@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from onnxpress.engine import Session
 from onnxpress.errors import InputError, SourceError
+from onnxpress.pipeline import PREDICTIONS, RECORDS, SIGNATURE, objects
 from onnxpress.processing import Processing
+from onnxpress.signature import Feeds
 from onnxpress.source import OpenOptions
 from onnxpress.sources._transformers.head import Head
 from onnxpress.sources._transformers.inputs import TextInputs
@@ -70,6 +74,12 @@ class SentenceOrigin(LibraryOrigin):
         identity = f"{[_config(module) for module in model]} {dimensions}"
         super().__init__(Head(model, names, call), inner, inputs, options, identity)
 
+    def pipeline(self, threads: int | None = None) -> Session:
+        """``SentenceTransformer.encode``, all records as one batch."""
+        if threads:
+            torch.set_num_threads(threads)
+        return _Encode(self._sentences)
+
     def _processing(self) -> Processing:
         model, inputs = self._sentences, self._inputs
         assert isinstance(inputs, TextInputs)
@@ -77,6 +87,21 @@ class SentenceOrigin(LibraryOrigin):
             model.tokenizer, inputs.names, model.max_seq_length, inputs.longest, self._prompt
         )
         return Processing(text=text)
+
+
+class _Encode(Session):
+    """From texts to float32 (dimensions,) each, as the library does it."""
+
+    signature = SIGNATURE
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._model = model
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
+        texts = [record.value for record in feeds[RECORDS].tolist()]
+        vectors = self._model.encode(texts, batch_size=len(texts), show_progress_bar=False)
+        return {PREDICTIONS: objects(list(vectors))}
 
 
 def _config(module: Any) -> str:

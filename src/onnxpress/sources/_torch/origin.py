@@ -67,6 +67,7 @@ class TorchOrigin(Origin):
 
     kind = "torch"
     baseline = "PyTorch eager"
+    compiler = "PyTorch compiled"
 
     def __init__(
         self,
@@ -104,6 +105,14 @@ class TorchOrigin(Origin):
         if threads:
             torch.set_num_threads(threads)
         return _TorchSession(self._module, self._example, self._outputs, self._writes)
+
+    def compiled_session(self, threads: int | None = None) -> Session:
+        from onnxpress.sources._torch.compiled import compiled
+
+        if threads:
+            torch.set_num_threads(threads)
+        module = compiled(self._module, self._example)
+        return _TorchSession(module, self._example, self._outputs, self._writes, "compiled")
 
     def export(self, options: ExportOptions) -> Exported:
         from onnxpress.sources._torch.export import export
@@ -143,9 +152,11 @@ class _TorchSession(Session):
         example: Example,
         outputs: Mapping[str, torch.Tensor],
         writes: bool,
+        mode: str = "eager",
     ) -> None:
         """``writes`` tells whether the module writes into its inputs."""
         super().__init__()
+        self._mode = mode
         self._module, self._example, self._writes = module, example, writes
         self.signature = Signature(
             tuple(_free(name, tensor) for name, tensor in example.tensors.items()),
@@ -168,7 +179,7 @@ class _TorchSession(Session):
         """One for the whole module: the type of its first floating-point weight."""
         types = [p.dtype for p in self._module.parameters() if p.dtype.is_floating_point]
         precision = str(types[0]).removeprefix("torch.") if types else "unknown"
-        return (Executed(type(self._module).__name__, "eager", precision),)
+        return (Executed(type(self._module).__name__, self._mode, precision),)
 
 
 def _free(name: str, tensor: torch.Tensor) -> TensorSpec:

@@ -1,0 +1,110 @@
+"""A sweep: the batches, and lengths of texts, that models are timed at, and the feeds of each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from onnxpress.errors import InputError, SamplesError
+from onnxpress.pipeline import feeds_of
+from onnxpress.samples import Samples
+from onnxpress.signature import Feeds
+from onnxpress.task import Bound, Ready
+
+COPIES = 3
+"""A batch of feeds lies in memory so often at least: here, on its way, and where it is run."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """``batch`` records at once, each of ``length`` tokens; None leaves texts as they are."""
+
+    batch: int
+    length: int | None = None
+
+    @property
+    def work(self) -> int:
+        """What latency and memory grow with."""
+        return self.batch * (self.length or 1)
+
+    def __str__(self) -> str:
+        tokens = "" if self.length is None else f" of {self.length} tokens"
+        return f"batch {self.batch}{tokens}"
+
+
+def points_of(batches: Sequence[int], lengths: Sequence[int]) -> list[Point]:
+    """Each batch with each length, in the order given. Raises ``InputError`` below 1, or for none.
+
+    A size that is given twice counts once.
+    """
+    for flag, sizes in (("batch", batches), ("length", lengths)):
+        for size in sizes:
+            if size < 1:
+                raise InputError(f"--{flag} {size}", "a number of at least 1")
+    if not batches:
+        raise InputError("no batch", "at least one, such as 1")
+    taken: Sequence[int | None] = lengths or [None]
+    every = itertools.product(batches, taken)
+    return list(dict.fromkeys(Point(batch, length) for batch, length in every))
+
+
+@dataclass
+class Work:
+    """The feeds of each point, made of ``samples`` for the models that ``bound`` knows.
+
+    ``row_bytes`` is what the outputs of one record take, where that is known, ``fixed`` the only
+    batch that the models take.
+    """
+
+    bound: Bound
+    samples: Samples
+    fixed: int | None = None
+    row_bytes: int = 0
+
+    def feeds(self, point: Point) -> Feeds:
+        """The first samples, again from the first one where they do not fill the batch."""
+        ready = self._prepared(point)
+        return self.bound.encoder.stack(list(itertools.islice(itertools.cycle(ready), point.batch)))
+
+    def records(self, point: Point) -> Feeds:
+        """The same samples as a pipeline takes them; texts as they are, whatever the length."""
+        there = itertools.islice(self.samples, point.batch)
+        return feeds_of(list(itertools.islice(itertools.cycle(list(there)), point.batch)))
+
+    def note(self, point: Point) -> str:
+        """That samples are repeated; empty where they are not."""
+        there = len(self.samples)
+        if there >= point.batch:
+            return ""
+        return f"a batch of {point.batch} repeats the {there} samples that there are"
+
+    def check(self, points: Iterable[Point], memory_bytes: int) -> None:
+        """Raise ``InputError`` where a point's feeds and outputs alone do not fit into memory.
+
+        What a model needs for what it computes in between comes on top, and is not known before.
+        Lengths that the model does not take, and samples that are no texts, are refused too.
+        """
+        for point in sorted(points, key=lambda point: point.work):
+            few = Point(self.fixed or 1, point.length)
+            row = sum(array.nbytes for array in self.feeds(few).values()) // few.batch
+            needed = point.batch * (COPIES * row + self.row_bytes)
+            if 0 < memory_bytes < needed:
+                raise InputError(
+                    f"{point} needs {needed / 1e9:.3g} GB for its inputs and outputs alone",
+                    f"at most the {memory_bytes / 1e9:.3g} GB of this machine",
+                    "take a smaller --batch",
+                )
+
+    def _prepared(self, point: Point) -> list[Ready]:
+        """As many records as the point takes of those that there are, without stacking them."""
+        records = list(itertools.islice(self.samples, point.batch))
+        encoder = self.bound.encoder
+        if point.length is None:
+            return encoder.prepare(records)
+        ready = encoder.sized(records, point.length)
+        if not ready:
+            ready = encoder.sized(list(self.samples), point.length)
+        if not ready:
+            raise SamplesError("the texts have no tokens", "texts that a length can be made of")
+        return ready
