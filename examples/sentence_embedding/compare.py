@@ -93,15 +93,20 @@ def show(
 ) -> None:
     """A line for each way, 80 columns wide."""
     print(f"\n{title}, {result.rounds} rounds")
-    print(f"{'':29}{'ms':>8}{'± std':>8}  {'times as fast':18} {'cosine':>7} {'MB':>4}")
+    print(f"{'':30}{'ms':>7}{'± std':>7}  {'times as fast':22} {'cosine':>7} {'MB':>4}")
     for row in result.rows:
         size = f"{row.size_bytes / 1e6:.0f}" if row.size_bytes else "–"
-        ms = f"{row.latency_ms.mean:8.2f}{row.latency_ms.std:8.2f}"
-        print(f"{row.name:29}{ms}  {ratio(row):18} {close[row.name]:7.5f} {size:>4}")
+        ms = f"{shown(row.latency_ms.mean):>7}{shown(row.latency_ms.std):>7}"
+        print(f"{row.name:30}{ms}  {ratio(row):22} {close[row.name]:7.5f} {size:>4}")
     for name, why in {**wrong, **result.failures}.items():
-        print(f"{name:29}{why[:51]}")
+        print(f"{name:30}{why[:50]}")
     if result.noisy:
         print(f"warning: {result.noisy}")
+
+
+def shown(ms: float) -> str:
+    """Four digits or so."""
+    return f"{ms:.0f}" if ms >= 1000 else f"{ms:.2f}"
 
 
 def ratio(row: Row) -> str:

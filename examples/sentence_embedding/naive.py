@@ -214,24 +214,24 @@ def factors(lines: Sequence[Line]) -> list[float]:
 
 def show(lines: Sequence[Line], cosine: float) -> None:
     """80 columns wide."""
-    print(
-        f"\n{'what was unequal':34}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}"
-    )
+    print(f"\n{'what was unequal':33}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}")
     *unfair, fair = lines
     for line, after, factor in zip(unfair, lines[1:], factors(lines), strict=True):
-        ratios = f"{line.ratio.value:7.1f}{after.ratio.value:6.1f}{factor:5.2f}×"
-        print(f"{line.what:34}{spread(line.torch_ms):>14}{spread(line.onnx_ms):>13}{ratios}")
+        made = f"{line.ratio.value:7.1f}{after.ratio.value:6.1f}{factor:5.2f}×"
+        print(f"{line.what:33}{spread(line.torch_ms):>14}{spread(line.onnx_ms):>13}{made}")
+    last = f"{spread(fair.torch_ms):>14}{spread(fair.onnx_ms):>13}"
     told = f"{fair.ratio.value:.2f} ({fair.ratio.low:.2f}–{fair.ratio.high:.2f})"
-    print(f"{'the same work on both sides':34}{spread(fair.torch_ms):>14}{spread(fair.onnx_ms):>13}"
-          f"  {told}{' tie' if fair.ratio.tie else ''}")  # fmt: skip
-    made = " × ".join(f"{factor:.2f}" for factor in factors(lines))
-    print(f"\n{unfair[0].ratio.value:.1f} (naive) = {made} × {fair.ratio.value:.2f} (fair)")
+    print(f"{'the same work on both sides':33}{last}  {told}{' tie' if fair.ratio.tie else ''}")
+    product = " × ".join(f"{factor:.2f}" for factor in factors(lines))
+    print(f"\n{unfair[0].ratio.value:.1f} (naive) = {product} × {fair.ratio.value:.2f} (fair)")
     print(f"without the mask a vector's cosine to the right one is down to {cosine:.4f}")
 
 
 def spread(ms: Sequence[float]) -> str:
     """Mean ± standard deviation over processes."""
-    return f"{statistics.mean(ms):.2f} ± {statistics.stdev(ms) if len(ms) > 1 else 0:.2f}"
+    mean, deviation = statistics.mean(ms), statistics.stdev(ms) if len(ms) > 1 else 0.0
+    digits = 1 if mean >= 10 else 2
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def main() -> None:
