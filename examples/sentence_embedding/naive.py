@@ -14,7 +14,6 @@ import itertools
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import TUTORIAL, described
+from compare import described
+from sides import PADDED, Work, embed, onnx_side, times, torch_side
 from ways import normalised, sentence_transformer
 
 from onnxpress import api
@@ -32,23 +32,8 @@ from onnxpress.machine import this_machine
 from onnxpress.verbs.environment import load_average
 from onnxpress.verbs.measured import Ratio, compare
 
-PADDED = 128
-"""Tokens of ``padding="max_length"``: what paraphrase-multilingual-MiniLM-L12-v2 takes."""
-WARM_UP = 5
 TOLERANCE = 1e-4
 """How much two numbers of the same normalised vector may differ between both sides."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one side does while its clock runs; as it is here, both do the same."""
-
-    cold: bool = False
-    texts: int = len(TUTORIAL)
-    padded: bool = False
-    gradients: bool = False
-    tokens: bool = True
-    mask: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,6 @@ UNFAIR = (
     Unfairness("ONNX's tokens off the clock", onnx={"tokens": False}),
     Unfairness("ONNX's mean without the mask", onnx={"mask": False}),
 )
-Side = Callable[[Mapping[str, np.ndarray], Work], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -96,78 +80,6 @@ def works() -> list[tuple[str, Work, Work]]:
         what = UNFAIR[gone].what if gone < len(UNFAIR) else ""
         found.append((what, Work(**torch), Work(**onnx)))
     return found
-
-
-def embed(side: Side, tokenizer: Any, work: Work) -> tuple[float, np.ndarray]:
-    """Milliseconds on the clock, and the vectors."""
-    how = {"padding": "max_length", "max_length": PADDED} if work.padded else {"padding": True}
-
-    def tokens() -> Mapping[str, np.ndarray]:
-        texts = list(TUTORIAL[: work.texts])
-        return dict(tokenizer(texts, truncation=True, return_tensors="np", **how))
-
-    before = {} if work.tokens else tokens()
-    started = time.perf_counter()
-    feeds = tokens() if work.tokens else before
-    hidden = side(feeds, work)
-    if work.mask:
-        mask = feeds["attention_mask"][:, :, None].astype(np.float32)
-        vectors = normalised((hidden * mask).sum(1) / mask.sum(1))
-    else:
-        vectors = hidden.mean(1)
-    return (time.perf_counter() - started) * 1e3, vectors
-
-
-def torch_side(model: str, threads: int) -> tuple[Side, Any]:
-    """The transformer inside, without what ``SentenceTransformer.encode`` does around it."""
-    package = sentence_transformer(model)
-    import torch
-
-    torch.set_num_threads(threads)
-    net = package[0].auto_model.eval()
-
-    def run(feeds: Mapping[str, np.ndarray], work: Work) -> np.ndarray:
-        with torch.inference_mode(not work.gradients):
-            tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
-            hidden: np.ndarray = net(**tensors).last_hidden_state.detach().numpy()
-        return hidden
-
-    return run, package.tokenizer
-
-
-def onnx_side(file: str, model: str, threads: int) -> tuple[Side, Any]:
-    """ONNX Runtime with its defaults, on the same transformer."""
-    import onnxruntime
-
-    tokenizer = sentence_transformer(model).tokenizer
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-
-    def run(feeds: Mapping[str, np.ndarray], work: Work) -> np.ndarray:
-        hidden: np.ndarray = session.run(["last_hidden_state"], {n: feeds[n] for n in names})[0]
-        return hidden
-
-    return run, tokenizer
-
-
-def times(
-    open_side: Callable[..., tuple[Side, Any]],
-    given: tuple[object, ...],
-    todo: Sequence[Work],
-    calls: int,
-) -> dict[Work, float]:
-    """In a fresh process: its first call, then the median of interleaved warm ones, in ms."""
-    side, tokenizer = open_side(*given)
-    found = {work: embed(side, tokenizer, work)[0] for work in todo if work.cold}
-    warm = [work for work in todo if not work.cold]
-    rounds = [[embed(side, tokenizer, work)[0] for work in warm] for _ in range(WARM_UP + calls)][
-        WARM_UP:
-    ]
-    return found | {
-        w: statistics.median(t) for w, t in zip(warm, zip(*rounds, strict=True), strict=True)
-    }
 
 
 def fresh(function: Callable[..., Any], *given: object) -> Any:
@@ -214,17 +126,20 @@ def factors(lines: Sequence[Line]) -> list[float]:
 
 def show(lines: Sequence[Line], cosine: float) -> None:
     """80 columns wide."""
-    print(f"\n{'what was unequal':33}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}")
+    print(
+        f"\n{'what was unequal':33}{'PyTorch ms':>14}{'ONNX ms':>13}{'ratio':>7}{'→':>6}{'made':>6}"
+    )
     *unfair, fair = lines
     for line, after, factor in zip(unfair, lines[1:], factors(lines), strict=True):
         made = f"{line.ratio.value:7.1f}{after.ratio.value:6.1f}{factor:5.2f}×"
         print(f"{line.what:33}{spread(line.torch_ms):>14}{spread(line.onnx_ms):>13}{made}")
-    last = f"{spread(fair.torch_ms):>14}{spread(fair.onnx_ms):>13}"
-    told = f"{fair.ratio.value:.2f} ({fair.ratio.low:.2f}–{fair.ratio.high:.2f})"
-    print(f"{'the same work on both sides':33}{last}  {told}{' tie' if fair.ratio.tie else ''}")
+    last = f"{spread(fair.torch_ms):>14}{spread(fair.onnx_ms):>13}{fair.ratio.value:7.1f}"
+    print(f"{'the same work on both sides':33}{last}")
+    print(f"\nwithout the mask a vector's cosine to the right one is down to {cosine:.4f}")
     product = " × ".join(f"{factor:.2f}" for factor in factors(lines))
-    print(f"\n{unfair[0].ratio.value:.1f} (naive) = {product} × {fair.ratio.value:.2f} (fair)")
-    print(f"without the mask a vector's cosine to the right one is down to {cosine:.4f}")
+    print(f"naive {unfair[0].ratio.value:.1f} = {product} × fair {fair.ratio.value:.2f}")
+    interval = f"{fair.ratio.low:.2f}–{fair.ratio.high:.2f}{' (tie)' if fair.ratio.tie else ''}"
+    print(f"fair: {fair.ratio.value:.2f} times as fast, 95 % interval {interval}")
 
 
 def spread(ms: Sequence[float]) -> str:

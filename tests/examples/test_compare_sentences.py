@@ -23,7 +23,7 @@ from onnxpress.settings import Settings
 from onnxpress.source import OpenOptions, open_source
 from zoo import examples
 
-MODULES = ("compare", "multilingual", "naive", "ways")
+MODULES = ("compare", "multilingual", "naive", "sides", "ways")
 SMALL = {
     "vocab_size": 8100,
     "hidden_size": 48,
