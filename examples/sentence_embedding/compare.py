@@ -121,7 +121,8 @@ def ratio(row: Row) -> str:
 def described(machine: Machine, threads: int) -> str:
     """What the numbers are of."""
     slow = "" if machine.fast_int8 else "; no VNNI: int8 gains little here"
-    return f"{machine.cpu}, {threads} threads, {', '.join(machine.isa)}{slow}"
+    count = f"{threads} threads" if threads > 1 else "1 thread"
+    return f"{machine.cpu}, {count}, {', '.join(machine.isa)}{slow}"
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from ways import normalised, sentence_transformer
 from onnxpress import api
 from onnxpress.errors import InputError
 from onnxpress.machine import this_machine
-from onnxpress.verbs.environment import load_average
+from onnxpress.verbs.measure import NOISY_SPREAD
 from onnxpress.verbs.measured import Ratio, compare
 
 TOLERANCE = 1e-4
@@ -139,6 +139,9 @@ def show(lines: Sequence[Line], cosine: float) -> None:
     product = " × ".join(f"{factor:.2f}" for factor in factors(lines))
     print(f"naive {unfair[0].ratio.value:.1f} = {product} × fair {fair.ratio.value:.2f}")
     interval = f"{fair.ratio.low:.2f}–{fair.ratio.high:.2f}{' (tie)' if fair.ratio.tie else ''}"
+    varying = statistics.pstdev(fair.torch_ms) / statistics.mean(fair.torch_ms)
+    if varying > NOISY_SPREAD:
+        print(f"warning: this machine was busy: PyTorch's processes vary by {varying:.0%}")
     print(f"fair: {fair.ratio.value:.2f} times as fast, 95 % interval {interval}")
 
 
@@ -159,9 +162,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(described(this_machine(), options.threads))
-    load = load_average() or 0
-    if load > this_machine().logical_cores + 1:
-        print(f"warning: this machine was busy: {load:.1f} threads were running")
     with tempfile.TemporaryDirectory() as folder:
         package = sentence_transformer(options.model)
         whole = (package[0].auto_model, package.tokenizer)
