@@ -1,20 +1,33 @@
-"""Train both networks on drawn shapes, and write weights and held-out samples into build/."""
+"""Train networks on drawn shapes, and write weights and held-out samples into build/.
+
+    python train.py [bisenet] [unet] [deeplab]
+
+The first two without a name; DeepLabV3 is torchvision's.
+"""
 
 from __future__ import annotations
 
+import importlib
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from model import CLASSES, make, make_bisenet
+from model import CLASSES
 from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn import functional
 
 BUILD = Path(__file__).parent / "build"
 SIDE, HELD_OUT, BATCH = 64, 240, 16
+PLANS = {
+    "bisenet": ("model", "make_bisenet", 500, 4e-3),
+    "unet": ("model", "make", 450, 1.2e-2),
+    "deeplab": ("deeplab", "make", 300, 2e-3),
+}
+"""Name → module, factory, steps, learning rate."""
 
 
 def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +90,8 @@ def mean_iou(model: nn.Module, samples: list[tuple[np.ndarray, np.ndarray]]) -> 
     return float((right / (confusion.sum(0) + confusion.sum(1) - right)).mean())
 
 
-def main() -> None:
-    """Write build/unet.pt, build/bisenet.pt and build/samples/{images,masks}/."""
+def main(names: Sequence[str]) -> None:
+    """Write the weights as build/NAME.pt, and build/samples/{images,masks}/."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # such small images gain nothing from a second one
     held_out = [draw(np.random.default_rng([1, index])) for index in range(HELD_OUT)]
@@ -89,12 +102,13 @@ def main() -> None:
         Image.fromarray(image).save(BUILD / "samples" / "images" / f"{index:03}.png")
         Image.fromarray(mask).save(BUILD / "samples" / "masks" / f"{index:03}.png")
     (BUILD / "photo.png").write_bytes((BUILD / "samples" / "images" / "000.png").read_bytes())
-    plans = (("bisenet", make_bisenet, 500, 4e-3), ("unet", make, 450, 1.2e-2))
-    for name, factory, steps, rate in plans:
-        model = train(factory(), steps, rate, np.random.default_rng(0))
+    for name in names or ("bisenet", "unet"):
+        module, factory, steps, rate = PLANS[name]
+        made = getattr(importlib.import_module(module), factory)()
+        model = train(made, steps, rate, np.random.default_rng(0))
         torch.save(model.state_dict(), BUILD / f"{name}.pt")
         print(f"{name}: mIoU {mean_iou(model, held_out):.3f} on {HELD_OUT} held-out images")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -60,3 +62,23 @@ def test_deeplab_of_torchvision(segmentation: ModuleType) -> None:
     assert converted.verified.ok
     [output] = converted.model.signature.outputs
     assert output.shape == ("batch", 5, 64, 96)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pictures_to_masks_side_by_side(tmp_path: Path) -> None:
+    """The commands of the README's comparison: int8 keeps both networks' mIoU."""
+    pytest.importorskip("PIL")
+    if importlib.util.find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed")
+    folder = tmp_path / "segmentation"
+    shutil.copytree(
+        examples.FOLDER / folder.name, folder, ignore=shutil.ignore_patterns("build", "__pycache__")
+    )
+    said = [examples.run(command, folder) for command in examples.typed(folder.name)]
+    tables = [text for text in said if "from records to predictions" in text]
+    assert len(tables) == 2
+    for table in tables:
+        assert all(len(line) <= 80 for line in table.splitlines())
+        rows = [line for line in table.splitlines() if ".onnx" in line or "torch:" in line]
+        assert len(rows) >= 3

@@ -24,6 +24,13 @@ def shell_blocks(name: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+def typed(name: str) -> list[str]:
+    """The commands that the README shows with what they print, in order, each as one text."""
+    text = (FOLDER / name / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\$ ((?:.*\\\n)*.*)$", "".join(blocks), re.MULTILINE)
+
+
 def load(name: str, file: str = "model") -> ModuleType:
     """The module ``examples/NAME/FILE.py``."""
     known = f"example_{name}_{file}"
