@@ -84,7 +84,8 @@ def wishes_of(
         )
     engine = engine or (kept.engine if kept else None)
     of = engine or DEFAULT_ENGINE
-    plugin = registry.create(Engine, "engines", of)
+    if engine is not None:
+        registry.get("engines", engine)  # an unknown name is said before any work
     options = dict(session) if isinstance(session, Mapping) else parse_options(tuple(session))
     for key in THREADS & set(options):
         if options[key].isdecimal() and int(options[key]) > 0:  # 0 is for the engine's own choice
@@ -95,6 +96,7 @@ def wishes_of(
         name, provider_options = (provider, {}) if openvino else parse_provider(provider)
     wishes = Wishes(engine, threads, of, name, provider_options, options, kept)
     if name or options or kept:
+        plugin = registry.create(Engine, "engines", of)
         require(plugin, of)
         plugin.check(wishes.settings)
     return wishes

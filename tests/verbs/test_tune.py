@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,17 +56,18 @@ class Asleep(Session):
         return {"y": feeds["x"] * (1.2 if self._wrong else 1)}
 
 
-@pytest.fixture
-def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def asleep(patch: pytest.MonkeyPatch) -> None:
+    """Let every trial be a session that sleeps."""
+
     def opened(target: Artifact) -> InProcess:
         return InProcess(Asleep(target.settings))
 
     def knobs(*_: object) -> Sequence[Knob]:
         return KNOBS
 
-    monkeypatch.setattr("onnxpress.verbs.trials.open_runner", opened)
-    monkeypatch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.05)
-    monkeypatch.setattr("onnxpress.engines.onnxruntime.OnnxRuntime.knobs", knobs)
+    patch.setattr("onnxpress.verbs.trials.open_runner", opened)
+    patch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.05)
+    patch.setattr("onnxpress.engines.onnxruntime.OnnxRuntime.knobs", knobs)
 
 
 def job() -> Job:
@@ -74,14 +75,15 @@ def job() -> Job:
     return Job(Path("m.onnx"), 0, nothing, nothing, X, 2)  # type: ignore[arg-type]
 
 
-def tuned(budget_s: float = 60.0) -> Tuned:
-    return tune(job(), [Settings("onnxruntime", threads=2)], budget_s=budget_s)
+@pytest.fixture(scope="module")
+def found() -> Iterator[Tuned]:
+    with pytest.MonkeyPatch.context() as patch:
+        asleep(patch)
+        yield tune(job(), [Settings("onnxruntime", threads=2)])
 
 
-@pytest.mark.usefixtures("asleep")
 class TestSearch:
-    def test_what_helps_is_combined(self) -> None:
-        found = tuned()
+    def test_what_helps_is_combined(self, found: Tuned) -> None:
         assert found.best.options == {"first": "1", "second": "1"}
         assert found.best.threads == 2
         assert found.improved
@@ -91,23 +93,24 @@ class TestSearch:
         assert both.rungs >= 2
         assert trials["onnxruntime, threads=1"].rungs == 1, "bad ones end early"
 
-    def test_what_mattered_is_told_the_greatest_first(self) -> None:
-        effects = {effect.knob: effect for effect in tuned().mattered}
+    def test_what_mattered_is_told_the_greatest_first(self, found: Tuned) -> None:
+        effects = {effect.knob: effect for effect in found.mattered}
         assert set(effects) == {"threads", "first", "second", "nothing"}
         assert next(iter(effects)) == "threads"
         assert "threads=1 takes " in effects["threads"].text
         assert "first=1 is " in effects["first"].text
 
-    def test_wrong_answers_are_never_timed(self) -> None:
+    def test_wrong_answers_are_never_timed(self, found: Tuned) -> None:
         """It would be the fastest by far."""
-        trials = {trial.name: trial for trial in tuned().trials}
+        trials = {trial.name: trial for trial in found.trials}
         wrong, broken = trials["onnxruntime, wrong=1"], trials["onnxruntime, broken=1"]
         assert (wrong.latency_ms, wrong.rungs) == (None, 0)
         assert wrong.reason == "its answers differ by 0.2 of their size"
         assert (broken.latency_ms, broken.reason) == (None, "it does not open")
 
-    def test_a_short_budget_is_kept_and_told(self) -> None:
-        found = tuned(budget_s=0.1)
+    def test_a_short_budget_is_kept_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asleep(monkeypatch)
+        found = tune(job(), [Settings("onnxruntime", threads=2)], budget_s=0.1)
         assert not found.improved
         assert found.best == Settings("onnxruntime", threads=2)
         assert any("give a longer --budget" in warning for warning in found.warnings)
