@@ -75,7 +75,7 @@ def job() -> Job:
     return Job(Path("m.onnx"), 0, nothing, nothing, X, 2)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def found() -> Iterator[Tuned]:
     with pytest.MonkeyPatch.context() as patch:
         asleep(patch)

@@ -179,6 +179,9 @@ def _unknown(key: str, known: Iterable[str]) -> EngineError:
     names = sorted(known)
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
     near += [name for name in names if name not in near and key in name]
+    told = ", ".join(near or [name for name in names if "." not in name])
     return EngineError(
-        f"onnxruntime has no session option '{key}'", f"one of {', '.join(near or names)}"
+        f"onnxruntime has no session option '{key}'",
+        f"one of {told}" + ("" if near else ", …"),
+        "" if near else "see docs/providers.md",
     )
