@@ -25,6 +25,9 @@ class DeepLab(nn.Module):
         self.net = deeplabv3_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=classes
         )
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 0.1  # torchvision's 0.01 needs thousands of steps
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         return {"logits": self.net(image)["out"]}

@@ -93,11 +93,11 @@ def show(
 ) -> None:
     """A line for each way, 80 columns wide."""
     print(f"\n{title}, {result.rounds} rounds")
-    print(f"{'':30}{'ms':>7}{'± std':>7}  {'times as fast':22} {'cosine':>7} {'MB':>4}")
+    print(f"{'':30}{'ms':>7}{'± std':>7}  {'times as fast':21} {'cosine':>7} {'MB':>4}")
     for row in result.rows:
         size = f"{row.size_bytes / 1e6:.0f}" if row.size_bytes else "–"
         ms = f"{shown(row.latency_ms.mean):>7}{shown(row.latency_ms.std):>7}"
-        print(f"{row.name:30}{ms}  {ratio(row):22} {close[row.name]:7.5f} {size:>4}")
+        print(f"{row.name:30}{ms}  {ratio(row):21} {close[row.name]:7.5f} {size:>4}")
     for name, why in {**wrong, **result.failures}.items():
         print(f"{name:30}{why[:50]}")
     if result.noisy:
