@@ -144,6 +144,7 @@ def test_the_factors_multiply_to_the_naive_ratio(
     assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
 
 
+@pytest.mark.slow
 def test_equal_work_is_checked_before_naive_times(
     example: dict[str, ModuleType], model: Path, tmp_path: Path
 ) -> None:
