@@ -138,3 +138,14 @@ def test_wishes_go_over_the_form(tmp_path: Path) -> None:
         onnxpress.open(folder, engine="openvino")
     with pytest.raises(EngineError, match="no session option 'speed'"):
         onnxpress.open(folder, session={"speed": "high"})
+
+
+def test_a_bundle_cannot_start_thousands_of_threads(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    for change in ({"threads": 3000}, {"options": {"intra_op_num_threads": "3000"}}):
+        for form in manifest["forms"]:
+            form["settings"] |= {"threads": 1, "options": {}} | change
+        (folder / "bundle.json").write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match="3000; expected at most"):
+            onnxpress.open(folder)

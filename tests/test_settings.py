@@ -18,7 +18,8 @@ def test_settings_survive_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{"options": [1]}, {"threads": "two"}, {"threads": 1.5}, {"requests": "2"}]
+    "data",
+    [{"options": [1]}, {"threads": "two"}, {"threads": 1.5}, {"threads": True}, {"requests": "2"}],
 )
 def test_settings_of_another_shape_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(TypeError, match="settings have"):

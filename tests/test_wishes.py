@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onnxpress.engines._onnxruntime_options import session_options
 from onnxpress.errors import EngineError, InputError, PluginError
 from onnxpress.settings import Settings
 from onnxpress.wishes import Wishes, parse_options, read_settings, wishes_of
@@ -56,6 +57,10 @@ def test_a_file_without_settings_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"holds no settings; expected a file that 'onnxpress tu"):
         wishes_of(settings=path)
+    for threads in (4096, 0):
+        path.write_text(json.dumps({"engine": "onnxruntime", "threads": threads}))
+        with pytest.raises(InputError, match=f"settings with threads={threads}; expected a"):
+            wishes_of(settings=path)
     with pytest.raises(InputError, match="No such file"):
         wishes_of(settings=tmp_path / "none.json")
 
@@ -66,6 +71,7 @@ def test_a_file_without_settings_is_refused(tmp_path: Path, text: str) -> None:
         (None, "intra_threads=2", "has no session option 'intra_threads'.* intra_op_num_threads"),
         (None, "session.intra_op.allow_spin=0", "expected one of session.intra_op.allow_spinning"),
         (None, "enable_mem_pattern=5", "enable_mem_pattern=5; expected true or false"),
+        (None, "session.intra_op.allow_spinning=banana", "=banana; expected true or false"),
         (None, "execution_mode=fast", "expected one of ORT_SEQUENTIAL, ORT_PARALLEL"),
         (None, "inter_op_num_threads=x", "expected a whole number"),
         ("openvino", "STREAMS=2", "openvino has no property 'STREAMS'; expected one of NUM_STREAM"),
@@ -106,3 +112,13 @@ def test_unknown_engines_providers_and_devices_are_refused() -> None:
 )
 def test_session_options_of_the_field_are_taken(pair: str) -> None:
     assert wishes_of(session=(pair,)).settings.options == parse_options((pair,))
+
+
+@pytest.mark.parametrize(("text", "entry"), [("true", "1"), ("on", "1"), ("0", "0"), ("off", "0")])
+def test_switches_of_session_entries_mean_what_they_say(text: str, entry: str) -> None:
+    """ONNX Runtime takes any word but "1" for off."""
+    for key in ("session.intra_op.allow_spinning", "session.disable_cpu_ep_fallback"):
+        options = session_options(Settings("onnxruntime", options={key: text}))
+        assert options.get_session_config_entry(key) == entry
+    plain = {"optimization.disable_specified_optimizers": "GemmActivationFusion"}
+    session_options(Settings("onnxruntime", options=plain))

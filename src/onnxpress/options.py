@@ -143,6 +143,6 @@ def parse_percent(text: str | None, flag: str) -> float | None:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = math.nan
-    if not 0 <= share < math.inf:
+    if not 0 <= share < math.inf or (share >= 1 and not text.endswith("%")):
         raise InputError(f"{flag} {text}", "a share such as 5% or 0.05")
     return share

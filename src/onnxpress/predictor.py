@@ -15,7 +15,7 @@ from onnxpress.batching import ROWS, TOKENS, predictions
 from onnxpress.bundle import BundledForm, Manifest
 from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, Session
-from onnxpress.errors import BundleError, EngineError, SamplesError, writing
+from onnxpress.errors import BundleError, EngineError, InputError, SamplesError, writing
 from onnxpress.machine import this_machine
 from onnxpress.provider import provider_of
 from onnxpress.readers import IMAGE_SUFFIXES, TABLES, frame_rows, is_frame
@@ -23,7 +23,7 @@ from onnxpress.samples import Raw, Record, Samples
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Task
-from onnxpress.wishes import Wishes, wishes_of
+from onnxpress.wishes import Wishes, check_kept, wishes_of
 
 NONE = Wishes()
 
@@ -263,6 +263,10 @@ def _unfit(form: BundledForm, wishes: Wishes) -> str:
     state = engine.available()
     if not state.ok:
         return f"{form.settings.engine} is not available; {state.reason}"
+    try:
+        check_kept(wishes.over(form.settings))
+    except InputError as error:
+        return str(error)
     foreign = foreign_options(form.settings)
     if foreign:
         return f"a bundle may not set the option {foreign[0]} of {form.settings.engine}"

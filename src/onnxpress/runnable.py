@@ -22,6 +22,7 @@ from onnxpress.source import OpenOptions
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound
 from onnxpress.verbs.domains import domains
+from onnxpress.verbs.sweep import COPIES
 from onnxpress.wishes import Wishes
 
 CONVERT = "make one with 'onnxpress convert'"
@@ -97,11 +98,26 @@ def samples_of(
 
 
 def feeds_of(bound: Bound, samples: Samples, rows: int) -> Feeds:
-    """The first ``rows`` samples; where there are fewer they come again."""
-    records = list(islice(samples, rows))
+    """The first ``rows`` samples; where there are fewer they come again.
+
+    Raises ``InputError`` where they alone do not fit into memory.
+    """
+    records = list(islice(samples, min(rows, len(samples))))
     if not records:
         raise SamplesError("there are no samples", "at least one")
+    check_memory(bound.encode(records[:1]), rows)
     return bound.encode(list(islice(cycle(records), rows)))
+
+
+def check_memory(row: Feeds, rows: int) -> None:
+    """Raise ``InputError`` where ``rows`` such rows take more than this machine's memory."""
+    needed, there = COPIES * rows * sum(a.nbytes for a in row.values()), this_machine().memory_bytes
+    if 0 < there < needed:
+        raise InputError(
+            f"--batch {rows} needs {needed / 1e9:.3g} GB for its inputs alone",
+            f"at most the {there / 1e9:.3g} GB of this machine",
+            "take a smaller --batch",
+        )
 
 
 def one_batch(
@@ -118,7 +134,10 @@ def one_batch(
     if samples is None:
         if seed < 0:
             raise InputError(f"--seed {seed}", "a number of at least 0")
-        return RandomFeeds(signature, domains(thing.model), ((rows, seed),), thing.model)
+        known = domains(thing.model)
+        if static_batch(signature) is None:
+            check_memory(known.feeds(signature, 1, seed, {}), rows)
+        return RandomFeeds(signature, known, ((rows, seed),), thing.model)
     data, _ = samples_of(signature, samples, limit, seed)
     feeds = feeds_of(thing.bound(data, task, processing), data, rows)
     return lambda: [feeds]

@@ -333,6 +333,8 @@ def show_tuned(result: Result, *, verbose: bool) -> None:
     out.print()
     speedup = result["speedup"]
     verdict = "Nothing beats the defaults beyond the noise."
+    if not any(trial["latency_ms"] and trial["changes"] for trial in result["trials"]):
+        verdict = "Nothing was tried: give a longer --budget."
     if result["improved"]:
         best = next(t["name"] for t in timed if t["settings"] == result["best"])
         verdict = (

@@ -64,7 +64,11 @@ class Settings:
     def from_dict(cls, data: Mapping[str, object]) -> Settings:
         """What ``to_dict`` gave. Raises ``KeyError`` or ``TypeError`` for anything else."""
         threads, requests = data.get("threads"), data.get("requests", 1)
-        if not isinstance(threads, int | None) or not isinstance(requests, int):
+        if (
+            not isinstance(threads, int | None)
+            or not isinstance(requests, int)
+            or isinstance(threads, bool)
+        ):
             raise TypeError(f"settings have threads {threads!r} and requests {requests!r}")
         return cls(
             str(data["engine"]),

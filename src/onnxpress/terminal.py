@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, writing
 from onnxpress.progress import Progress as Report
 from onnxpress.progress import silent
 
@@ -193,8 +194,12 @@ def write_json(path: Path, command: str, result: Mapping[str, object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """``text`` in a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with writing(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def check_output(path: Path, flag: str = "--output") -> None:
@@ -203,3 +208,5 @@ def check_output(path: Path, flag: str = "--output") -> None:
         raise InputError(f"{flag} {path} is a folder", "a file")
     if not path.resolve().parent.is_dir():
         raise InputError(f"the folder of {flag} {path} does not exist", "an existing folder")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"{flag} {path} cannot be written", "a folder that can be written to")

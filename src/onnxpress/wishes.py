@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,9 +88,9 @@ def wishes_of(
     if engine is not None:
         registry.get("engines", engine)  # an unknown name is said before any work
     options = dict(session) if isinstance(session, Mapping) else parse_options(tuple(session))
-    for key in THREADS & set(options):
-        if options[key].isdecimal() and int(options[key]) > 0:  # 0 is for the engine's own choice
-            check_threads(int(options[key]), f"--session {key}=")
+    check_counts(options, "--session")
+    if kept is not None:
+        check_kept(kept)
     name, provider_options = "", dict[str, str]()
     if provider:
         openvino = of == "openvino"  # its devices are AUTO:GPU,CPU or GPU.1
@@ -100,6 +101,25 @@ def wishes_of(
         require(plugin, of)
         plugin.check(wishes.settings)
     return wishes
+
+
+def check_counts(options: Mapping[str, str], whence: str) -> None:
+    """Raise ``InputError`` for options that ask for more threads than ``--threads`` may, or fewer.
+
+    0 is for the engine's own choice; what is no number the engine refuses.
+    """
+    for key in sorted(THREADS & set(options)):
+        with contextlib.suppress(ValueError):
+            count = int(options[key])
+            if count:
+                check_threads(count, f"{whence} {key}=")
+
+
+def check_kept(settings: Settings) -> None:
+    """Raise ``InputError`` for settings of a file that start more threads than make sense here."""
+    check_threads(settings.threads, "settings with threads=")
+    check_threads(settings.requests, "settings with requests=")
+    check_counts(settings.options, "settings with")
 
 
 def read_settings(path: Path) -> Settings:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 ROW = {
     "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
     "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
-    "fallbacks",
+    "fallbacks", "settings",
 }  # fmt: skip
 
 

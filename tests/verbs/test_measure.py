@@ -24,7 +24,7 @@ from onnxpress.verbs.measured import Latency
 ROW_KEYS = [
     "name", "engine", "requested", "executed", "batch", "length", "latency_ms",
     "throughput_per_s", "load_ms", "peak_rss_bytes", "size_bytes", "quality", "speedup", "tie",
-    "fallbacks",
+    "fallbacks", "settings",
 ]  # fmt: skip
 
 SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))

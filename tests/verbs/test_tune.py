@@ -201,6 +201,14 @@ class TestCommand:
             assert trial["settings"]["requests"] == 1
             assert "execution_mode" not in trial["settings"]["options"]
 
+    def test_a_batch_beyond_memory_is_refused(self, project_onnx: Path) -> None:
+        for samples in ("random:4", None):
+            with pytest.raises(InputError, match=r"--batch 99999999999 needs .* GB for its inputs"):
+                if samples is None:
+                    api.profile(project_onnx, batch=99_999_999_999)
+                else:
+                    api.tune(project_onnx, samples=samples, batch=99_999_999_999)
+
     def test_bad_input_is_one_line(self, project_onnx: Path) -> None:
         for words, said in (
             ({"budget": 0}, "--budget 0; expected a number of seconds above 0"),

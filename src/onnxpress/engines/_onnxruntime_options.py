@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,12 @@ KEYS = frozenset(
     }
 )
 """From ``onnxruntime_session_options_config_keys.h``."""
+SWITCH = re.compile(
+    r"\b(allow|disable|enable|use|set|force|strict|record|share|stop|debug)_|_enable$|embed_mode$"
+    r"|allowed$|quantprecision$"
+)
+"""Keys whose value is 0 or 1, but for ``TEXTS``."""
+TEXTS = ("optimization.disable_specified_optimizers",)
 
 
 def session_options(settings: Settings) -> onnxruntime.SessionOptions:
@@ -133,6 +140,10 @@ def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
     if "." in key:
         if key not in KEYS and not _is_newer():
             raise _unknown(key, (*KEYS, *attributes))
+        if SWITCH.search(key) and key not in TEXTS:
+            if value.lower() not in SWITCHES:
+                raise EngineError(f"session option {key}={value}", "true or false")
+            value = "01"[SWITCHES[value.lower()]]  # it takes any other word for one of them
         options.add_session_config_entry(key, value)
         return
     if key not in attributes:

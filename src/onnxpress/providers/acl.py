@@ -14,6 +14,6 @@ class Acl(Provider):
     use_when = "A vendor's build has it and it measures faster than the CPU provider there."
     limits = "Few operators, float32 and fixed shapes."
     source = (
-        "https://onnxruntime.ai/docs/execution-providers/community-maintained/ACL- "
+        "https://onnxruntime.ai/docs/execution-providers/community-maintained/ACL-"
         "ExecutionProvider.html"
     )

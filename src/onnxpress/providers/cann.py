@@ -15,6 +15,6 @@ class Cann(Provider):
     use_when = "A model runs on Ascend."
     limits = "Compiles subgraphs for fixed shapes."
     source = (
-        "https://onnxruntime.ai/docs/execution-providers/community-maintained/CANN- "
+        "https://onnxruntime.ai/docs/execution-providers/community-maintained/CANN-"
         "ExecutionProvider.html"
     )

@@ -14,6 +14,6 @@ class Rknpu(Provider):
     use_when = "A model runs on such a board."
     limits = "Few operators."
     source = (
-        "https://onnxruntime.ai/docs/execution-providers/community-maintained/RKNPU- "
+        "https://onnxruntime.ai/docs/execution-providers/community-maintained/RKNPU-"
         "ExecutionProvider.html"
     )

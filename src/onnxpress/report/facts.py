@@ -64,6 +64,8 @@ def headline(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
         row = next(iter(holding or measured), None)
         term = "Fastest that holds the floor" if holding else "Fastest, not chosen"
         term = term if "chosen" in result else "Fastest"
+        if row is not None and "tie" in row.marks and "chosen" not in result:
+            term = "A tie with the baseline"
     if row is None or rows.is_sweep:
         return ()
     return (

@@ -21,7 +21,7 @@ from onnxpress.errors import InputError, OnnxpressError
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import this_machine
 from onnxpress.progress import Progress, silent
-from onnxpress.runner import InProcess, Runner, Target
+from onnxpress.runner import Artifact, EndToEnd, InProcess, Runner, Target
 from onnxpress.signature import Feeds
 from onnxpress.verbs.environment import environment, load_average
 from onnxpress.verbs.executed import summary
@@ -217,7 +217,17 @@ def _row(
         peak_rss_bytes=peak,
         size_bytes=candidate.size_bytes,
         fallbacks=runner.fallbacks(),
+        settings=_settings(candidate.target),
     )
+
+
+def _settings(target: Target | Session) -> Mapping[str, object] | None:
+    """What a file runs with, the number of threads that the engine takes included."""
+    target = target.target if isinstance(target, EndToEnd) else target
+    if not isinstance(target, Artifact):
+        return None
+    threads = target.settings.threads or this_machine().threads
+    return target.settings.with_threads(threads).to_dict()
 
 
 def _against(row: Row, baseline: str, medians: Mapping[str, Sequence[float]], seed: int) -> Row:

@@ -72,7 +72,7 @@ class Row:
     ``load_ms`` and ``peak_rss_bytes`` are those of ``Runner``. ``speedup`` is None where the
     baseline failed; the baseline itself has exactly 1 and is no tie. ``quality`` is for those
     who know the reference to fill in. ``fallbacks`` are the nodes that run elsewhere than on the
-    provider that was asked for.
+    provider that was asked for. ``settings`` are a file's, as ``Settings.to_dict`` has them.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Row:
     tie: bool = False
     length: int | None = None
     fallbacks: tuple[str, ...] = ()
+    settings: Mapping[str, object] | None = None
 
     @property
     def fallen(self) -> str:
@@ -113,6 +114,7 @@ class Row:
             "speedup": None if self.speedup is None else self.speedup.to_dict(),
             "tie": self.tie,
             "fallbacks": list(self.fallbacks),
+            "settings": dict(self.settings) if self.settings is not None else None,
         }
 
     @classmethod

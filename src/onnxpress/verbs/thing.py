@@ -64,4 +64,6 @@ class Thing:
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate(self.name, self.target, self.engine, self.requested, self.size_bytes)
+        at_once = self.target.settings.requests if isinstance(self.target, Artifact) else 1
+        told = (self.engine, self.requested, self.size_bytes, at_once)
+        return Candidate(self.name, self.target, *told)

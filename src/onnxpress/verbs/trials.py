@@ -174,7 +174,7 @@ class Trials(contextlib.AbstractContextManager["Trials"]):
     def _note(self, trials: Sequence[Tried], measured: Measured) -> None:
         rows = {row.name: row for row in measured.rows}
         if measured.noisy:
-            self.warnings.append(measured.noisy)
+            self.warnings = [measured.noisy]  # the last measurement decides, and its noise counts
         for trial in trials:
             if trial.name in measured.failures:
                 self.tried[trial.name] = replace(trial, reason=measured.failures[trial.name])

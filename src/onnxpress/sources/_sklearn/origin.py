@@ -23,7 +23,7 @@ from sklearn.base import (
     is_outlier_detector,
     is_regressor,
 )
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from onnxpress.engine import Executed, Session
 from onnxpress.errors import SourceError
@@ -196,6 +196,7 @@ class _SklearnSession(Session):
         super().__init__()
         self._model, self._name, self._inputs, self._threads = model, name, inputs, threads
         self._turn = threading.Lock()
+        self._libraries = ThreadpoolController()  # to look for them takes milliseconds
         self.signature = Signature(
             tuple(one.spec("?") for one in inputs.every),
             tuple(
@@ -205,7 +206,7 @@ class _SklearnSession(Session):
         )
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
-        with self._turn, threadpool_limits(self._threads):
+        with self._turn, self._libraries.limit(limits=self._threads):
             return answer(self._model, self._inputs, dict(feeds))
 
     def executed(self) -> tuple[Executed, ...]:
