@@ -93,6 +93,9 @@ def test_unknown_engines_providers_and_devices_are_refused() -> None:
         wishes_of(engine="openvino", provider="TPU")
     with pytest.raises(InputError, match=r"--session inter_op_num_threads=100000; expected at mo"):
         wishes_of(session=("inter_op_num_threads=100000",))
+    with pytest.raises(EngineError, match="openvino has no property 'FOO'"):
+        wishes_of(engine="openvino", provider="AUTO", session=("FOO=1",))
+    assert wishes_of(engine="openvino", provider="AUTO", session=("NUM_STREAMS=1",)).provider
     with pytest.raises(InputError, match="--threads 0"):
         wishes_of(threads=0)
 

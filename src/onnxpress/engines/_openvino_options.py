@@ -35,9 +35,8 @@ def check(settings: Settings) -> None:
     if kind not in (*names, *VIRTUAL):
         told = ", ".join((*available, "AUTO"))
         raise EngineError(f"openvino has no device {device} here", f"one of {told}")
-    if kind in VIRTUAL:
-        return
-    known = _properties(kind)
+    standing = [kind, *names] if kind in VIRTUAL else [kind]
+    known = sorted({key for each in standing for key in _properties(each)})
     for key in settings.options:
         if key not in known:
             near = difflib.get_close_matches(key.upper(), known, n=3, cutoff=0.5)
@@ -72,5 +71,8 @@ def _properties(device: str) -> tuple[str, ...]:
     """Those that may be set."""
     import openvino
 
-    listed = openvino.Core().get_property(device, "SUPPORTED_PROPERTIES")
+    try:
+        listed = openvino.Core().get_property(device, "SUPPORTED_PROPERTIES")
+    except RuntimeError:  # a virtual device that this OpenVINO is built without
+        listed = {}
     return tuple(sorted({*CORE, *(name for name, access in listed.items() if "W" in access)}))
