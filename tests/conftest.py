@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     from zoo.digits import Digits
     from zoo.project import Project
+
+# How long an example takes says how busy the machine is.
+hypothesis_settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("untimed")
 
 Shell = Callable[..., tuple[int, str, str]]
 """Words of a command line → exit code, stdout and stderr."""
