@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 from ways import TEXTS, VECTORS, Remote, Way, feeds_of
@@ -114,15 +116,16 @@ def ratio(row: Row) -> str:
     speed = row.speedup
     if row.name == BASELINE or speed is None:
         return "1 (baseline)" if speed else "–"
-    told = f"{speed.value:.2f} ({speed.low:.2f}–{speed.high:.2f})"
+    value, low, high = (f"{each:.{2 if each < 10 else 1}f}" for each in asdict(speed).values())
+    told = f"{value} ({low}–{high})"
     return f"{told} tie" if row.tie else told
 
 
 def described(machine: Machine, threads: int) -> str:
-    """What the numbers are of."""
+    """What the numbers are of, in lines of 80 columns at most."""
     slow = "" if machine.fast_int8 else "; no VNNI: int8 gains little here"
     count = f"{threads} threads" if threads > 1 else "1 thread"
-    return f"{machine.cpu}, {count}, {', '.join(machine.isa)}{slow}"
+    return textwrap.fill(f"{machine.cpu}, {count}, {', '.join(machine.isa)}{slow}", 80)
 
 
 def main() -> None:

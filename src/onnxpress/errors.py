@@ -15,7 +15,8 @@ Anything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 EXTRAS = {
@@ -112,6 +113,14 @@ def writing(path: object) -> Iterator[None]:
         raise InputError(
             f"cannot write {path} ({error.strerror or error})", "a folder with room to write"
         ) from error
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Those of ``known`` that are like ``name``, then those that hold it, in any case."""
+    called = {each.lower(): each for each in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), called, n=count, cutoff=0.5)
+    near += [each for each in called if each not in near and name.lower() in each]
+    return [called[each] for each in near]
 
 
 class MissingExtra(OnnxpressError):

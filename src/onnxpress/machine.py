@@ -79,6 +79,11 @@ class Machine:
         return tuple(dict.fromkeys((*counts, max(most, self.threads))))
 
     @property
+    def equal_parts(self) -> tuple[int, ...]:
+        """Into how many equal parts the threads can be divided: 2 and more, up to one each."""
+        return tuple(n for n in range(2, self.threads + 1) if self.threads % n == 0)
+
+    @property
     def fast_int8(self) -> bool:
         """Whether the CPU multiplies int8 with one dot-product instruction."""
         return bool(set(INT8_DOT) & set(self.isa))

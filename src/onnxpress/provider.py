@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from onnxpress import registry
-from onnxpress.errors import InputError
+from onnxpress.errors import InputError, nearest
 
 Kind = Literal["switch", "integer", "bytes", "text", "path", "choice"]
 SWITCHES = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
@@ -91,16 +90,17 @@ class Provider:
         """
         if self.options is None:
             return dict(given)
-        found = {}
+        taken = {}
         for key, text in given.items():
             option = self.options.get(key)
             if option is None:
-                raise InputError(f"{self.title} has no option '{key}'", _nearest(key, self.options))
+                found = f"{self.title} has no option '{key}'"
+                raise InputError(found, _expected(key, self.options))
             value = option.read(text, self.switch)
             if value is None:
                 raise InputError(f"{self.title} option {key}={text}", option.expected)
-            found[key] = value
-        return found
+            taken[key] = value
+        return taken
 
 
 def provider_of(name: str) -> Provider:
@@ -118,8 +118,8 @@ def provider_of(name: str) -> Provider:
     found = called.get(name.strip().lower())
     if found is not None:
         return found
-    near = difflib.get_close_matches(name.strip().lower(), called, n=4, cutoff=0.5)
-    told = ", ".join(dict.fromkeys(called[item].title for item in near)) or ", ".join(titles)
+    near = [called[alias].title for alias in nearest(name.strip(), called, 4)]
+    told = ", ".join(dict.fromkeys(near or titles))
     raise InputError(f"unknown provider '{name}'", f"one such as {told}")
 
 
@@ -139,10 +139,7 @@ def parse_provider(text: str) -> tuple[str, dict[str, str]]:
     return provider.title, provider.checked(options)
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
-    near += [name for name in names if name not in near and key.lower() in name.lower()]
-    if not names:
-        return "no options: it has none"
-    return f"one of {', '.join(near or names)}"
+def _expected(key: str, known: Collection[str]) -> str:
+    """What may stand in the place of ``key``."""
+    told = ", ".join(nearest(key, known) or sorted(known))
+    return f"one of {told}" if known else "no options: it has none"

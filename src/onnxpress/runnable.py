@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle, islice
 from pathlib import Path
 
 from onnxpress import registry
 from onnxpress.custom_ops import check_library
 from onnxpress.engine import Engine, ModelFacts
-from onnxpress.errors import InputError, SamplesError
+from onnxpress.errors import InputError
 from onnxpress.given import Batches, RandomFeeds, bound_of, is_bundle, model_of, thing_of
 from onnxpress.machine import this_machine
 from onnxpress.model import Model
@@ -17,12 +16,12 @@ from onnxpress.processing import Processing
 from onnxpress.runner import Artifact
 from onnxpress.samples import Samples
 from onnxpress.settings import Settings
-from onnxpress.signature import Feeds, Signature
+from onnxpress.signature import Signature
 from onnxpress.source import OpenOptions
 from onnxpress.stacking import static_batch
 from onnxpress.task import Bound
 from onnxpress.verbs.domains import domains
-from onnxpress.verbs.sweep import COPIES
+from onnxpress.verbs.feeds import COPIES, check_memory, first_feeds
 from onnxpress.wishes import Wishes
 
 CONVERT = "make one with 'onnxpress convert'"
@@ -97,29 +96,6 @@ def samples_of(
     return data, note or ""
 
 
-def feeds_of(bound: Bound, samples: Samples, rows: int) -> Feeds:
-    """The first ``rows`` samples; where there are fewer they come again.
-
-    Raises ``InputError`` where they alone do not fit into memory.
-    """
-    records = list(islice(samples, min(rows, len(samples))))
-    if not records:
-        raise SamplesError("there are no samples", "at least one")
-    check_memory(bound.encode(records[:1]), rows)
-    return bound.encode(list(islice(cycle(records), rows)))
-
-
-def check_memory(row: Feeds, rows: int) -> None:
-    """Raise ``InputError`` where ``rows`` such rows take more than this machine's memory."""
-    needed, there = COPIES * rows * sum(a.nbytes for a in row.values()), this_machine().memory_bytes
-    if 0 < there < needed:
-        raise InputError(
-            f"--batch {rows} needs {needed / 1e9:.3g} GB for its inputs alone",
-            f"at most the {there / 1e9:.3g} GB of this machine",
-            "take a smaller --batch",
-        )
-
-
 def one_batch(
     thing: Runnable,
     samples: object,
@@ -136,8 +112,9 @@ def one_batch(
             raise InputError(f"--seed {seed}", "a number of at least 0")
         known = domains(thing.model)
         if static_batch(signature) is None:
-            check_memory(known.feeds(signature, 1, seed, {}), rows)
+            row = sum(array.nbytes for array in known.feeds(signature, 1, seed).values())
+            check_memory(f"--batch {rows}", COPIES * rows * row)
         return RandomFeeds(signature, known, ((rows, seed),), thing.model)
     data, _ = samples_of(signature, samples, limit, seed)
-    feeds = feeds_of(thing.bound(data, task, processing), data, rows)
+    feeds = first_feeds(thing.bound(data, task, processing), data, rows)
     return lambda: [feeds]

@@ -45,22 +45,16 @@ class Wishes:
         """``settings`` with what was asked of their engine; options are added."""
         if settings.engine != self.of:
             return replace(settings, threads=self.threads or settings.threads)
-        if self.kept is not None:
-            settings = replace(
-                settings,
-                threads=self.kept.threads,
-                precision=self.kept.precision,
-                requests=self.kept.requests,
-                provider=self.kept.provider,
-                provider_options={**settings.provider_options, **self.kept.provider_options},
-                options={**settings.options, **self.kept.options},
-            )
+        kept = self.kept or settings
+        provider_options = {**settings.provider_options, **kept.provider_options}
         return replace(
             settings,
-            threads=self.threads or settings.threads,
-            provider=self.provider or settings.provider,
-            provider_options={**settings.provider_options, **self.provider_options},
-            options={**settings.options, **self.options},
+            threads=self.threads or kept.threads or settings.threads,
+            precision=kept.precision,
+            requests=kept.requests,
+            provider=self.provider or kept.provider,
+            provider_options={**provider_options, **self.provider_options},
+            options={**settings.options, **kept.options, **self.options},
         )
 
 

@@ -48,22 +48,27 @@ class Asleep(Session):
             raise EngineError("it does not open")
         self.signature, self._wrong = SIGNATURE, "wrong" in options
         self._seconds = 0.008 * (2 if settings.threads == 1 else 1) * (0.1 if self._wrong else 1)
-        for name in ("first", "second"):
-            self._seconds *= 0.6 if name in options else 1
+        for name, times in (("first", 0.6), ("second", 0.6), ("once", 0.3)):
+            self._seconds *= times if name in options else 1
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         time.sleep(self._seconds)
         return {"y": feeds["x"] * (1.2 if self._wrong else 1)}
 
 
-def asleep(patch: pytest.MonkeyPatch) -> None:
-    """Let every trial be a session that sleeps."""
+def asleep(patch: pytest.MonkeyPatch, tunes: Sequence[Knob] = KNOBS) -> None:
+    """Let every trial be a session that sleeps; with the option ``once`` it opens once."""
+    seen: set[str] = set()
 
     def opened(target: Artifact) -> InProcess:
+        value = target.settings.options.get("once", "")
+        if value in seen:
+            raise EngineError("it opens but once")
+        seen.update(value)
         return InProcess(Asleep(target.settings))
 
     def knobs(*_: object) -> Sequence[Knob]:
-        return KNOBS
+        return tunes
 
     patch.setattr("onnxpress.verbs.trials.open_runner", opened)
     patch.setattr("onnxpress.verbs.measure.WARM_LIMIT_S", 0.05)
@@ -95,7 +100,7 @@ class TestSearch:
 
     def test_what_mattered_is_told_the_greatest_first(self, found: Tuned) -> None:
         effects = {effect.knob: effect for effect in found.mattered}
-        assert set(effects) == {"threads", "first", "second", "nothing"}
+        assert set(effects) == {"threads", "first", "second", "nothing"}, "what fails is out"
         assert next(iter(effects)) == "threads"
         assert "threads=1 takes " in effects["threads"].text
         assert "first=1 is " in effects["first"].text
@@ -107,6 +112,18 @@ class TestSearch:
         assert (wrong.latency_ms, wrong.rungs) == (None, 0)
         assert wrong.reason == "its answers differ by 0.2 of their size"
         assert (broken.latency_ms, broken.reason) == (None, "it does not open")
+
+    def test_what_fails_later_is_out_however_fast_it_was(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Three of them, more than the last measurement has: then the next best is taken."""
+        once = Knob("once", tuple({"once": value} for value in "abc"))
+        asleep(monkeypatch, (once, Knob("first", ({"first": "1"},))))
+        found = tune(job(), [Settings("onnxruntime", threads=2)])
+        tried = {trial.name: trial for trial in found.trials}
+        fast = [tried[f"onnxruntime, once={value}"] for value in "abc"]
+        assert all(one.speedup is None and one.reason == "it opens but once" for one in fast)
+        assert found.best.options == {"first": "1"}
 
     def test_a_short_budget_is_kept_and_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asleep(monkeypatch)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import onnx
 
-from onnxpress.errors import InputError
 from onnxpress.given import (
     check_at_least_one,
     check_measuring,
@@ -28,23 +27,22 @@ from onnxpress.pressing.press import press_plan
 from onnxpress.pressing.result import Planned, Pressed
 from onnxpress.processing import Processing
 from onnxpress.progress import Progress, silent
-from onnxpress.runnable import feeds_of, one_batch, runnable_of, samples_of
+from onnxpress.runnable import one_batch, runnable_of, samples_of
 from onnxpress.samples import Samples
 from onnxpress.signature import TensorSpec
 from onnxpress.source import Exporter, ExportOptions
 from onnxpress.task import DEFAULT_FLOOR
 from onnxpress.verbs.bench import bench
+from onnxpress.verbs.feeds import first_feeds
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.profile import profile as run_profile
 from onnxpress.verbs.profiled import Profiled
 from onnxpress.verbs.score import RANDOM
 from onnxpress.verbs.sweep import points_of
-from onnxpress.verbs.trials import Job
+from onnxpress.verbs.trials import Job, check_search
 from onnxpress.verbs.tune import tune as run_tune
 from onnxpress.verbs.tuned import Tuned
 from onnxpress.wishes import wishes_of
-
-OBJECTIVES = ("latency", "throughput")
 
 
 def measure(
@@ -141,10 +139,7 @@ def tune(
     16, several at once). ``budget`` is in seconds. No more than ``threads`` are used. Settings of
     another precision must keep ``floor`` of the quality, all others the very answers.
     """
-    if objective not in OBJECTIVES:
-        raise InputError(f"--objective {objective}", " or ".join(OBJECTIVES))
-    if not 0 < budget < float("inf"):
-        raise InputError(f"--budget {budget:g}", "a number of seconds above 0")
+    check_search(objective, budget)
     check_at_least_one(batch=batch)
     wishes = wishes_of(engine, threads, provider, session)
     processing = processing_of(preprocess, tokenizer, samples)
@@ -160,7 +155,7 @@ def tune(
             load(thing.artifact.path).file_bytes,
             bound,
             data,
-            feeds_of(bound, data, size),
+            first_feeds(bound, data, size),
             size,
             objective,
             this_machine().limited(threads),

@@ -14,13 +14,13 @@ def knobs(machine: Machine, objective: str) -> Sequence[Knob]:
     Nodes side by side and several runs at once divide the cores among them.
     """
     usual, *fewer = machine.thread_counts
-    halves = [count for count in range(2, usual + 1) if usual % count == 0]
+    parts = machine.equal_parts
     found = [Knob("threads", tuple({"threads": str(count)} for count in fewer))]
     if objective == "throughput":
         found.append(
             Knob(
                 "runs at once",
-                tuple({"requests": str(n), "threads": str(usual // n)} for n in halves),
+                tuple({"requests": str(n), "threads": str(usual // n)} for n in parts),
             )
         )
     found += [
@@ -37,7 +37,7 @@ def knobs(machine: Machine, objective: str) -> Sequence[Knob]:
                     "inter_op_num_threads": str(n),
                     "threads": str(usual // n),
                 }
-                for n in halves[:1]
+                for n in parts[:1]
             ),
         ),
         Knob("memory pattern", ({"enable_mem_pattern": "false"},)),

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from onnxpress.errors import EngineError, InputError
+from onnxpress.errors import EngineError, InputError, nearest
 from onnxpress.machine import this_machine
-from onnxpress.provider import provider_of
+from onnxpress.provider import SWITCHES, provider_of
 from onnxpress.settings import Settings
 
 if TYPE_CHECKING:
     import onnxruntime
 
 CPU = "CPUExecutionProvider"
-SWITCHES = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
 KEYS_OF = (1, 31)
 """The newest ONNX Runtime whose keys are ``KEYS``; what a newer one has besides is let through."""
 KEYS = frozenset(
@@ -27,9 +25,7 @@ KEYS = frozenset(
         "ep.context_file_path",
         "ep.context_model_external_initializers_file_name",
         "ep.context_node_name_prefix",
-        "ep.dynamic.workload_type",
         "ep.enable_weightless_ep_context_nodes",
-        "ep.nvtensorrtrtx.enable_cuda_graph",
         "ep.share_ep_contexts",
         "ep.stop_share_ep_contexts",
         "memory.enable_memory_arena_shrinkage",
@@ -39,7 +35,6 @@ KEYS = frozenset(
         "optimization.disable_specified_optimizers",
         "optimization.enable_cast_chain_elimination",
         "optimization.enable_gelu_approximation",
-        "optimization.memory_optimizer_config",
         "optimization.minimal_build_optimizations",
         "session.allow_released_opsets_only",
         "session.collect_node_memory_stats_to_file",
@@ -47,7 +42,6 @@ KEYS = frozenset(
         "session.disable_aot_function_inlining",
         "session.disable_cpu_ep_fallback",
         "session.disable_double_qdq_remover",
-        "session.disable_ep_context_model_compile",
         "session.disable_model_compile",
         "session.disable_prepacking",
         "session.disable_qdq_constant_folding",
@@ -86,7 +80,9 @@ KEYS = frozenset(
         "session.x64quantprecision",
     }
 )
-"""From ``onnxruntime_session_options_config_keys.h``."""
+"""Those that ONNX Runtime's library for CPUs names, and what ARM and compiled contexts have."""
+OF_PROVIDER = re.compile(r"ep\.\w+\.\w+")
+"""Keys that a provider defines itself, such as ``ep.dml.disable_graph_fusion``."""
 SWITCH = re.compile(
     r"\b(allow|disable|enable|use|set|force|strict|record|share|stop|debug)_|_enable$|embed_mode$"
     r"|allowed$|quantprecision$"
@@ -138,7 +134,7 @@ def _set(options: onnxruntime.SessionOptions, key: str, value: str) -> None:
     """A dotted key is a session config entry, any other one an attribute of SessionOptions."""
     attributes = [name for name in dir(options) if _settable(options, name)]
     if "." in key:
-        if key not in KEYS and not _is_newer():
+        if key not in KEYS and not OF_PROVIDER.fullmatch(key) and not _is_newer():
             raise _unknown(key, (*KEYS, *attributes))
         if SWITCH.search(key) and key not in TEXTS:
             if value.lower() not in SWITCHES:
@@ -186,11 +182,9 @@ def _is_newer() -> bool:
     return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) > KEYS_OF
 
 
-def _unknown(key: str, known: Iterable[str]) -> EngineError:
-    names = sorted(known)
-    near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
-    near += [name for name in names if name not in near and key in name]
-    told = ", ".join(near or [name for name in names if "." not in name])
+def _unknown(key: str, known: Collection[str]) -> EngineError:
+    near = nearest(key, known)
+    told = ", ".join(near or sorted(name for name in known if "." not in name))
     return EngineError(
         f"onnxruntime has no session option '{key}'",
         f"one of {told}" + ("" if near else ", …"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 
-from onnxpress.errors import EngineError
+from onnxpress.errors import EngineError, nearest
 from onnxpress.machine import this_machine
 from onnxpress.settings import Settings
 
@@ -39,9 +38,7 @@ def check(settings: Settings) -> None:
     known = sorted({key for each in standing for key in _properties(each)})
     for key in settings.options:
         if key not in known:
-            near = difflib.get_close_matches(key.upper(), known, n=3, cutoff=0.5)
-            near += [name for name in known if name not in near and key.upper() in name]
-            told = ", ".join(near or known)
+            told = ", ".join(nearest(key, known) or known)
             raise EngineError(f"openvino has no property '{key}'", f"one of {told}")
 
 

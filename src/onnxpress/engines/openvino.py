@@ -94,14 +94,13 @@ class OpenVino(Engine):
 
     def knobs(self, machine: Machine, objective: str) -> Sequence[Knob]:
         """Threads, streams, pinning, hyper-threading; bfloat16 where the CPU has it."""
-        usual, *fewer = machine.thread_counts
-        streams = [count for count in range(2, usual + 1) if usual % count == 0]
+        _, *fewer = machine.thread_counts
         found = [Knob("threads", tuple({"threads": str(count)} for count in fewer))]
         if objective == "throughput":
             found.append(
                 Knob(
                     "runs at once",
-                    tuple({"requests": str(n), "NUM_STREAMS": str(n)} for n in streams),
+                    tuple({"requests": str(n), "NUM_STREAMS": str(n)} for n in machine.equal_parts),
                 )
             )
         if machine.fast_bfloat16:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from onnxpress.verbs.convert import BATCHES, convert, prove
 from onnxpress.verbs.domains import Domains, domains
 from onnxpress.verbs.feeds import random_feeds, seeds
 from onnxpress.verbs.optimize import DEFAULT_RECIPE, optimize
+from onnxpress.verbs.trials import check_search
 from onnxpress.wishes import Wishes
 
 KEYED_VERSIONS = ("onnxpress", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino")
@@ -61,10 +61,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.floor is not None and not self.floor <= 1:
             raise InputError(f"--floor {self.floor}", "a number of at most 1, such as 0.99")
-        if self.objective not in ("latency", "throughput"):
-            raise InputError(f"--objective {self.objective}", "latency or throughput")
-        if not 0 < self.budget_s < math.inf:
-            raise InputError(f"--budget {self.budget_s:g}", "a number of seconds above 0")
+        check_search(self.objective, self.budget_s)
         for name in ("batch", "rounds"):
             value = getattr(self, name)
             if value is not None and value < 1:

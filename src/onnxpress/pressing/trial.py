@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from onnxpress.signature import Feeds
 from onnxpress.source import Origin
 from onnxpress.task import Quality
 from onnxpress.verbs.calibrate import Gatherer, applied
-from onnxpress.verbs.feeds import sample_feeds
+from onnxpress.verbs.feeds import first_feeds, sample_feeds
 from onnxpress.verbs.insight import insight
 from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
@@ -256,8 +255,7 @@ def _baseline(
 
 def timing_feeds(prepared: Plan) -> Feeds:
     """The first scoring samples, as many as a batch takes; repeated where there are fewer."""
-    records = list(itertools.islice(prepared.scoring, prepared.batch))
-    return prepared.bound.encode(list(itertools.islice(itertools.cycle(records), prepared.batch)))
+    return first_feeds(prepared.bound, prepared.scoring, prepared.batch)
 
 
 def file_hash(path: Path | None) -> str:

@@ -34,6 +34,7 @@ class TensorRt(Provider):
         "device_id": Option("which GPU", "integer", "0"),
         "trt_max_workspace_size": Option("memory for building", "bytes", "all"),
         "trt_fp16_enable": Option("allow float16", "switch", "0"),
+        "trt_bf16_enable": Option("allow bfloat16", "switch", "0"),
         "trt_int8_enable": Option("allow int8, by QDQ nodes or a calibration table", "switch", "0"),
         "trt_int8_calibration_table_name": Option("the table's file", "path"),
         "trt_int8_use_native_calibration_table": Option(
@@ -82,5 +83,7 @@ class TensorRt(Provider):
         "trt_extra_plugin_lib_paths": Option(
             "libraries of TensorRT plug-ins, by semicolons", "path"
         ),
+        "trt_load_user_initializer": Option("pass weights beside the graph", "switch", "0"),
+        "trt_preview_features": Option("TensorRT's preview features, by commas"),
         "trt_detailed_build_log": Option("log each step of building", "switch", "0"),
     }

@@ -123,13 +123,13 @@ def _scored(
             processing = processing.fitting(data.kind, signature)
         task = task or choose(signature, data.kind)
         bound = registry.create(Task, "tasks", task).bind(signature, processing)
-        memory, seen = this_machine().memory_bytes, Seen()
-        Work(bound, data, fixed).check(points, memory)
+        seen = Seen()
+        Work(bound, data, fixed).check(points)
         qualities, failures = score(
             runners, baseline, bound, data, folder, SCORING_ROWS, progress, watch=seen.watch
         )
         work = Work(bound, data, fixed, seen.row_bytes)
-        work.check(points, memory)
+        work.check(points)
     wrong = refusals(qualities, seen.broken, baseline, min_quality, random=data.random)
     known = (work, task, signature, processing, note)
     return _Scored(*known, qualities, {**unopened, **failures, **wrong})

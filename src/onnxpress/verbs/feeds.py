@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from onnxpress.batching import chunks, pad, rows_per_batch
 from onnxpress.errors import InputError, SamplesError
+from onnxpress.machine import this_machine
 from onnxpress.samples import Samples
 from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.task import Bound
 
 WORDS = ("", "a", "The quick brown fox", "ÄÖÜ straße", "42", "x" * 100)
 """Strings, where no example shows any."""
+COPIES = 3
+"""A batch of feeds lies in memory so often at least: here, on its way, and where it is run."""
 FREE_SIZE, PICTURE_SIZE = 16, 64
 """Sizes of free dimensions other than the batch, where no example tells one."""
 
@@ -155,3 +159,30 @@ def sample_feeds(
                     yield bound.encode([record])
 
     return batches
+
+
+def first_feeds(bound: Bound, samples: Samples, rows: int) -> Feeds:
+    """The first ``rows`` samples as one batch; where there are fewer they come again.
+
+    Raises ``SamplesError`` where there are none, ``InputError`` where the batch fits no memory.
+    """
+    records = list(itertools.islice(samples, min(rows, len(samples))))
+    if not records:
+        raise SamplesError("there are no samples", "at least one")
+    row = sum(array.nbytes for array in bound.encode(records[:1]).values())
+    check_memory(f"--batch {rows}", COPIES * rows * row)
+    return bound.encode(list(itertools.islice(itertools.cycle(records), rows)))
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raise ``InputError`` where ``needed`` bytes are more than this machine has.
+
+    What a model takes for what it computes in between comes on top, and is not known before.
+    """
+    there = this_machine().memory_bytes
+    if 0 < there < needed:
+        raise InputError(
+            f"{what} needs {needed / 1e9:.3g} GB for its inputs and outputs alone",
+            f"at most the {there / 1e9:.3g} GB of this machine",
+            "take a smaller --batch",
+        )

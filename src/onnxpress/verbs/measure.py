@@ -107,7 +107,8 @@ def measure(
     end = None if seconds is None else time.monotonic() + seconds
     surroundings, load = {**environment(), "warmup": WARM_UP}, load_average()
     with contextlib.ExitStack() as stack:
-        bench = _Bench(len(names) * (3 + rounds), progress)
+        at_once = {candidate.name: candidate.requests for candidate in candidates}
+        bench = _Bench(at_once, len(names) * (3 + rounds), progress)
         for candidate in candidates:
             with bench.step(candidate.name, "opening"):
                 runner = (runners or {}).get(candidate.name)
@@ -120,7 +121,6 @@ def measure(
             with bench.step(name, "warming up"):
                 call_s = _warm_up(bench.runners[name], feeds, calls)
                 least[name] = calls if call_s < LONG_S else 1
-        bench.requests = {candidate.name: candidate.requests for candidate in candidates}
         order = random.Random(seed)
         blocks = _interleaved(bench, feeds, rounds, end, block_ms / 1e3, least, order)
         rows = {}
@@ -128,8 +128,8 @@ def measure(
             if candidate.name in bench.runners:
                 with bench.step(candidate.name, "reading"):
                     runner = bench.runners[candidate.name]
-                    row = _row(candidate, runner, batch, blocks[candidate.name])
-                    rows[candidate.name] = replace(row, length=length)
+                    row = _row(candidate, runner, batch, length, blocks[candidate.name])
+                    rows[candidate.name] = row
     medians = {name: tuple(statistics.median(b) * 1e3 for b in blocks[name]) for name in rows}
     return Measured(
         surroundings,
@@ -144,13 +144,16 @@ def measure(
 
 
 class _Bench:
-    """The runners that have not failed; the failures of the others; how far it went."""
+    """The runners that have not failed; the failures of the others; how far it went.
 
-    def __init__(self, steps: int, progress: Progress) -> None:
+    ``requests`` has by name how many calls are timed at once.
+    """
+
+    def __init__(self, requests: Mapping[str, int], steps: int, progress: Progress) -> None:
         self._steps, self._done, self._progress = steps, 0, progress
         self.runners: dict[str, Runner] = {}
         self.failures: dict[str, str] = {}
-        self.requests: dict[str, int] = {}
+        self.requests = requests
 
     @contextlib.contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
@@ -202,7 +205,11 @@ def _interleaved(
 
 
 def _row(
-    candidate: Candidate, runner: Runner, batch: int, blocks: Sequence[Sequence[float]]
+    candidate: Candidate,
+    runner: Runner,
+    batch: int,
+    length: int | None,
+    blocks: Sequence[Sequence[float]],
 ) -> Row:
     latency, peak = Latency.of(blocks), runner.peak_rss_bytes()
     return Row(
@@ -211,6 +218,7 @@ def _row(
         requested=candidate.requested,
         executed=summary(runner.executed()),
         batch=batch,
+        length=length,
         latency_ms=latency,
         throughput_per_s=batch * 1e3 / latency.typical,
         load_ms=runner.load_ms,

@@ -11,9 +11,7 @@ from onnxpress.pipeline import feeds_of
 from onnxpress.samples import Samples
 from onnxpress.signature import Feeds
 from onnxpress.task import Bound, Ready
-
-COPIES = 3
-"""A batch of feeds lies in memory so often at least: here, on its way, and where it is run."""
+from onnxpress.verbs.feeds import COPIES, check_memory
 
 
 @dataclass(frozen=True)
@@ -79,22 +77,15 @@ class Work:
             return ""
         return f"a batch of {point.batch} repeats the {there} samples that there are"
 
-    def check(self, points: Iterable[Point], memory_bytes: int) -> None:
+    def check(self, points: Iterable[Point]) -> None:
         """Raise ``InputError`` where a point's feeds and outputs alone do not fit into memory.
 
-        What a model needs for what it computes in between comes on top, and is not known before.
         Lengths that the model does not take, and samples that are no texts, are refused too.
         """
         for point in sorted(points, key=lambda point: point.work):
             few = Point(self.fixed or 1, point.length)
             row = sum(array.nbytes for array in self.feeds(few).values()) // few.batch
-            needed = point.batch * (COPIES * row + self.row_bytes)
-            if 0 < memory_bytes < needed:
-                raise InputError(
-                    f"{point} needs {needed / 1e9:.3g} GB for its inputs and outputs alone",
-                    f"at most the {memory_bytes / 1e9:.3g} GB of this machine",
-                    "take a smaller --batch",
-                )
+            check_memory(str(point), point.batch * (COPIES * row + self.row_bytes))
 
     def _prepared(self, point: Point) -> list[Ready]:
         """As many records as the point takes of those that there are, without stacking them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxpress.errors import EngineError, OnnxpressError
+from onnxpress.errors import EngineError, InputError, OnnxpressError
 from onnxpress.intervals import MIN_ROUNDS
 from onnxpress.machine import Machine, this_machine
 from onnxpress.progress import Progress
@@ -26,6 +27,7 @@ from onnxpress.verbs.measured import Measured, Ratio
 from onnxpress.verbs.score import score
 from onnxpress.verbs.tuned import Tried
 
+OBJECTIVES = ("latency", "throughput")
 SPENT = "the budget was spent"
 GROUP = 4
 """Trials that are open at once, beside the baseline."""
@@ -34,6 +36,14 @@ SHORT_MS = 30.0
 DIFFERS = 0.05
 """The relative error (Euclidean, of an output) from which on a trial answers something else."""
 SCORING_ROWS = 8
+
+
+def check_search(objective: str, budget_s: float) -> None:
+    """Raise ``InputError`` for an objective or a budget that there cannot be."""
+    if objective not in OBJECTIVES:
+        raise InputError(f"--objective {objective}", " or ".join(OBJECTIVES))
+    if not 0 < budget_s < math.inf:
+        raise InputError(f"--budget {budget_s:g}", "a number of seconds above 0")
 
 
 @dataclass(frozen=True)
@@ -131,11 +141,10 @@ class Trials(contextlib.AbstractContextManager["Trials"]):
                 stack.callback(runner.close)
                 wrong = _difference(runner.run(self._job.feeds), self._right)
             except OnnxpressError as error:
-                self.tried[trial.name] = replace(trial, reason=str(error))
+                self._fail(trial, str(error))
                 continue
             if wrong > DIFFERS:
-                why = f"its answers differ by {wrong:.2g} of their size"
-                self.tried[trial.name] = replace(trial, reason=why)
+                self._fail(trial, f"its answers differ by {wrong:.2g} of their size")
                 continue
             runners[trial.name] = runner
         return runners
@@ -177,7 +186,7 @@ class Trials(contextlib.AbstractContextManager["Trials"]):
             self.warnings = [measured.noisy]  # the last measurement decides, and its noise counts
         for trial in trials:
             if trial.name in measured.failures:
-                self.tried[trial.name] = replace(trial, reason=measured.failures[trial.name])
+                self._fail(trial, measured.failures[trial.name])
                 continue
             row = rows[trial.name]
             self.tried[trial.name] = replace(
@@ -187,6 +196,10 @@ class Trials(contextlib.AbstractContextManager["Trials"]):
                 throughput_per_s=row.throughput_per_s,
                 speedup=row.speedup,
             )
+
+    def _fail(self, trial: Tried, why: str) -> None:
+        """It is out of the search, whatever it did before."""
+        self.tried[trial.name] = replace(trial, speedup=None, latency_ms=None, reason=why)
 
     def quality(self, trial: Tried) -> Quality | None:
         """Only where it computes in another precision: else its answers were compared already."""

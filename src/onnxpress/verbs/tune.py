@@ -97,14 +97,17 @@ class _Search:
     def decide(self) -> tuple[Tried, Quality | None]:
         """Measure the best again and longer, half of them each time; the last, or the baseline."""
         left = [trial for trial in self._trials.by_speed() if trial.speed > 1]
-        rounds = 2 * MIN_ROUNDS
-        while len(left) > 2 and rounds < LAST_ROUNDS:
-            left = left[: max(2, -(-len(left) // 2))]
+        rounds = MIN_ROUNDS
+        while len(left) > 4:
+            left, rounds = left[: -(-len(left) // 2)], min(2 * rounds, LAST_ROUNDS)
             self._trials.rung(left, rounds)
             left = self._fastest(left)
-            rounds *= 2
-        self._trials.rung(left[:2], LAST_ROUNDS, LONG_MS, last=True)
-        finals = [one for one in self._fastest(left[:2]) if one.speedup and one.speedup.low > 1]
+        finals: list[Tried] = []
+        while left and not finals:  # where both fail, the next two have their turn
+            two, left = left[:2], left[2:]
+            self._trials.rung(two, LAST_ROUNDS, LONG_MS, last=True)
+            finals = [one for one in self._fastest(two) if one.speedup]
+        finals = [one for one in finals if one.speedup and one.speedup.low > 1]
         if len(finals) == 2 and self._trials.tie(*finals):  # then the fewer changes
             finals.sort(key=lambda trial: len(trial.changes or ()))
         for trial in finals:
