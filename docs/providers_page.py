@@ -43,7 +43,7 @@ def described(provider: Provider) -> Iterator[str]:
     yield from (f"- **{name}:** {text}" for name, text in facts.items())
     yield ""
     if provider.options is None:
-        yield "Its options are not checked here; it refuses itself what it does not know.\n"
+        yield "Its options are not checked here: they go to it as they are.\n"
     elif provider.options:
         yield "| option | what | value | default |\n|---|---|---|---|"
         for name, option in provider.options.items():

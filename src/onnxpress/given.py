@@ -98,8 +98,8 @@ def check_measuring(rounds: int, seconds: float | None, min_quality: float | Non
         raise InputError(f"--rounds {rounds}", f"at least {MIN_ROUNDS}: fewer prove nothing")
     if seconds is not None and not 0 < seconds < math.inf:
         raise InputError(f"--seconds {seconds:g}", "a number above 0")
-    if min_quality is not None and not math.isfinite(min_quality):
-        raise InputError(f"--min-quality {min_quality}", "a number such as 0.99")
+    if min_quality is not None and not -math.inf < min_quality <= 1:
+        raise InputError(f"--min-quality {min_quality}", "a number of at most 1, such as 0.99")
 
 
 def processing_of(

@@ -66,7 +66,7 @@ class Provider:
 
     ``title`` is ONNX Runtime's name for it, ``aliases`` what people call it besides. ``package``
     is the Python package that has it (empty: none on PyPI). ``options`` are None where they are
-    not known here: then any goes to the provider itself, which refuses what it does not know.
+    not known here: then any goes to the provider as it is.
     ``switch`` are its words for off and on. ``source`` is where all of this was read.
     """
 

@@ -116,5 +116,5 @@ def one_batch(
             check_memory(f"--batch {rows}", COPIES * rows * row)
         return RandomFeeds(signature, known, ((rows, seed),), thing.model)
     data, _ = samples_of(signature, samples, limit, seed)
-    feeds = first_feeds(thing.bound(data, task, processing), data, rows)
+    feeds = first_feeds(thing.bound(data, task, processing), data, signature, rows)
     return lambda: [feeds]

@@ -20,7 +20,7 @@ MIN_SAMPLES = 8
 NOISE = 1e-12
 """A variance below this share of the squared values is rounding: 1e-6 of their size."""
 
-COSINE = "cosine similarity less the mean output"
+CONCORDANCE = "concordance correlation with the origin's output"
 CLOSENESS = "closeness of a constant output"
 AGREEMENT = "share of equal elements"
 
@@ -56,15 +56,18 @@ class Comparison(abc.ABC):
         """Over all that was added: at least one sample."""
 
 
-class CenteredCosine(Comparison):
-    """Pooled cosine similarity after subtracting the origin's mean output ``m`` over the samples.
+class Concordance(Comparison):
+    """Lin's concordance correlation, pooled over the elements of an output.
 
-    ``Σ⟨a-m, r-m⟩ / sqrt(Σ|a-m|² · Σ|r-m|²)`` over candidate rows ``a`` and origin rows ``r``: a
-    constant candidate has 0, however alike the origin's outputs are. It is summed up from
-    ``d = a - r`` and ``r`` less its first row, so that nothing cancels, in groups of samples for
-    a jackknife. Where the candidate is NaN or infinite and the origin is not, or their shapes
-    differ, it is 0; elements where the origin is not finite do not count. An output that the
-    origin keeps constant cannot be correlated: there it is ``1 - sqrt(Σ|d|² / Σ|r|²)``, at least 0.
+    ``2 Σ⟨a-m, r-m⟩ / (Σ|a-m|² + Σ|r-m|²)`` over candidate rows ``a`` and origin rows ``r``, whose
+    mean over the samples is ``m``. It is 1 for equal rows alone: a constant candidate has 0,
+    however alike the origin's outputs are, and one that is wrong by a factor or an offset has less
+    than its correlation. It is summed up from ``d = a - r`` and ``r`` less its first row, so that
+    nothing cancels, in groups of samples for a jackknife. Where the candidate is NaN or infinite
+    and the origin is not, or their shapes differ, it is 0; elements where the origin is not finite
+    do not count. An output that the origin keeps constant cannot be correlated: there it is
+    ``1 - sqrt(Σ|d|² / Σ|r|²)``, at least 0. Lin (1989), "A concordance correlation coefficient to
+    evaluate reproducibility", Biometrics 45.
     """
 
     def __init__(self, name: str) -> None:
@@ -107,13 +110,13 @@ class CenteredCosine(Comparison):
         total = self._sums.sum(axis=0)
         varies = self._broken or _spread(total) > NOISE * float(total[4])
         if self._broken:
-            return Similarity(0.0, 0.0, self._n, varies, COSINE)
-        statistic = _cosine if varies else _closeness
+            return Similarity(0.0, 0.0, self._n, varies, CONCORDANCE)
+        statistic = _concordance if varies else _closeness
         value, low = statistic(total), -1.0
         if self._n >= MIN_SAMPLES:
             used = self._sums[: self._n]
             low = min(max(jackknife_lower(used, statistic), -1.0), value)
-        return Similarity(value, low, self._n, varies, COSINE if varies else CLOSENESS)
+        return Similarity(value, low, self._n, varies, CONCORDANCE if varies else CLOSENESS)
 
     def _start(self, first: np.ndarray, shape: tuple[int, ...]) -> None:
         self._first, self._shape = first, shape
@@ -147,15 +150,15 @@ def _spread(sums: np.ndarray) -> float:
     return float(sums[3] - shifted @ shifted / sums[0])
 
 
-def _cosine(sums: np.ndarray) -> float:
-    """``(1 + x) / sqrt(1 + 2x + y)`` with ``x = Σ⟨d, r-m⟩ / Σ|r-m|²``, ``y = Σ|d|² / Σ|r-m|²``."""
+def _concordance(sums: np.ndarray) -> float:
+    """``(1 + x) / (1 + x + y/2)`` with ``x = Σ⟨d, r-m⟩ / Σ|r-m|²``, ``y = Σ|d|² / Σ|r-m|²``."""
     spread = _spread(sums)
     if spread <= NOISE * sums[4]:
         return 0.0
     difference, shifted = np.split(sums[SCALARS:], 2)
     x = float(sums[2] - difference @ shifted / sums[0]) / spread
-    candidate_spread = 1 + 2 * x + float(sums[1]) / spread
-    return min((1 + x) / math.sqrt(candidate_spread), 1.0) if candidate_spread > NOISE else 0.0
+    both = 1 + x + float(sums[1]) / spread / 2
+    return min((1 + x) / both, 1.0) if both > NOISE else 0.0
 
 
 def _closeness(sums: np.ndarray) -> float:

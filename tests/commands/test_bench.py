@@ -142,6 +142,10 @@ def test_gates(project: Project, project_onnx: Path, shell: Shell, tmp_path: Pat
     assert any(line.startswith("slow.onnx on onnxruntime takes ") for line in missed)
     assert any("at worst, below 0.9; it was not timed" in line for line in missed)
     assert len(missed) == 2
+    shell(*words, "--min-quality", "0.9", "--report", "gates.md")
+    page = (tmp_path / "gates.md").read_text()
+    assert "- gate missed: wrong.onnx on onnxruntime was refused: " in page
+    assert "Nothing was recorded" not in page
 
 
 def test_what_is_not_timed_is_seen(
@@ -216,7 +220,9 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
     assert quality is not None
     assert (quality.n, round(quality.value, 4)) == (9, 1)
     with pytest.raises(InputError, match="--batch 1; expected 2: the model takes no other"):
-        api.measure([path], samples=samples)
+        api.measure([path], samples=samples, batches=[1])
+    (alone,) = api.measure([path], samples=samples, rounds=5)
+    assert alone.rows[0].batch == 2, "the only one there is"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +232,8 @@ def test_a_model_of_one_batch_size(project: Project, tmp_path: Path) -> None:
         (["--batch", "0"], "--batch 0; expected"),
         (["--batch", "eight"], "--batch eight; expected batch sizes such as 1,8,32"),
         (["--batch", "100000000000"], "GB for its inputs and outputs alone; expected at most the"),
+        (["--fail-if-slower", "5%"], "--fail-if-slower with one model; expected a baseline: give"),
+        (["--min-quality", "2"], "--min-quality 2.0; expected a number of at most 1, such as"),
         (["--seconds", "0"], "--seconds 0; expected a number above 0"),
         (["--seconds", "nan"], "--seconds nan; expected a number above 0"),
         (["--compile"], "--compile with net.onnx on onnxruntime; expected a PyTorch reference"),

@@ -71,7 +71,7 @@ def test_an_origin_that_reaches_the_target_is_at_the_rounding() -> None:
 def test_without_targets_the_images_are_compared() -> None:
     theirs = output(targets(20), 0, 0)
     quality = bind().score([Scored({"y": theirs}, {"y": theirs}, [None] * 20)])
-    assert quality.metric == "cosine similarity less the mean output"
+    assert quality.metric == "concordance correlation with the origin's output"
     assert (quality.value, quality.origin) == (1, None)
 
 

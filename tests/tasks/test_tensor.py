@@ -157,18 +157,30 @@ class TestDecode:
         assert np.shape(decoded[0]["boxes"]) == (3, 4)
 
 
-class TestCosine:
+class TestConcordance:
     def test_the_origin_has_exactly_one(self) -> None:
         quality = score(rows(), rows())
         assert (quality.value, quality.low, quality.n) == (1, 1, 64)
 
-    def test_it_is_the_pooled_cosine_less_the_mean(self) -> None:
+    def test_it_is_lins_pooled_over_the_elements(self) -> None:
         reference, candidate = rows(), rows() + 0.3 * rows(seed=1) + 5
         quality = score(candidate, reference)
-        a, r = (array.astype(float) - reference.mean(0, float) for array in (candidate, reference))
+        a, r = candidate.astype(float), reference.astype(float)
+        covariance = ((a - a.mean(0)) * (r - r.mean(0))).mean(0).sum()
+        apart = ((a.mean(0) - r.mean(0)) ** 2).sum()
         assert quality.value == pytest.approx(
-            (a * r).sum() / np.sqrt((a * a).sum() * (r * r).sum())
+            2 * covariance / (a.var(0).sum() + r.var(0).sum() + apart)
         )
+
+    @pytest.mark.parametrize(("times", "plus"), [(2.0, 0.0), (0.5, 0.0), (1.0, 1.0)])
+    def test_wrong_by_a_factor_or_an_offset_is_below_one(self, times: float, plus: float) -> None:
+        """Though the correlation is 1."""
+        reference = rows()
+        reference -= reference.mean(0)
+        expected = 2 * times / (1 + times**2 + plus**2 / reference.var(0).mean())
+        quality = score(reference * times + plus, reference)
+        assert quality.value == pytest.approx(expected, abs=1e-5)
+        assert quality.value < 0.9
 
     def test_a_constant_candidate_has_zero(self) -> None:
         """Even one that is close to all outputs, where a plain cosine would say 0.9999."""
@@ -200,7 +212,7 @@ class TestCosine:
     def test_the_lower_end_covers(self) -> None:
         """97.5 % of lower ends lie below the quality of endlessly many samples."""
         random, below = np.random.default_rng(0), 0
-        truth = 1 / np.sqrt(1 + 0.5**2)
+        truth = 1 / (1 + 0.5**2 / 2)
         for _ in range(300):
             reference = random.normal(size=(60, 5))
             noise = 0.5 * random.normal(size=(60, 5))
@@ -215,7 +227,7 @@ class TestCosine:
             kind = np.sort(random.integers(2, size=60))[:, np.newaxis]
             reference = random.normal(size=(60, 2))
             noise = np.where(kind, 1.0, 0.1) * random.normal(size=(60, 2))
-            below += score(reference + noise, reference, spec).low <= 1 / np.sqrt(1 + 0.505)
+            below += score(reference + noise, reference, spec).low <= 1 / (1 + 0.505 / 2)
         assert below / 300 >= 0.93
 
     @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -246,7 +258,7 @@ class TestCosine:
             {"y": rows(), "z": rows() + rows(seed=1)}, {"y": rows(), "z": rows()}, [None] * 64
         )
         quality = bound(outputs=outputs).score([batch])
-        assert quality.value == pytest.approx(2**-0.5, abs=0.1)
+        assert quality.value == pytest.approx(2 / 3, abs=0.1)
         assert "'z'" in quality.metric
 
     def test_a_constant_output_beside_a_varying_one_is_compared_by_closeness(self) -> None:
@@ -269,7 +281,7 @@ class TestCosine:
     def test_labels_do_not_make_it_a_classifier(self) -> None:
         batch = Scored({"y": rows()}, {"y": rows()}, [0, 1] * 32)
         quality = bound().score([batch])
-        assert "cosine" in quality.metric
+        assert "concordance" in quality.metric
         assert quality.origin is None
 
 

@@ -20,7 +20,7 @@ from onnxpress.verbs.bench import bench
 from onnxpress.verbs.benched import missed_gates, summary
 from onnxpress.verbs.measure import Candidate, measure
 from onnxpress.verbs.measured import Measured
-from onnxpress.verbs.sweep import Point
+from onnxpress.verbs.sweep import Sweep
 from onnxpress.verbs.thing import Thing
 
 SIGNATURE = Signature(
@@ -101,7 +101,7 @@ def test_a_planted_delay_is_found_and_sized() -> None:
 def benched(
     monkeypatch: pytest.MonkeyPatch,
     runners: Mapping[str, Known | Exception],
-    points: Sequence[Point] = (Point(2),),
+    batches: Sequence[int] = (2,),
     min_quality: float | None = None,
 ) -> list[Measured]:
     """``bench`` of things by name, the first the baseline, with these runners for all of it."""
@@ -121,7 +121,7 @@ def benched(
         samples=lambda signature: Samples.open(ROWS, signature=signature),
         task="tensor",
         processing=None,
-        points=points,
+        sweep=Sweep(batches),
         rounds=5,
         seconds=None,
         min_quality=min_quality,
@@ -143,8 +143,9 @@ def one_nan(x: np.ndarray) -> np.ndarray:
     ("answer", "why"),
     [
         (shuffled, "its outputs are wrong: quality "),
-        (np.zeros_like, "its outputs are wrong: quality 0.000 (cosine"),
+        (np.zeros_like, "its outputs are wrong: quality 0.000 (concordance"),
         (one_nan, "its outputs are wrong: 'y' has 1 NaN or infinite values of 64 where"),
+        (lambda x: 5 * x, "its outputs are wrong: quality 0.378"),
         (lambda x: x * np.inf, "its outputs are wrong: 'y' has "),
     ],
 )
@@ -204,7 +205,7 @@ def test_a_sweep_opens_each_once_and_tells_what_it_repeats(
 ) -> None:
     """The least work first, results in the order that was asked for."""
     runners = {"base": Known(np.copy), "other": Known(np.copy)}
-    found = benched(monkeypatch, runners, [Point(64), Point(1), Point(8)])
+    found = benched(monkeypatch, runners, [64, 1, 8])
     assert [each.rows[0].batch for each in found] == [64, 1, 8]
     assert list(dict.fromkeys(runners["other"].timed)) == [1, 8, 64]
     assert found[0].notes == ("a batch of 64 repeats the 40 samples that there are",)

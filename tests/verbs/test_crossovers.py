@@ -11,7 +11,7 @@ from onnxpress.verbs.benched import verdict
 from onnxpress.verbs.crossovers import crossovers
 from onnxpress.verbs.growth import Growth
 from onnxpress.verbs.measured import Latency, Measured, Row, compare
-from onnxpress.verbs.sweep import Point, points_of
+from onnxpress.verbs.sweep import Point, Sweep
 
 NOISE = (1.0, 1.02, 0.98, 1.01, 0.99, 1.0, 1.03, 0.97)
 
@@ -111,15 +111,19 @@ def test_verdicts() -> None:
 
 
 def test_points_are_each_batch_with_each_length() -> None:
-    assert points_of([1, 8, 1], []) == [Point(1), Point(8)]
-    assert points_of([1, 8], [16]) == [Point(1, 16), Point(8, 16)]
-    for batches, lengths, said in (
-        ([0], [], "--batch 0"),
-        ([1], [0], "--length 0"),
-        ([], [], "no"),
-    ):
+    assert Sweep([1, 8, 1]).points(None) == [Point(1), Point(8)]
+    assert Sweep([1, 8], [16]).points(None) == [Point(1, 16), Point(8, 16)]
+    for batches, lengths, said in (([0], [], "--batch 0"), ([1], [0], "--length 0")):
         with pytest.raises(InputError, match=said):
-            points_of(batches, lengths)
+            Sweep(batches, lengths)
+
+
+def test_models_of_one_batch_are_timed_at_it() -> None:
+    assert Sweep().points(None) == [Point(1)]
+    assert Sweep(lengths=[16]).points(4) == [Point(4, 16)]
+    assert Sweep([4]).points(4) == [Point(4)]
+    with pytest.raises(InputError, match="--batch 8; expected 4: the model takes no other"):
+        Sweep([4, 8]).points(4)
 
 
 def test_a_sweep_ends_before_memory_does() -> None:

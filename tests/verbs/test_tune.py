@@ -190,11 +190,15 @@ class TestCommand:
         assert result["spent_s"] < 20
         assert any(trial["latency_ms"] for trial in result["trials"])
         code, out, err = shell(
-            "bench", project_onnx, "--samples", "random:8", "--rounds", "5", "--settings", "s.json",
-            "--json",
+            "bench", project_onnx, "--against", project_onnx, "--samples", "random:8", "--rounds",
+            "5", "--settings", "s.json", "--json",
         )  # fmt: skip
         assert (code, err) == (0, "")
-        assert json.loads(out)["rows"][0]["engine"] == result["best"]["engine"]
+        before, after = json.loads(out)["rows"]
+        assert before["name"].endswith(", without s.json")
+        assert before["settings"]["options"] == {}
+        assert after["engine"] == result["best"]["engine"]
+        assert after["settings"]["options"] == result["best"]["options"]
 
     def test_the_table_fits_a_terminal(self, project_onnx: Path, shell: Shell) -> None:
         code, out, _ = shell("tune", project_onnx, "--samples", "random:4", "--budget", "9")

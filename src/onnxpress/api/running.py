@@ -38,7 +38,7 @@ from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.profile import profile as run_profile
 from onnxpress.verbs.profiled import Profiled
 from onnxpress.verbs.score import RANDOM
-from onnxpress.verbs.sweep import points_of
+from onnxpress.verbs.sweep import Sweep
 from onnxpress.verbs.trials import Job, check_search
 from onnxpress.verbs.tune import tune as run_tune
 from onnxpress.verbs.tuned import Tuned
@@ -50,7 +50,7 @@ def measure(
     *,
     samples: object,
     against: object = None,
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] = (),
     lengths: Sequence[int] = (),
     compiled: bool = False,
     end_to_end: bool = False,
@@ -76,10 +76,12 @@ def measure(
 ) -> list[Measured]:
     """Score and time ``things`` (ONNX files, bundles, references) side by side, per batch size.
 
-    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches``, with
-    ``lengths`` for each of both: texts are then made of exactly so many tokens. ``engine`` runs
+    The baseline is ``against``, or the first thing. One ``Measured`` for each of ``batches`` (1, or
+    the only one that the models take), with ``lengths`` for each of both: texts are then made of
+    exactly so many tokens. ``engine`` runs
     ONNX files, and is the only one of a bundle's that is used; ``provider``, ``session`` and
-    ``settings`` say how: see ``wishes.wishes_of``. ``compiled`` adds the baseline as
+    ``settings`` say how: see ``wishes.wishes_of``; where ``against`` is one of ``things``, it runs
+    without ``settings`` beside the same with them. ``compiled`` adds the baseline as
     ``torch.compile`` makes it; ``end_to_end`` times from records to predictions. ``seconds`` bounds
     the time for each size, down to five rounds. What answers wrongly is not timed but told in
     ``failures``: below ``min_quality`` at the lower end or, without it, below half of the
@@ -87,12 +89,20 @@ def measure(
     """
     wishes = wishes_of(engine, threads, provider, session, settings)
     check_measuring(rounds, seconds, min_quality)
-    points = points_of(batches, lengths)
+    sweep = Sweep(batches, lengths)
     processing = processing_of(preprocess, tokenizer, samples)
     options = open_options(inputs, processing, checkpoint, trust, custom_ops)
-    others = [thing for thing in things if against is None or str(thing) != str(against)]
-    everything = others if against is None else [against, *others]
-    named = [thing_of(thing, wishes, fitting(options, thing)) for thing in everything]
+    same = against is not None and str(against) in map(str, things)
+    named = [
+        thing_of(thing, wishes, fitting(options, thing))
+        for thing in things
+        if settings is not None or str(thing) != str(against)
+    ]
+    if against is not None:
+        untuned = wishes_of(engine, threads, provider, session) if same else wishes
+        named.insert(0, thing_of(against, untuned, fitting(options, against)))
+    if same and settings is not None:
+        named[0] = replace(named[0], name=f"{named[0].name}, without {Path(settings).name}")
     if compiled:
         named.insert(1, named[0].compiled())
     return bench(
@@ -102,7 +112,7 @@ def measure(
         ),
         task=task,
         processing=processing,
-        points=points,
+        sweep=sweep,
         rounds=rounds,
         seconds=seconds,
         min_quality=min_quality,
@@ -155,7 +165,7 @@ def tune(
             load(thing.artifact.path).file_bytes,
             bound,
             data,
-            first_feeds(bound, data, size),
+            first_feeds(bound, data, thing.model.signature, size),
             size,
             objective,
             this_machine().limited(threads),

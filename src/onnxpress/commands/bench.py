@@ -18,7 +18,9 @@ def bench(
     against: Annotated[
         str | None, typer.Option(help="The baseline; the first thing without it.")
     ] = None,
-    batch: Annotated[str, typer.Option(help="Batch sizes, such as 1,8,32.")] = "1",
+    batch: Annotated[
+        str | None, typer.Option(help="Batch sizes, such as 1,8,32; 1 without it.")
+    ] = None,
     length: Annotated[
         str | None, typer.Option(help="Lengths of texts in tokens, such as 16,64,256.")
     ] = None,
@@ -70,6 +72,8 @@ def bench(
     from onnxpress.verbs import benched
 
     share = options.parse_percent(fail_if_slower, "--fail-if-slower")
+    if share is not None and len(things) + (against is not None) + compiled < 2:
+        raise InputError("--fail-if-slower with one model", "a baseline: give it with --against")
     batches = _sizes(batch, "--batch", "batch sizes such as 1,8,32")
     lengths = _sizes(length, "--length", "numbers of tokens such as 16,64,256")
     for path, flag in ((output, "--output"), (report, "--report")):

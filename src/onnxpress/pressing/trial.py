@@ -255,7 +255,7 @@ def _baseline(
 
 def timing_feeds(prepared: Plan) -> Feeds:
     """The first scoring samples, as many as a batch takes; repeated where there are fewer."""
-    return first_feeds(prepared.bound, prepared.scoring, prepared.batch)
+    return first_feeds(prepared.bound, prepared.scoring, prepared.model.signature, prepared.batch)
 
 
 def file_hash(path: Path | None) -> str:

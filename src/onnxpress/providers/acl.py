@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class Acl(Provider):
@@ -17,3 +19,7 @@ class Acl(Provider):
         "https://onnxruntime.ai/docs/execution-providers/community-maintained/ACL-"
         "ExecutionProvider.html"
     )
+    options: ClassVar[dict[str, Option]] = {
+        "enable_fast_math": Option("faster products at some loss of accuracy", "switch", "false"),
+    }
+    switch = ("false", "true")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class Azure(Provider):
@@ -15,3 +17,4 @@ class Azure(Provider):
     use_when = "A graph was written to call a service."
     limits = "Everything else of the graph runs on the CPU."
     source = "https://onnxruntime.ai/docs/execution-providers/Azure-ExecutionProvider.html"
+    options: ClassVar[dict[str, Option]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class Dnnl(Provider):
@@ -14,3 +16,6 @@ class Dnnl(Provider):
     use_when = "Rarely: OpenVINO has the same kernels and a compiler around them."
     limits = "Few fusions; it is hardly maintained."
     source = "https://onnxruntime.ai/docs/execution-providers/oneDNN-ExecutionProvider.html"
+    options: ClassVar[dict[str, Option]] = {
+        "use_arena": Option("keep freed memory for the next tensors", "switch", "1"),
+    }

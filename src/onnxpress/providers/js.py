@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class Js(Provider):
@@ -14,3 +16,4 @@ class Js(Provider):
     use_when = "In a browser; WebGPU is its successor."
     limits = "Not in Python."
     source = "https://onnxruntime.ai/docs/tutorials/web/ep-webgpu.html"
+    options: ClassVar[dict[str, Option]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class Rknpu(Provider):
@@ -17,3 +19,4 @@ class Rknpu(Provider):
         "https://onnxruntime.ai/docs/execution-providers/community-maintained/RKNPU-"
         "ExecutionProvider.html"
     )
+    options: ClassVar[dict[str, Option]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class VsiNpu(Provider):
@@ -14,3 +16,4 @@ class VsiNpu(Provider):
     use_when = "A model runs on such a board."
     limits = "uint8 models of fixed shapes."
     source = "https://onnxruntime.ai/docs/execution-providers/community-maintained/"
+    options: ClassVar[dict[str, Option]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onnxpress.provider import Provider
+from typing import ClassVar
+
+from onnxpress.provider import Option, Provider
 
 
 class WebNn(Provider):
@@ -14,3 +16,4 @@ class WebNn(Provider):
     use_when = "In a browser with WebNN."
     limits = "Not in Python; fixed shapes."
     source = "https://onnxruntime.ai/docs/tutorials/web/ep-webnn.html"
+    options: ClassVar[dict[str, Option]] = {}

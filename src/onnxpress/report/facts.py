@@ -108,8 +108,8 @@ def samples(result: Mapping[str, object]) -> tuple[Fact, ...]:
 
 def warnings(result: Mapping[str, object]) -> tuple[str, ...]:
     """What to be wary of; in a ``bench`` also the gates that were missed."""
-    found = (*sequence(result.get("warnings")), *sequence(result.get("missed")))
-    return tuple(text(each) for each in found)
+    missed = (f"gate missed: {text(each)}" for each in sequence(result.get("missed")))
+    return (*map(text, sequence(result.get("warnings"))), *missed)
 
 
 def crossovers(result: Mapping[str, object]) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def render_markdown(result: Mapping[str, object]) -> str:
         _facts(headline(result, rows)),
     ]
     unneeded = {FRONTIER} if rows.is_sweep else {SWEEP}
-    unneeded |= set() if sections[INT8] else {INT8}
+    unneeded |= {title for title in (INT8, FRONTIER) if not any(sections[title])}
     for title, parts in sections.items():
         if title in unneeded:
             continue

@@ -10,7 +10,7 @@ from onnxpress.errors import InputError, SamplesError
 from onnxpress.processing import ImageProcessing, Processing, open_image, pixels
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Signature, TensorSpec
-from onnxpress.similarity import MIN_SAMPLES, CenteredCosine
+from onnxpress.similarity import MIN_SAMPLES, Concordance
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._groups import Groups
 from onnxpress.tasks._image_input import CHANNEL_AXIS, ImageInput, has_image_input
@@ -90,13 +90,13 @@ class _Bound(Bound):
         return list(np.nan_to_num(levels, nan=0.0).round().clip(0, 255).astype(np.uint8))
 
     def score(self, batches: Iterable[Scored]) -> Quality:
-        """With labels, PSNR divided by the origin's; without, cosine similarity less the mean.
+        """With labels, PSNR divided by the origin's; without, the concordance correlation.
 
         PSNR is the mean of the images', in dB on levels of 0 to 255; an error below that of
         rounding to whole levels counts as that one, 58.9 dB. Only labelled records count where
         there are any. The intervals are jackknifes over groups of samples.
         """
-        labelled, similar = Groups(3), CenteredCosine(self._output.name)
+        labelled, similar = Groups(3), Concordance(self._output.name)
         rows = 0
         for batch in batches:
             rows += len(batch.labels)

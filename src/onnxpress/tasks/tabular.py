@@ -11,7 +11,7 @@ from onnxpress.intervals import needed_for_proportion
 from onnxpress.processing import Processing
 from onnxpress.samples import Label, Record
 from onnxpress.signature import Signature, TensorSpec
-from onnxpress.similarity import MIN_SAMPLES, CenteredCosine
+from onnxpress.similarity import MIN_SAMPLES, Concordance
 from onnxpress.task import Bound, Prediction, Quality, Scored, Task
 from onnxpress.tasks._determination import Determination
 from onnxpress.tasks._table_input import TableInput
@@ -118,12 +118,12 @@ class _Regressor(_Table):
         return [{PREDICTION: row[0] if len(row) == 1 else row} for row in rows]
 
     def score(self, batches: Iterable[Scored]) -> Quality:
-        """With labels, R² divided by the origin's; without, cosine similarity less the mean.
+        """With labels, R² divided by the origin's; without, the concordance correlation.
 
         Similarity counts too where there are several targets, and where the origin's R² is not
         above 0.
         """
-        alike, determined = CenteredCosine(PREDICTION), Determination()
+        alike, determined = Concordance(PREDICTION), Determination()
         rows = 0
         for batch in batches:
             reference = batch.reference[PREDICTION]
@@ -155,7 +155,7 @@ class _Regressor(_Table):
         return Quality(result.value, low, rows, metric)
 
     def needed(self, floor: float) -> int | None:
-        return None if floor >= 1 else MIN_SAMPLES  # rounding alone keeps a cosine below 1
+        return None if floor >= 1 else MIN_SAMPLES  # rounding alone keeps it below 1
 
 
 def _number(label: Label | None) -> float | None:

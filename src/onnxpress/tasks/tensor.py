@@ -15,8 +15,8 @@ from onnxpress.signature import Feeds, Signature, TensorSpec
 from onnxpress.similarity import (
     MIN_SAMPLES,
     Agreement,
-    CenteredCosine,
     Comparison,
+    Concordance,
     Similarity,
 )
 from onnxpress.stacking import stack, static_batch, takes_columns
@@ -94,7 +94,7 @@ class _Bound(Bound):
         ]
 
     def score(self, batches: Iterable[Scored]) -> Quality:
-        """The worst output's cosine similarity less the mean, or agreement where it is no float.
+        """The worst output's concordance correlation, or agreement where it is no float.
 
         An output whose first dimension is not the batch's counts as one sample per batch. An
         output that the candidate lacks has 0. Needs samples that make an output vary, and at
@@ -124,7 +124,7 @@ class _Bound(Bound):
     def needed(self, floor: float) -> int | None:
         counted = [_comparison(spec) for spec in self._signature.outputs]
         agreement = any(isinstance(comparison, Agreement) for comparison in counted)
-        if floor >= 1:  # rounding alone keeps a cosine below 1
+        if floor >= 1:  # rounding alone keeps it below 1
             return None
         if not agreement:
             return MIN_SAMPLES
@@ -139,7 +139,7 @@ class _Bound(Bound):
 
 def _comparison(spec: TensorSpec) -> Comparison:
     floating = spec.dtype.startswith(("float", "bfloat"))
-    return CenteredCosine(spec.name) if floating else Agreement()
+    return Concordance(spec.name) if floating else Agreement()
 
 
 def _worst(similarities: Mapping[str, Similarity]) -> Quality:

@@ -26,7 +26,7 @@ from onnxpress.verbs.measure import Candidate, measure, open_runner
 from onnxpress.verbs.measured import Measured
 from onnxpress.verbs.refusal import Seen, refusals
 from onnxpress.verbs.score import score
-from onnxpress.verbs.sweep import Point, Work
+from onnxpress.verbs.sweep import Point, Sweep, Work
 from onnxpress.verbs.thing import Thing
 
 SCORING_ROWS = 8
@@ -38,7 +38,7 @@ def bench(
     samples: Callable[[Signature], Samples],
     task: str | None,
     processing: Processing | None,
-    points: Sequence[Point],
+    sweep: Sweep,
     rounds: int,
     seconds: float | None,
     min_quality: float | None,
@@ -54,9 +54,10 @@ def bench(
     """
     if len({thing.name for thing in things}) < len(things):
         raise InputError("the same thing is benched twice", "different models")
-    if end_to_end and any(point.length is not None for point in points):
+    if end_to_end and sweep.lengths:
         raise InputError("--length with --end-to-end", "texts as they are", "leave one of them out")
-    scored = _scored(things, samples, task, processing, points, min_quality, progress)
+    scored = _scored(things, samples, task, processing, sweep, min_quality, progress)
+    points = scored.points
     timed = [thing.candidate for thing in things if thing.name not in scored.failures]
     feeds = scored.work.feeds
     if end_to_end:
@@ -78,6 +79,7 @@ class _Scored:
     """What is known before timing; ``failures`` has the reasons of the ``refused`` as well."""
 
     work: Work
+    points: Sequence[Point]
     task: str
     signature: Signature
     processing: Processing | None
@@ -99,7 +101,7 @@ def _scored(
     samples: Callable[[Signature], Samples],
     task: str | None,
     processing: Processing | None,
-    points: Sequence[Point],
+    sweep: Sweep,
     min_quality: float | None,
     progress: Progress,
 ) -> _Scored:
@@ -110,8 +112,9 @@ def _scored(
         runners, unopened = _opened(things, stack, progress)
         signatures = {name: runner.signature for name, runner in runners.items()}
         check_alike(signatures, baseline)
-        fixed = _fixed_batch(signatures, points)
         every = list(signatures.values())
+        fixed = next((b for b in map(static_batch, every) if b is not None), None)
+        points = sweep.points(fixed)
         signature = next((s for s in every if _known(s)), every[0])
         # An origin's own signature does not tell how many classes it has; a file's does.
         told = next((s for s in every if _tells_classes(s)), signature)
@@ -131,7 +134,7 @@ def _scored(
         work = Work(bound, data, fixed, seen.row_bytes)
         work.check(points)
     wrong = refusals(qualities, seen.broken, baseline, min_quality, random=data.random)
-    known = (work, task, signature, processing, note)
+    known = (work, points, task, signature, processing, note)
     return _Scored(*known, qualities, {**unopened, **failures, **wrong})
 
 
@@ -210,14 +213,6 @@ def _timed(
 def _told_at(point: Point, measured: Measured) -> Measured:
     failures = {name: f"{point}: {why}" for name, why in measured.failures.items()}
     return replace(measured, failures=failures)
-
-
-def _fixed_batch(signatures: Mapping[str, Signature], points: Sequence[Point]) -> int | None:
-    fixed = next((b for b in map(static_batch, signatures.values()) if b is not None), None)
-    for point in points:
-        if fixed not in (None, point.batch):
-            raise InputError(f"--batch {point.batch}", f"{fixed}: the model takes no other")
-    return fixed
 
 
 def _tells_classes(signature: Signature) -> bool:

@@ -161,7 +161,7 @@ def sample_feeds(
     return batches
 
 
-def first_feeds(bound: Bound, samples: Samples, rows: int) -> Feeds:
+def first_feeds(bound: Bound, samples: Samples, signature: Signature, rows: int) -> Feeds:
     """The first ``rows`` samples as one batch; where there are fewer they come again.
 
     Raises ``SamplesError`` where there are none, ``InputError`` where the batch fits no memory.
@@ -169,9 +169,14 @@ def first_feeds(bound: Bound, samples: Samples, rows: int) -> Feeds:
     records = list(itertools.islice(samples, min(rows, len(samples))))
     if not records:
         raise SamplesError("there are no samples", "at least one")
-    row = sum(array.nbytes for array in bound.encode(records[:1]).values())
+
+    def encoded(count: int) -> Feeds:
+        return bound.encode(list(itertools.islice(itertools.cycle(records), count)))
+
+    few = rows_per_batch(signature, 1)
+    row = sum(array.nbytes for array in encoded(few).values()) // few
     check_memory(f"--batch {rows}", COPIES * rows * row)
-    return bound.encode(list(itertools.islice(itertools.cycle(records), rows)))
+    return encoded(rows)
 
 
 def check_memory(what: str, needed: int) -> None:

@@ -31,20 +31,33 @@ class Point:
         return f"batch {self.batch}{tokens}"
 
 
-def points_of(batches: Sequence[int], lengths: Sequence[int]) -> list[Point]:
-    """Each batch with each length, in the order given. Raises ``InputError`` below 1, or for none.
+@dataclass(frozen=True)
+class Sweep:
+    """``batches`` and ``lengths`` that were asked for; a size that is given twice counts once.
 
-    A size that is given twice counts once.
+    Raises ``InputError`` for a size below 1.
     """
-    for flag, sizes in (("batch", batches), ("length", lengths)):
-        for size in sizes:
-            if size < 1:
-                raise InputError(f"--{flag} {size}", "a number of at least 1")
-    if not batches:
-        raise InputError("no batch", "at least one, such as 1")
-    taken: Sequence[int | None] = lengths or [None]
-    every = itertools.product(batches, taken)
-    return list(dict.fromkeys(Point(batch, length) for batch, length in every))
+
+    batches: Sequence[int] = ()
+    lengths: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        for flag, sizes in (("batch", self.batches), ("length", self.lengths)):
+            for size in sizes:
+                if size < 1:
+                    raise InputError(f"--{flag} {size}", "a number of at least 1")
+
+    def points(self, fixed: int | None) -> list[Point]:
+        """Each batch with each length, in the order given; without one, ``fixed`` or 1.
+
+        Raises ``InputError`` for another batch than ``fixed``, where the models take no other.
+        """
+        for batch in self.batches:
+            if fixed not in (None, batch):
+                raise InputError(f"--batch {batch}", f"{fixed}: the model takes no other")
+        taken: Sequence[int | None] = self.lengths or [None]
+        every = itertools.product(self.batches or [fixed or 1], taken)
+        return list(dict.fromkeys(Point(batch, length) for batch, length in every))
 
 
 @dataclass

@@ -29,8 +29,15 @@ class Example:
     free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     asked: bool = False
 
-    def call(self, module: torch.nn.Module) -> object:
-        result: object = module(**self.tensors) if self.keywords else module(*self.tensors.values())
+    def call(
+        self, module: torch.nn.Module, tensors: Mapping[str, torch.Tensor] | None = None
+    ) -> object:
+        """What the module returns; with ``tensors``, by name, in the place of the example's."""
+        given = tensors or self.tensors
+        if self.keywords:
+            result: object = module(**given)
+        else:
+            result = module(*(given[name] for name in self.tensors))
         return result
 
     def plain_outputs(self, module: torch.nn.Module) -> bool:

@@ -166,8 +166,8 @@ class _TorchSession(Session):
     def _run(self, feeds: Mapping[str, np.ndarray]) -> Feeds:
         tensors = {name: torch.from_numpy(self._lent(array)) for name, array in feeds.items()}
         with user_code("the model"), torch.inference_mode():
-            outputs = flatten(self._example.with_tensors(tensors).call(self._module), feeds)
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in outputs.items()}
+            outputs = flatten(self._example.call(self._module, tensors), feeds)
+            return {name: tensor.detach().cpu().numpy().copy() for name, tensor in outputs.items()}
 
     def _lent(self, array: np.ndarray) -> np.ndarray:
         """The caller's own array, or a copy where the module would write into it."""
