@@ -118,10 +118,13 @@ def test_a_bundle_cannot_make_an_engine_write_files(tmp_path: Path) -> None:
     assert not (tmp_path / "written").exists()
 
 
-def test_a_bundle_cannot_make_a_provider_load_a_library(tmp_path: Path) -> None:
+def test_a_bundle_cannot_make_a_provider_load_a_library_or_write_files(tmp_path: Path) -> None:
     library = {"backend_path": str(tmp_path / "evil.so"), "vtcm_mb": "8"}
     settings = Settings("onnxruntime", "QNNExecutionProvider", provider_options=library)
     assert foreign_options(settings) == ["backend_path"]
+    dumps = {"dump_json_qnn_graph": "1", "htp_arch": "73"}
+    settings = Settings("onnxruntime", "QNNExecutionProvider", provider_options=dumps)
+    assert foreign_options(settings) == ["dump_json_qnn_graph"]
     unknown = Settings("onnxruntime", "VitisAIExecutionProvider", provider_options={"x": "1"})
     assert foreign_options(unknown) == ["x"]
     safe = Settings("onnxruntime", options={"execution_mode": "parallel"})

@@ -163,10 +163,8 @@ def foreign_options(settings: Settings) -> list[str]:
     found = sorted(set(settings.options) - engine.bundle_options)
     if settings.provider_options:
         known = provider_of(settings.provider).options or {}
-        kinds = {key: option.kind for key, option in known.items()}
-        found += sorted(
-            key for key in settings.provider_options if kinds.get(key, "path") == "path"
-        )
+        safe = {key for key, one in known.items() if one.kind != "path" and not one.writes}
+        found += sorted(set(settings.provider_options) - safe)
     return found
 
 

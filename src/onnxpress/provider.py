@@ -21,12 +21,15 @@ class Option:
     """One option of a provider: what it does, its type, and its default as the provider has it.
 
     ``bytes`` may be given with a unit: ``2GB``, ``512MiB``. ``choices`` are those of ``choice``.
+    ``writes`` tells that files are written or read with it, as a ``path`` always is: bundles,
+    which others may have made, have no such options.
     """
 
     what: str
     kind: Kind = "text"
     default: str = ""
     choices: tuple[str, ...] = ()
+    writes: bool = False
 
     @property
     def expected(self) -> str:

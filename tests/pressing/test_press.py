@@ -259,11 +259,11 @@ class TestAgain:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What tune finds is what the rows, the report's JSON and the bundle have."""
-        calls, tuned = [], []
+        calls, tuned, finds = [], [], {"threads": "1"}
 
         def tune(job: Job, starts: list[Settings], **_: object) -> Tuned:
             calls.append(job.path)
-            best = starts[0].changed({"threads": "1"})
+            best = starts[0].changed(finds)
             one = Ratio(1.2, 1.1, 1.3)
             return Tuned(best, starts[0], one, (), (), job.objective, job.batch, None, 1.0, 1.0, {})
 
@@ -274,16 +274,25 @@ class TestAgain:
 
         monkeypatch.setattr("onnxpress.pressing.tuning.tune", tune)
         samples = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
-        for _ in range(2):
+
+        def pressed(output: Path) -> Pressed:
             result = api.press(
-                Slow().eval(), samples=samples, rounds=ROUNDS, output=tmp_path / "b", tune=True,
+                Slow().eval(), samples=samples, rounds=ROUNDS, output=output, tune=True,
                 inputs=[TensorSpec("x", "float32", ("batch", 4))],
             )  # fmt: skip
             assert isinstance(result, Pressed)
+            return result
+
+        for _ in range(2):
+            result = pressed(tmp_path / "b")
+            assert not any("--tune" in warning for warning in result.warnings)
             forms = {form.name: form for form in bundle.read(tmp_path / "b").forms}
             assert forms[str(result.chosen)].settings.threads == 1
             tuned.append(len(calls))
         assert 1 <= tuned[0] == tuned[1], "the second press finds it done"
+        finds.clear()
+        (told,) = (each for each in pressed(tmp_path / "c").warnings if "--tune" in each)
+        assert told.startswith("--tune: nothing beats the settings of ")
 
     def test_two_at_a_time_are_refused(self, project: Project, tmp_path: Path) -> None:
         with (

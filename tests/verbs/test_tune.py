@@ -22,8 +22,9 @@ from onnxpress.machine import Machine, this_machine
 from onnxpress.runner import Artifact, InProcess
 from onnxpress.settings import Settings
 from onnxpress.signature import Feeds, Signature, TensorSpec
+from onnxpress.verbs.measured import Ratio
 from onnxpress.verbs.trials import Job
-from onnxpress.verbs.tune import tune
+from onnxpress.verbs.tune import _far, tune
 from onnxpress.verbs.tuned import Tuned
 
 SIGNATURE = Signature((TensorSpec("x", "float32", None),), (TensorSpec("y", "float32", None),))
@@ -132,6 +133,23 @@ class TestSearch:
         assert found.best == Settings("onnxruntime", threads=2)
         assert any("give a longer --budget" in warning for warning in found.warnings)
         assert {trial.reason for trial in found.trials[1:]} == {"the budget was spent"}
+
+
+def test_an_engine_is_left_out_only_where_it_is_surely_slow() -> None:
+    """The first rung is short: on a busy machine its ratios alone say little."""
+    base = Ratio(1.0, 1.0, 1.0)
+    assert not _far(base, base)
+    assert not _far(base, Ratio(1.6, 0.9, 2.9))
+    assert _far(base, Ratio(1.6, 1.5, 1.7))
+    assert _far(Ratio(0.6, 0.5, 0.65), base)
+    assert not _far(Ratio(0.6, 0.5, 0.75), base)
+    assert _far(None, base), "it did not run"
+
+
+def test_the_ratio_of_two_ratios_is_as_uncertain_as_both() -> None:
+    found = Ratio(1.0, 0.8, 1.2).over(Ratio(2.0, 1.6, 2.5))
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.32, 0.75))
+    assert Ratio(1.1, 1.05, 1.2).over(Ratio(1.0, 1.0, 1.0)) == Ratio(1.1, 1.05, 1.2)
 
 
 def test_several_requests_are_timed_by_what_one_costs() -> None:

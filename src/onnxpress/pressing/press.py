@@ -64,8 +64,11 @@ def press(
         assert reference.quality is not None
         floor = floor_of(request.floor, prepared.bound, reference.quality)
         judged = judge(built, trials.measured, floor)
+        untuned: list[str] = []
         if request.tune:
-            found = tuned_settings(finalists(judged), prepared, floor, request, work, progress)
+            tried = finalists(judged)
+            found = tuned_settings(tried, prepared, floor, request, work, progress)
+            untuned = [trial.name for trial in tried if trial.name not in found]
             built = [item.tuned(found) for item in built]
             trials = run_trials(ref, origin, prepared, built, request, work, progress)
             judged = judge(built, trials.measured, floor)
@@ -95,7 +98,7 @@ def press(
             journal=tuple(entry.to_dict() for entry in prepared.model.journal.entries),
             samples=_samples(prepared),
             environment=trials.measured.environment,
-            warnings=_warnings(prepared, trials),
+            warnings=_warnings(prepared, trials, untuned),
             quantization=_quantization(chosen, judged, built),
         )
         if output is None:  # the files go with the temporary folder
@@ -258,8 +261,13 @@ def _samples(prepared: Plan) -> dict[str, object]:
     }
 
 
-def _warnings(prepared: Plan, trials: Trials) -> tuple[str, ...]:
+def _warnings(prepared: Plan, trials: Trials, untuned: Sequence[str]) -> tuple[str, ...]:
+    """``untuned`` are the forms for which ``--tune`` found nothing better."""
     warnings = [*prepared.notes, *trials.warnings]
+    if untuned:
+        warnings.append(
+            f"--tune: nothing beats the settings of {', '.join(untuned)} beyond the noise"
+        )
     if prepared.samples.random:
         warnings.append(RANDOM)
     if trials.measured.noisy:

@@ -33,8 +33,8 @@ class Cann(Provider):
             "compile subgraphs in the place of single nodes", "switch", "1"
         ),
         "enable_cann_subgraph": Option("also parts of a graph, not the whole alone", "switch", "0"),
-        "dump_graphs": Option("write the subgraphs as ONNX files", "switch", "0"),
-        "dump_om_model": Option("write the compiled models", "switch", "1"),
+        "dump_graphs": Option("write the subgraphs as ONNX files", "switch", "0", writes=True),
+        "dump_om_model": Option("write the compiled models", "switch", "1", writes=True),
         "precision_mode_v2": Option("how types are chosen, such as `fp16`"),
         "op_select_impl_mode": Option(
             "kernels", "choice", "", ("high_precision", "high_performance")

@@ -57,9 +57,9 @@ class Qnn(Provider):
         "qnn_saver_path": Option("record all calls for Qualcomm's tools with this library", "path"),
         "op_packages": Option("operators of your own: `Type:library:interface[:target]`", "path"),
         "skip_qnn_version_check": Option("run with another version of the SDK", "switch", "0"),
-        "dump_json_qnn_graph": Option("write the graph as JSON", "switch", "0"),
+        "dump_json_qnn_graph": Option("write the graph as JSON", "switch", "0", writes=True),
         "json_qnn_graph_dir": Option("where to", "path"),
-        "dump_qnn_ir_dlc": Option("write the graph as a .dlc file", "switch", "0"),
+        "dump_qnn_ir_dlc": Option("write the graph as a .dlc file", "switch", "0", writes=True),
         "dump_qnn_ir_dlc_dir": Option("where to", "path"),
         "qnn_ir_backend_path": Option("the library that writes it", "path"),
     }

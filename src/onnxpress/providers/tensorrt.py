@@ -40,9 +40,9 @@ class TensorRt(Provider):
         "trt_int8_use_native_calibration_table": Option(
             "the table is TensorRT's own, not ONNX Runtime's", "switch", "0"
         ),
-        "trt_engine_cache_enable": Option("keep built engines", "switch", "0"),
+        "trt_engine_cache_enable": Option("keep built engines", "switch", "0", writes=True),
         "trt_engine_cache_path": Option("the folder of kept engines", "path"),
-        "trt_engine_cache_prefix": Option("how their files begin"),
+        "trt_engine_cache_prefix": Option("how their files begin", writes=True),
         "trt_engine_hw_compatible": Option(
             "build for all GPUs since Ampere, not for this one", "switch", "0"
         ),
@@ -50,7 +50,9 @@ class TensorRt(Provider):
             "keep engines without weights, and refit them", "switch", "0"
         ),
         "trt_onnx_model_folder_path": Option("where the model of such an engine is", "path"),
-        "trt_timing_cache_enable": Option("keep what building learnt of kernels", "switch", "0"),
+        "trt_timing_cache_enable": Option(
+            "keep what building learnt of kernels", "switch", "0", writes=True
+        ),
         "trt_timing_cache_path": Option("the folder of it", "path"),
         "trt_force_timing_cache": Option("use one of another GPU model", "switch", "0"),
         "trt_profile_min_shapes": Option("least shapes: `x:1x3x224x224,y:1x8`"),
@@ -74,8 +76,12 @@ class TensorRt(Provider):
         ),
         "trt_dla_enable": Option("use the deep learning accelerator (Jetson)", "switch", "0"),
         "trt_dla_core": Option("which of them", "integer", "0"),
-        "trt_dump_subgraphs": Option("write the subgraphs as ONNX files", "switch", "0"),
-        "trt_dump_ep_context_model": Option("write a model that holds the engine", "switch", "0"),
+        "trt_dump_subgraphs": Option(
+            "write the subgraphs as ONNX files", "switch", "0", writes=True
+        ),
+        "trt_dump_ep_context_model": Option(
+            "write a model that holds the engine", "switch", "0", writes=True
+        ),
         "trt_ep_context_file_path": Option("that model's file", "path"),
         "trt_ep_context_embed_mode": Option("1: the engine lies inside of it", "integer", "0"),
         "trt_engine_decryption_enable": Option("decrypt kept engines", "switch", "0"),

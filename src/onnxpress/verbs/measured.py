@@ -54,9 +54,12 @@ class Ratio:
         """Whether the rounds do not tell which one is faster."""
         return self.low <= 1 <= self.high
 
-    def over(self, times: float) -> Ratio:
-        """The same relative to what is ``times`` as fast as the baseline."""
-        return Ratio(self.value / times, self.low / times, self.high / times)
+    def over(self, other: Ratio) -> Ratio:
+        """How many times as fast as ``other``, where both are relative to the same.
+
+        The interval is that of the ends, hence wider than of rounds that had both.
+        """
+        return Ratio(self.value / other.value, self.low / other.high, self.high / other.low)
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)

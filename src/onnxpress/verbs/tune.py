@@ -30,7 +30,7 @@ LAST_ROUNDS, LONG_MS = 20, 60.0
 HELPS = 1.03
 """What a change gains alone, at least, to be combined with others."""
 FAR = 0.7
-"""An engine whose defaults are slower than this share of the best is not tuned."""
+"""An engine whose defaults are surely slower than this share of the best is not tuned."""
 
 
 def tune(
@@ -85,7 +85,7 @@ class _Search:
         engines = [Tried(f"{one.engine}, defaults", one) for one in others]
         self._trials.rung(engines)
         starts = self._fastest([self._first, *engines])
-        near = [start for start in starts if start.speed >= FAR * starts[0].speed]
+        near = [start for start in starts if not _far(start.speedup, starts[0].speedup)]
         # Engines take turns, so that time that runs out is missing at all of them.
         singles = [list(_singles(start, self._knobs(start))) for start in near]
         longest = max(map(len, singles), default=0)
@@ -128,14 +128,16 @@ class _Search:
         """Of every change that was measured alone, the greatest first; of engines, too."""
         found = []
         for trial in self._trials.tried.values():
-            if trial.speedup is None or len(trial.knobs) > 1 or trial.name == self._trials.baseline:
+            start = self._trials.tried[f"{trial.settings.engine}, defaults"].speedup
+            if trial.speedup is None or start is None or len(trial.knobs) > 1:
                 continue
-            start = self._trials.tried[f"{trial.settings.engine}, defaults"]
+            if trial.name == self._trials.baseline:
+                continue
             if not trial.knobs:
                 instead = {"engine": trial.settings.engine}
                 found.append(Effect("engine", self._first.settings.engine, instead, trial.speedup))
                 continue
-            speedup = trial.speedup.over(start.speed)
+            speedup = trial.speedup.over(start)
             changes = trial.changes or {}
             found.append(Effect(trial.knobs[0], trial.settings.engine, changes, speedup))
         found.sort(key=lambda each: abs(np.log(each.speedup.value)), reverse=True)
@@ -163,6 +165,11 @@ class _Search:
             knobs, changes = (*knobs, *trial.knobs), {**changes, **(trial.changes or {})}
             if len(knobs) > 1:
                 yield _changed(start, knobs, changes)
+
+
+def _far(one: Ratio | None, best: Ratio | None) -> bool:
+    """Whether ``one`` is so much slower, beyond the noise of both: it is of a few short rounds."""
+    return one is None or (best is not None and one.high < FAR * best.low)
 
 
 def _singles(start: Tried, knobs: Sequence[Knob]) -> Iterator[Tried]:
