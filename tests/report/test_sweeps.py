@@ -112,3 +112,10 @@ def test_the_name_of_the_file_decides_its_format(tmp_path) -> None:
     check_suffix(tmp_path / "a.md")
     with pytest.raises(InputError, match=r"a.pdf; expected a file that ends in .html or .md"):
         check_suffix(tmp_path / "a.pdf")
+
+
+def test_a_bench_tells_nothing_of_floors_and_files_that_it_has_not() -> None:
+    for page in (render_html(bench(8)), render_markdown(bench(8))):
+        assert not re.search("floor must hold|>Floor<|beside this file|>Objective<", page)
+        assert "**Floor:**" not in page
+        assert "Rounds" in page

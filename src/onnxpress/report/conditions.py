@@ -23,12 +23,13 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     warm_up = result.get("warmup", environment.get("warmup"))
     load = environment.get("load_average", environment.get("loadavg"))
     batches = ", ".join(f"{batch:g}" for batch in rows.batches)
+    floored = "floor" in result  # ``bench`` has none, nor one objective and number of threads
     facts = [
-        Fact("Objective", text(result.get("objective"))),
+        *(Fact("Objective", text(each)) for each in _there(result, "objective")),
         Fact("Batch", text(result.get("batch") or batches)),
         *_timed(result),
         *_sweep(rows),
-        Fact("Threads", text(result.get("threads"))),
+        *(Fact("Threads", text(each)) for each in _there(result, "threads")),
         Fact("Rounds", text(result.get("rounds"))),
         Fact("Warm-up", text(warm_up)),
         Fact(
@@ -43,9 +44,9 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
         Fact(
             "Quality",
             "relative to the origin, which has 1; “≥” is the lower end of its 95 % "
-            "interval, and the floor must hold there. " + _metrics(rows),
+            f"interval{', and the floor must hold there' if floored else ''}. {_metrics(rows)}",
         ),
-        Fact("Floor", quality(rows.floor), _note(result.get("floor_note"))),
+        *(Fact("Floor", quality(rows.floor), _note(result.get("floor_note"))),) * floored,
         Fact("CPU", _cpu(machine)),
         Fact("Cores", _cores(machine)),
         Fact("Instruction sets", text(machine.get("isa"))),
@@ -58,6 +59,11 @@ def conditions(result: Mapping[str, object], rows: Rows) -> tuple[Fact, ...]:
     others = ((key, each) for key, each in environment.items() if key not in _NAMED)
     facts += [Fact(_OTHERS.get(key, text(key)), text(each)) for key, each in others]
     return tuple(facts)
+
+
+def _there(result: Mapping[str, object], key: str) -> tuple[object, ...]:
+    """The value, where the result has one of that name at all."""
+    return (result[key],) if key in result else ()
 
 
 def _timed(result: Mapping[str, object]) -> tuple[Fact, ...]:
