@@ -157,8 +157,8 @@ def _concordance(sums: np.ndarray) -> float:
         return 0.0
     difference, shifted = np.split(sums[SCALARS:], 2)
     x = float(sums[2] - difference @ shifted / sums[0]) / spread
-    both = 1 + x + float(sums[1]) / spread / 2
-    return min((1 + x) / both, 1.0) if both > NOISE else 0.0
+    both = 1 + x + float(sums[1]) / spread / 2  # at least 1/2, as y is at least x²
+    return min((1 + x) / both, 1.0)
 
 
 def _closeness(sums: np.ndarray) -> float:

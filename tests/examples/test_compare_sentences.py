@@ -216,7 +216,7 @@ def test_both_scripts(example: dict[str, ModuleType], model: Path, tmp_path: Pat
     """From a folder to tables of 80 columns, in small counts."""
     folder = examples.FOLDER / "sentence_embedding"
     said = examples.run(
-        f"python sentences.py {tmp_path}/lines.txt 120 && "
+        f"python sentences.py {tmp_path}/lines.txt 120 > {tmp_path}/out && "  # tells the long path
         f"python compare.py {model} --sentences {tmp_path}/lines.txt --rounds 5 --seconds 20 "
         f"--json {tmp_path}/compare.json && "
         f"python naive.py {model} --processes 2 --calls 5 --json {tmp_path}/naive.json",
